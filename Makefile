@@ -1,0 +1,51 @@
+# Every target starts from a clean checkout: it makes .venv and installs the locked versions first.
+# Needs Python >= 3.11 (PYTHON=...), make and a package registry.
+PYTHON ?= python3
+PY := .venv/bin/python
+UV := .venv/bin/uv
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all check format lock wheel clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+.venv/.installed: pyproject.toml requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed: make PYTHON=python3.11 ...")'
+	test -x $(PY) || $(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet uv
+	$(UV) pip install --quiet --python $(PY) --constraint requirements.lock --editable '.[dev]'
+	touch $@
+
+setup: .venv/.installed  ## Make .venv with the locked versions
+
+demo: setup  ## Distil the digits student with three losses; ends with a table and a figure (< 3 min)
+	$(PY) -m tser_lightning.report.demo
+
+test: setup  ## Run the fast tests (< 3 min on 2 cores)
+	$(PY) -m pytest -n 2 -m 'not slow'
+
+test-all: setup  ## Run every test
+	$(PY) -m pytest -n 2
+
+check: setup  ## Format, lint and types
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+format: setup  ## Format the code and mend what ruff can
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+lock: setup  ## Write requirements.lock anew from the ranges in pyproject.toml
+	$(UV) pip compile --quiet --universal --all-extras --python-version 3.11 --no-annotate --no-header pyproject.toml -o requirements.lock
+
+wheel: setup  ## Build the wheel, install it into a clean environment, run the default experiment from another folder
+	rm -rf dist .venv-wheel
+	$(UV) build --quiet --wheel --out-dir dist
+	$(PYTHON) -m venv .venv-wheel
+	$(UV) pip install --quiet --python .venv-wheel/bin/python --constraint requirements.lock dist/*.whl
+	wheel=$$PWD/.venv-wheel/bin/tser && folder=$$(mktemp -d) && cd $$folder && $$wheel debug=step logging.wandb.mode=disabled && ls runs
+
+clean:  ## Remove environments and build outputs (runs and data stay)
+	rm -rf .venv .venv-wheel dist build .pytest_cache .mypy_cache .ruff_cache

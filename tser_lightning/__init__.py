@@ -1,0 +1,1 @@
+"""Distil a frozen ANN teacher into a spiking student."""

@@ -1,0 +1,1 @@
+"""The command line: Hydra in, plain arguments out."""

@@ -1,0 +1,1 @@
+"""Images, augmentation and their deterministic order."""

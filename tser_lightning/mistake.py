@@ -1,0 +1,17 @@
+"""The one error for what a user can get wrong."""
+
+
+class Mistake(ValueError):
+    """Something in a command, a config or a file that only the user can mend.
+
+    The command line answers with three lines and exit code 2 in place of a traceback.
+
+    Args:
+        what: What is wrong, e.g. "loss.tau=-1 is not above 0".
+        why: Why that cannot work.
+        fix: What to type instead.
+    """
+
+    def __init__(self, what: str, why: str, fix: str) -> None:
+        super().__init__(f"{what}\n  why: {why}\n  try: {fix}")
+        self.what, self.why, self.fix = what, why, fix

@@ -1,0 +1,1 @@
+"""Architectures, each written once for ANN and SNN."""

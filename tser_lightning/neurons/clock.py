@@ -1,0 +1,57 @@
+"""The time axis that all modules of one student share.
+
+Legend: T time step, B image. Stateless layers see the folded batch [T*B, ...]; only an `OverTime` module unfolds it.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclass
+class Clock:
+    """What a module needs to know about time during one call.
+
+    A student hands the same clock to all its modules and sets it at the start of a call.
+
+    Attributes:
+        steps: T. None, the state of a module outside a student, means that the leading axis of its input is time.
+        images: B while the input is one image for all steps, else None. What comes before the first `OverTime` module
+            then has [B, ...] and is computed once, not T times.
+        first: Index of the first of these steps; above 0 only while streaming.
+        carry: What each module keeps from one streamed step to the next, by module; None outside streaming.
+    """
+
+    steps: int | None = None
+    images: int | None = None
+    first: int = 0
+    carry: dict["OverTime", Any] | None = field(default=None, repr=False)
+
+
+class OverTime(nn.Module):
+    """A module that sees the time axis: a neuron, a norm with weights per step, an attention over time.
+
+    Attributes:
+        clock: Set by the student that the module belongs to.
+        causal: Whether step t needs no later step. Students with a module that does cannot compute while they stream.
+    """
+
+    causal = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+
+    def unfold(self, folded: Tensor) -> Tensor:
+        """Turn [T*B, ...] into [T, B, ...]; one image for all steps, [B, ...], is expanded without a copy."""
+        steps = self.clock.steps
+        if steps is None:
+            return folded
+        if steps > 1 and folded.shape[0] == self.clock.images:
+            return folded.unsqueeze(0).expand(steps, *folded.shape)
+        return folded.unflatten(0, (steps, -1))
+
+    def fold(self, unfolded: Tensor) -> Tensor:
+        """Turn [T, B, ...] back into [T*B, ...]."""
+        return unfolded if self.clock.steps is None else unfolded.flatten(0, 1)

@@ -1,0 +1,1 @@
+"""Training of a student by a teacher."""

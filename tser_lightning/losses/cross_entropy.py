@@ -1,0 +1,50 @@
+"""Cross-entropy with the true labels."""
+
+from torch import Tensor
+
+from tser_lightning.losses.log_probs import Over, check_over, full_precision, student_log_probs
+from tser_lightning.losses.term import Term, not_negative
+from tser_lightning.mistake import Mistake
+
+
+def cross_entropy(log_probs: Tensor, labels_B: Tensor) -> Tensor:
+    """Compute -log p of the labels.
+
+    Args:
+        log_probs: Log-probabilities [..., B, C].
+        labels_B: Class indices [B], or distributions [B, C] (mixup, soft labels).
+
+    Returns:
+        [..., B].
+    """
+    if labels_B.is_floating_point():
+        return -(full_precision(labels_B) * log_probs).sum(-1)
+    index = labels_B.long().expand(log_probs.shape[:-1]).unsqueeze(-1)
+    return -log_probs.gather(-1, index).squeeze(-1)
+
+
+class CrossEntropy(Term):
+    """Mean over time and batch of the cross-entropy with the labels, at temperature 1.
+
+    With `over="steps"` the hard part of Eq. 8 (and TET's), else that of Eq. 7. Eq. 6 prints its arguments swapped.
+
+    Args:
+        weight: Factor in the sum, (1 - alpha) in Eq. 7, 8 and 11.
+        over: "steps", "mean_logits" or "mean_probs": what is compared with the label.
+        label_smoothing: Share of the uniform distribution in the target, in [0, 1).
+    """
+
+    def __init__(self, weight: float = 1.0, over: Over = "steps", label_smoothing: float = 0.0) -> None:
+        super().__init__(not_negative("the weight of the cross-entropy", weight))
+        check_over(over)
+        if not 0 <= label_smoothing < 1:
+            raise Mistake(f"label_smoothing = {label_smoothing}", "it is a share in [0, 1)", "give 0.1, or 0 for none")
+        self.over, self.label_smoothing = over, label_smoothing
+
+    def forward(self, student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tensor) -> Tensor:
+        """Return the scalar; `teacher_BC` is not looked at."""
+        log_p = student_log_probs(student_TBC, self.over)
+        hard = cross_entropy(log_p, labels_B).mean()
+        if self.label_smoothing == 0:
+            return hard
+        return (1 - self.label_smoothing) * hard - self.label_smoothing * log_p.mean()

@@ -1,0 +1,28 @@
+"""Entropy of the student's predictions."""
+
+from torch import Tensor
+
+from tser_lightning.losses.log_probs import log_probs
+from tser_lightning.losses.term import Term, positive
+
+
+class Entropy(Term):
+    """Mean over time and batch of the student's entropy in nats, in [0, ln C] (Eq. 9).
+
+    The regulariser of Eq. 10 is -lam times this: its weight is negative, so that minimising the sum raises the entropy
+    of every step (a confidence penalty). The paper's text speaks of the teacher's output; the formula, which is
+    followed here, acts on the student alone.
+
+    Args:
+        weight: Factor in the sum, -lam in Eq. 10.
+        tau: Temperature of the distribution; the paper gives none.
+    """
+
+    def __init__(self, weight: float = -0.01, tau: float = 1.0) -> None:
+        super().__init__(weight)
+        self.tau = positive("entropy_tau", tau)
+
+    def forward(self, student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tensor) -> Tensor:
+        """Return the scalar; only `student_TBC` is looked at."""
+        log_p = log_probs(student_TBC, self.tau)
+        return -(log_p.exp() * log_p).sum(-1).mean()

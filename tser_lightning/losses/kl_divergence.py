@@ -1,0 +1,34 @@
+"""Kullback-Leibler divergence from the teacher."""
+
+from torch import Tensor
+
+from tser_lightning.losses.log_probs import Over, check_over, log_probs, student_log_probs
+from tser_lightning.losses.term import Term, not_negative, positive
+
+
+class KLDivergence(Term):
+    """Mean over time and batch of KL(teacher || student) at temperature tau (Eq. 5).
+
+    With `over="steps"` the soft part of Eq. 8, else that of Eq. 7. No gradient reaches the teacher.
+
+    Args:
+        weight: Factor in the sum, alpha in Eq. 7, 8 and 11.
+        over: "steps", "mean_logits" or "mean_probs": what is compared with the teacher.
+        tau: Temperature of both distributions.
+        tau_squared: Multiply by tau^2, so that the gradient keeps its size as tau grows (Hinton et al. 2015). The paper
+            does not print it; the code of its group always has it.
+    """
+
+    needs_teacher = True
+
+    def __init__(self, weight: float = 1.0, over: Over = "steps", tau: float = 5.0, tau_squared: bool = True) -> None:
+        super().__init__(not_negative("the weight of the KL divergence", weight))
+        check_over(over)
+        self.over, self.tau, self.tau_squared = over, positive("tau", tau), tau_squared
+
+    def forward(self, student_TBC: Tensor, teacher_BC: Tensor, labels_B: Tensor) -> Tensor:
+        """Return the scalar; `labels_B` is not looked at."""
+        student_log_p = student_log_probs(student_TBC, self.over, self.tau)
+        teacher_log_p = log_probs(teacher_BC.detach(), self.tau)
+        divergence = (teacher_log_p.exp() * (teacher_log_p - student_log_p)).sum(-1).mean()
+        return self.tau**2 * divergence if self.tau_squared else divergence

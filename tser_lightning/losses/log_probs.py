@@ -1,0 +1,49 @@
+"""Log-probabilities of a student over its time steps: the one place where logits become distributions."""
+
+from math import log
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from tser_lightning.mistake import Mistake
+
+Over = Literal["steps", "mean_logits", "mean_probs"]
+
+
+def check_over(over: str) -> None:
+    """Raise a Mistake if `over` names no way to treat the time steps."""
+    if over not in get_args(Over):
+        choices = ", ".join(get_args(Over))
+        raise Mistake(f"over = {over!r} is no way to treat the time steps", f"known are {choices}", f"choose {choices}")
+
+
+def full_precision(values: Tensor) -> Tensor:
+    """Turn half precision into float32 and leave float32 and float64 as they are."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def log_probs(logits: Tensor, tau: float = 1.0) -> Tensor:
+    """Compute log softmax(logits / tau) over the last axis (Eq. 4), in float32 at least."""
+    return (full_precision(logits) / tau).log_softmax(-1)
+
+
+def student_log_probs(student_TBC: Tensor, over: Over, tau: float = 1.0) -> Tensor:
+    """Compute the student's log-probabilities at temperature tau.
+
+    Args:
+        student_TBC: Logits at every step.
+        over: "steps": a distribution per step. "mean_logits": that of the mean over time of the logits (Algorithm 1).
+            "mean_probs": the mean over time of the distributions (Eq. 7 as printed).
+        tau: Temperature.
+
+    Returns:
+        [T, B, C] for "steps", else [1, B, C].
+    """
+    if over == "mean_logits":
+        return log_probs(full_precision(student_TBC).mean(0, keepdim=True), tau)
+    per_step_TBC = log_probs(student_TBC, tau)
+    if over == "steps":
+        return per_step_TBC
+    # The log of a mean of probabilities, without leaving the logarithm: probabilities of 0 stay finite.
+    return per_step_TBC.logsumexp(0, keepdim=True) - log(len(per_step_TBC))

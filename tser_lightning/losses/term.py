@@ -1,0 +1,50 @@
+"""One named part of a loss."""
+
+from math import isfinite
+
+from torch import nn
+
+from tser_lightning.mistake import Mistake
+
+
+class Term(nn.Module):
+    """One part of a loss: a scalar made of the student's logits and of what it declares to need.
+
+    A subclass defines `forward(student_TBC, teacher_BC, labels_B) -> Tensor`, which returns the unweighted scalar. One
+    that declares taps gets `student_features` (name: [T, B, ...]) and `teacher_features` (name: [B, ...]) as keywords
+    besides. What it trains (a projection) is a submodule: it is optimised with the student and never exported.
+
+    Attributes:
+        weight: The factor of this term in the sum.
+        needs_teacher: Whether it compares with the teacher.
+        student_taps: The student's layers that it looks at: stage names ("stage4") or module paths.
+        teacher_taps: The teacher's layers that it looks at.
+    """
+
+    needs_teacher: bool = False
+    student_taps: tuple[str, ...] = ()
+    teacher_taps: tuple[str, ...] = ()
+
+    def __init__(self, weight: float = 1.0) -> None:
+        super().__init__()
+        if not isfinite(weight):
+            raise Mistake(f"a loss term's weight is {weight}", "the sum would not be finite", "give a finite number")
+        self.weight = float(weight)
+
+    def extra_repr(self) -> str:
+        """Show the weight."""
+        return f"weight={self.weight:g}"
+
+
+def not_negative(name: str, value: float) -> float:
+    """Return `value`, or raise a Mistake if it is below 0 or not a number."""
+    if not value >= 0:
+        raise Mistake(f"{name} = {value} is below 0", "the term would be maximised", f"give {name} >= 0")
+    return value
+
+
+def positive(name: str, value: float) -> float:
+    """Return `value`, or raise a Mistake if it is not above 0."""
+    if not value > 0:
+        raise Mistake(f"{name} = {value} is not above 0", "logits are divided by it", f"give {name} > 0, for example 5")
+    return value

@@ -50,7 +50,8 @@ class OverTime(nn.Module):
             return folded
         if steps > 1 and folded.shape[0] == self.clock.images:
             return folded.unsqueeze(0).expand(steps, *folded.shape)
-        return folded.unflatten(0, (steps, -1))
+        unfolded: Tensor = folded.unflatten(0, (steps, -1))
+        return unfolded
 
     def fold(self, unfolded: Tensor) -> Tensor:
         """Turn [T, B, ...] back into [T*B, ...]."""

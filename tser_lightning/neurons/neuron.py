@@ -1,0 +1,137 @@
+"""Neurons as modules: leaky (LIF), perfect (IF) and with a learnt leak (PLIF) integrate-and-fire."""
+
+import math
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tser_lightning.neurons.clock import OverTime
+from tser_lightning.neurons.lif import Decay, Reset, check_choices, lif
+from tser_lightning.neurons.surrogate import Scale, surrogate_named
+
+
+class Neuron(OverTime):
+    """Turns currents into spikes; keeps its state within one call, or in the clock's carry while streaming.
+
+    Outside a student the leading axis of its input is time. Channels, where a neuron has parameters for each, are the
+    axis after the batch: [T*B, C, ...], outside a student [T, B, C, ...].
+    """
+
+    def forward(self, currents: Tensor) -> Tensor:
+        """Map currents [T*B, ...] to spikes of the same shape, layout and dtype."""
+        carry = self.clock.carry
+        spikes_TB, state = self.run(self.unfold(currents), None if carry is None else carry.get(self))
+        if carry is not None:
+            carry[self] = state
+        return self.fold(spikes_TB)
+
+    @abstractmethod
+    def run(self, currents_TB: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Go through the steps of [T, B, ...] from a state (None: at rest); returns spikes and the state after them."""
+
+
+class LIF(Neuron):
+    """Leaky integrate-and-fire, Eq. 1-3 of the paper; the settings are those of `lif`.
+
+    Args:
+        channels: Not used: all channels are alike.
+        decay: What is left of the membrane after one step, in [0, 1].
+        decay_input: Charge to decay v + (1 - decay) x (Eq. 2), else to decay v + x.
+        v_threshold: Fires at this membrane and above; > 0.
+        reset: To 0 ("hard") or by the threshold ("soft").
+        detach_reset: Whether the gradient ignores that a spike resets the membrane.
+        surrogate: sigmoid, atan, triangle, rectangular or piecewise_quadratic.
+        surrogate_scale: Its shape parameter; None: its default.
+        backend: auto, eager or reference.
+
+    Raises:
+        ValueError: A setting out of its range or an unknown name.
+    """
+
+    def __init__(
+        self,
+        channels: int | None = None,
+        *,
+        decay: float = 0.5,
+        decay_input: bool = True,
+        v_threshold: float = 1.0,
+        reset: Reset = "hard",
+        detach_reset: bool = False,
+        surrogate: str = "sigmoid",
+        surrogate_scale: float | None = None,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        check_choices(reset, backend)
+        surrogate_named(surrogate)
+        if not 0 <= decay <= 1:
+            raise ValueError(f"decay={decay} is not in [0, 1]: it is what is left of the membrane after one step")
+        if not v_threshold > 0:
+            raise ValueError(f"v_threshold={v_threshold} is not above 0: a neuron at rest would fire for ever")
+        if surrogate_scale is not None and not surrogate_scale > 0:
+            raise ValueError(f"surrogate_scale={surrogate_scale} is not above 0")
+        self.decay, self.decay_input, self.v_threshold = decay, decay_input, v_threshold
+        self.reset, self.detach_reset = reset, detach_reset
+        self.surrogate, self.surrogate_scale, self.backend = surrogate, surrogate_scale, backend
+
+    def run(self, currents_TB: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        """See `Neuron.run`; the state is the membrane [B, ...]."""
+        return lif(
+            currents_TB,
+            decay=self.leak(),
+            decay_input=self.decay_input,
+            v_threshold=self.v_threshold,
+            reset=self.reset,
+            detach_reset=self.detach_reset,
+            surrogate=self.surrogate,
+            surrogate_scale=self.width(),
+            v_init=state,
+            backend=self.backend,
+        )
+
+    def leak(self) -> Decay:
+        """What is left of the membrane after one step."""
+        return self.decay
+
+    def width(self) -> Scale | None:
+        """Shape parameter of the surrogate; None: its default."""
+        return self.surrogate_scale
+
+
+class IF(LIF):
+    """Integrate-and-fire: a membrane that loses nothing and takes the whole current, V = H + I.
+
+    Args:
+        channels: Not used: all channels are alike.
+        settings: Those of `LIF` but for `decay` and `decay_input`.
+    """
+
+    def __init__(self, channels: int | None = None, **settings: Any) -> None:
+        super().__init__(channels, decay=1.0, decay_input=False, **settings)
+
+
+class PLIF(LIF):
+    """Parametric LIF (Fang et al., ICCV 2021): one learnt leak per layer, decay = sigmoid(w).
+
+    The paper's 1 / tau is 1 - decay.
+
+    Args:
+        channels: Not used: the leak is shared by all channels.
+        decay: Where the leak starts, in (0, 1).
+        settings: The others of `LIF`.
+
+    Raises:
+        ValueError: A setting out of its range or an unknown name.
+    """
+
+    def __init__(self, channels: int | None = None, *, decay: float = 0.5, **settings: Any) -> None:
+        super().__init__(channels, decay=decay, **settings)
+        if not 0 < decay < 1:
+            raise ValueError(f"decay={decay} is not between 0 and 1, where a learnt leak starts")
+        self.w = nn.Parameter(torch.tensor(math.log(decay / (1 - decay))))
+
+    def leak(self) -> Tensor:
+        """Sigmoid(w)."""
+        return torch.sigmoid(self.w)

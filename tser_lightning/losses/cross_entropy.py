@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from tser_lightning.losses.log_probs import Over, check_over, full_precision, student_log_probs
-from tser_lightning.losses.term import Term, not_negative
+from tser_lightning.losses.term import Term
 from tser_lightning.mistake import Mistake
 
 
@@ -35,7 +35,7 @@ class CrossEntropy(Term):
     """
 
     def __init__(self, weight: float = 1.0, over: Over = "steps", label_smoothing: float = 0.0) -> None:
-        super().__init__(not_negative("the weight of the cross-entropy", weight))
+        super().__init__(weight)
         check_over(over)
         if not 0 <= label_smoothing < 1:
             raise Mistake(f"label_smoothing = {label_smoothing}", "it is a share in [0, 1)", "give 0.1, or 0 for none")

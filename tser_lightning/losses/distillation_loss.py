@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tser_lightning.losses.shapes import check_shapes
-from tser_lightning.losses.term import Term, not_negative, positive
+from tser_lightning.losses.term import Term, positive
 from tser_lightning.mistake import Mistake
 
 Features = Mapping[str, Tensor]
@@ -41,6 +41,7 @@ class DistillationLoss(nn.Module):
             are checked and shown here and change nothing: the terms have their own.
 
     Attributes:
+        weights: The factor of every term by its name; what a schedule would change.
         needs_teacher: Whether any term compares with the teacher.
         student_taps: Layers of the student that any term looks at; empty for a loss on logits alone.
         teacher_taps: Likewise for the teacher.
@@ -102,9 +103,13 @@ def _check_handles(handles: Mapping[str, Any]) -> None:
         why = "the labels' share is 1 - alpha and the teacher's is alpha"
         raise Mistake(f"alpha = {handles['alpha']} is not in [0, 1]", why, "give alpha from 0 to 1, for example 0.5")
     for name in ("lam", "beta"):
-        not_negative(name, handles.get(name, 0))
+        if not handles.get(name, 0) >= 0:
+            raise Mistake(f"{name} = {handles[name]} is below 0", "it would turn its term round", f"give {name} >= 0")
     for name in ("tau", "entropy_tau"):
         positive(name, handles.get(name, 1))
+    if handles.get("mean", "logits") not in ("logits", "probs"):
+        why = "the steps of a student are averaged as logits or as probabilities"
+        raise Mistake(f"mean = {handles['mean']!r} is not known", why, "give mean=logits or mean=probs")
 
 
 def _check_terms(terms: Mapping[str, Term]) -> None:

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from tser_lightning.losses.log_probs import Over, check_over, log_probs, student_log_probs
-from tser_lightning.losses.term import Term, not_negative, positive
+from tser_lightning.losses.term import Term, positive
 
 
 class KLDivergence(Term):
@@ -22,7 +22,7 @@ class KLDivergence(Term):
     needs_teacher = True
 
     def __init__(self, weight: float = 1.0, over: Over = "steps", tau: float = 5.0, tau_squared: bool = True) -> None:
-        super().__init__(not_negative("the weight of the KL divergence", weight))
+        super().__init__(weight)
         check_over(over)
         self.over, self.tau, self.tau_squared = over, positive("tau", tau), tau_squared
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from tser_lightning.losses.log_probs import full_precision
-from tser_lightning.losses.term import Term, not_negative
+from tser_lightning.losses.term import Term
 
 
 class LogitMSE(Term):
@@ -15,7 +15,7 @@ class LogitMSE(Term):
     """
 
     def __init__(self, weight: float = 1e-3, phi: float = 1.0) -> None:
-        super().__init__(not_negative("the weight of the MSE", weight))
+        super().__init__(weight)
         self.phi = phi
 
     def forward(self, student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tensor) -> Tensor:

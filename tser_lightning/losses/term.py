@@ -36,13 +36,6 @@ class Term(nn.Module):
         return f"weight={self.weight:g}"
 
 
-def not_negative(name: str, value: float) -> float:
-    """Return `value`, or raise a Mistake if it is below 0 or not a number."""
-    if not value >= 0:
-        raise Mistake(f"{name} = {value} is below 0", "the term would be maximised", f"give {name} >= 0")
-    return value
-
-
 def positive(name: str, value: float) -> float:
     """Return `value`, or raise a Mistake if it is not above 0."""
     if not value > 0:

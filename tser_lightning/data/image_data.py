@@ -1,0 +1,179 @@
+"""What every labelled image set has in common: splits, loaders, deterministic order."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from tser_lightning.data.augment import Augment
+from tser_lightning.data.batch import Batch
+from tser_lightning.data.draws import sample_keys
+from tser_lightning.data.order import BatchKey, Order
+from tser_lightning.data.split import stratified
+from tser_lightning.mistake import Mistake
+
+Part = Literal["train", "test"]
+Split = Literal["train", "val", "test"]
+
+
+class ImageData(ABC):
+    """A labelled image set with a training and a test part.
+
+    A new set says what its labels are, how images are read, what it holds (`fingerprint`) and how its files come to be
+    (`prepare`); `ArrayData` does most of that for what fits into memory.
+
+    Args:
+        num_classes: Number of classes.
+        shape: (C, H, W) of an image.
+        mean: Of each channel over the training images in [0, 1].
+        std: Of each channel.
+        augment: Settings of `Augment` for training images; None is none.
+        validation: Fraction of the training part that is held out as "val", stratified by class, the same images
+            whatever the seed; 0 trains on everything and leaves no "val".
+        batch_size: Images of a training batch, all processes together; the default of `loader`.
+        eval_batch_size: The same for "val" and "test".
+        drop_last: Leave out an incomplete last training batch. Evaluation never drops or pads.
+
+    Attributes:
+        name: What the set is called in configs, results and messages.
+        classes: Names of the classes, where they are known.
+    """
+
+    name: str
+    classes: tuple[str, ...] | None = None
+
+    def __init__(
+        self,
+        num_classes: int,
+        shape: Sequence[int],
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        augment: Mapping[str, Any] | None = None,
+        validation: float = 0.1,
+        batch_size: int = 128,
+        eval_batch_size: int = 500,
+        drop_last: bool = True,
+    ) -> None:
+        if len(shape) != 3 or len(mean) != shape[0]:
+            raise ValueError(f"shape={list(shape)} must be [C, H, W] with one mean per channel, got mean={list(mean)}")
+        if not 0 <= validation < 1:
+            raise ValueError(f"validation={validation} is the fraction of train to hold out: 0 <= validation < 1")
+        self.num_classes, self.shape = num_classes, (shape[0], shape[1], shape[2])
+        self.validation, self.drop_last = validation, drop_last
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.augment = Augment(mean, std, **(augment or {}))
+
+    @abstractmethod
+    def labels(self, part: Part) -> Tensor:
+        """Give the classes of all images of a part, int64 [N]."""
+
+    @abstractmethod
+    def read(self, part: Part, indices_B: Tensor, keys_B: Tensor | None) -> Tensor:
+        """Read raw images, uint8 [B,C,H,W]; keys are given for training, if cutting out the right size is random."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hash what the set holds, as hex; the same images and labels give the same on every machine."""
+
+    @abstractmethod
+    def prepare(self) -> str:
+        """Build or check the set's files and say what was done."""
+
+    def check(self) -> None:
+        """Raise a `Mistake` if the set's files are missing or damaged, or do not fit the settings."""
+        self.labels("train")
+        self.labels("test")
+
+    def indices(self, split: Split) -> Tensor:
+        """List the images of a split, int64 [N], by their place in the whole training (or test) part."""
+        if split == "test":
+            return torch.arange(len(self.labels("test")))
+        if split not in ("train", "val"):
+            raise ValueError(f"split={split!r} is not one of 'train', 'val', 'test'")
+        if split == "val" and not self._held_out.any():
+            raise ValueError(f"{self.name} has no 'val' with validation={self.validation}: give e.g. validation=0.1")
+        return (self._held_out == (split == "val")).nonzero().flatten()
+
+    @cached_property
+    def _held_out(self) -> Tensor:
+        labels = self.labels("train")
+        return stratified(labels, round(len(labels) * self.validation))
+
+    def loader(
+        self,
+        split: Split,
+        *,
+        batch_size: int | None = None,
+        seed: int = 0,
+        workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> DataLoader[Batch]:
+        """Load the batches of a split: "train" shuffled and augmented, the others in file order and as they are.
+
+        Call `loader.sampler.set_epoch(epoch)` before each epoch (Lightning does). Lightning must be kept from putting
+        its own sampler there: `Trainer(use_distributed_sampler=False)`.
+
+        Args:
+            split: "train", "val" or "test".
+            batch_size: Images of a batch, all processes together; None is the set's own.
+            seed: Of order and augmentation.
+            workers: Processes that read ahead; they change no bit.
+            rank: Of this process.
+            world_size: Number of processes.
+
+        Raises:
+            Mistake: Files are missing, damaged or do not fit the settings; no whole batch fits the split.
+            ValueError: There is no such split.
+        """
+        training = split == "train"
+        order = Order(
+            self.indices(split),
+            batch_size or (self.batch_size if training else self.eval_batch_size),
+            shuffle=training,
+            drop_last=training and self.drop_last,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        # batch_size=None: each "sample" that the loader asks for is a whole batch. Its generator is its own, because
+        # the loader draws from torch's at every epoch, and the student's randomness must not depend on that.
+        return DataLoader(
+            Batches(self, "test" if split == "test" else "train", training, seed),
+            batch_size=None,
+            sampler=order,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),
+        )
+
+
+class Batches(Dataset[Batch]):
+    """The batches of a set by their key, made from nothing but the key."""
+
+    def __init__(self, data: ImageData, part: Part, training: bool, seed: int) -> None:
+        self.data, self.part, self.training, self.seed = data, part, training, seed
+        self.labels = data.labels(part)
+
+    def __getitem__(self, key: BatchKey) -> Batch:
+        """Make one batch."""
+        epoch, indices = key
+        indices_B = torch.tensor(indices)
+        keys_B = sample_keys(self.seed, epoch, indices_B) if self.training else None
+        images_BCHW = self.data.read(self.part, indices_B, keys_B)
+        return Batch(self.data.augment(images_BCHW, keys_B), self.labels[indices_B], indices_B)
+
+
+def wrong_classes(name: str, found: int, num_classes: int) -> Mistake:
+    """Say that a set and its settings disagree on the number of classes."""
+    return Mistake(
+        f"data.num_classes={num_classes}, but {name} has {found} classes",
+        "teacher and student get as many outputs as data.num_classes says",
+        f"data.num_classes={found}",
+    )

@@ -1,0 +1,155 @@
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tser_lightning.models import Network, Student, resnet18, resnet_small, vgg_small
+from tser_lightning.neurons import LIF
+from tser_lightning.neurons.clock import Clock, OverTime
+
+
+def eval_student(timesteps: int = 3) -> Student:
+    torch.manual_seed(0)
+    student = Student(resnet_small(10, 1, LIF), timesteps)
+    for module in student.modules():
+        if isinstance(module, nn.BatchNorm2d):  # else hardly a neuron of an untrained network fires
+            nn.init.uniform_(module.weight, 1, 3)
+            nn.init.uniform_(module.bias, 0, 1)
+    return student.double().eval()
+
+
+@pytest.fixture
+def images_BCHW() -> Tensor:
+    return torch.randn(4, 1, 8, 8, dtype=torch.float64)
+
+
+class LooksAhead(OverTime):
+    """Gives every step the mean over time."""
+
+    causal = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        x_T = self.unfold(x)
+        return self.fold(x_T.mean(0, keepdim=True).expand_as(x_T))
+
+
+class Breaks(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        raise RuntimeError("broken")
+
+
+def test_logits_have_time_first_and_differ_from_step_to_step(images_BCHW: Tensor) -> None:
+    logits_TBC = eval_student()(images_BCHW)
+    assert logits_TBC.shape == (3, 4, 10)
+    assert not torch.equal(logits_TBC[0], logits_TBC[1])
+
+
+def test_image_shown_for_T_steps_equals_T_frames_of_it(images_BCHW: Tensor) -> None:
+    student = eval_student()
+    torch.testing.assert_close(student(images_BCHW), student(images_BCHW.expand(3, -1, -1, -1, -1)))
+
+
+def test_event_frames_bring_their_own_number_of_steps(images_BCHW: Tensor) -> None:
+    frames_TBCHW = torch.stack([images_BCHW, -images_BCHW])
+    assert eval_student(timesteps=5)(frames_TBCHW).shape == (2, 4, 10)
+
+
+def test_stem_is_computed_once_per_image_and_the_rest_at_every_step(images_BCHW: Tensor) -> None:
+    student = eval_student()
+    seen: dict[str, list[int]] = {}
+    for name in ("conv1", "bn1", "layer1"):
+        student.net.get_submodule(name).register_forward_pre_hook(
+            lambda _, inputs, name=name: seen.setdefault(name, []).append(len(inputs[0]))
+        )
+    student(images_BCHW)
+    assert seen == {"conv1": [4], "bn1": [4], "layer1": [12]}
+
+
+def test_one_step_equals_the_first_of_many(images_BCHW: Tensor) -> None:
+    student = eval_student()
+    first_BC = student(images_BCHW)[0]
+    student.timesteps = 1
+    torch.testing.assert_close(student(images_BCHW)[0], first_BC)
+
+
+@pytest.mark.parametrize("frames", [False, True])
+def test_stream_equals_the_full_call(images_BCHW: Tensor, frames: bool) -> None:
+    student = eval_student()
+    images = torch.stack([images_BCHW, -images_BCHW, images_BCHW]) if frames else images_BCHW
+    torch.testing.assert_close(torch.stack(list(student.stream(images))), student(images))
+
+
+def test_stream_of_a_network_that_looks_ahead_equals_the_full_call(images_BCHW: Tensor) -> None:
+    net = nn.Sequential(LIF(), LooksAhead(), nn.Flatten(), nn.Linear(64, 10)).double()
+    student = Student(net, 3)
+    torch.testing.assert_close(torch.stack(list(student.stream(images_BCHW))), student(images_BCHW))
+
+
+def test_interleaved_streams_and_calls_do_not_touch_each_other(images_BCHW: Tensor) -> None:
+    student = eval_student()
+    one, other = student.stream(images_BCHW), student.stream(-images_BCHW)
+    steps = []
+    for pair in zip(one, other, strict=True):
+        steps.append(torch.stack(pair))
+        student(images_BCHW)
+    expected = torch.stack([student(images_BCHW), student(-images_BCHW)], dim=1)
+    torch.testing.assert_close(torch.stack(steps), expected)
+
+
+def test_an_abandoned_stream_leaves_no_state(images_BCHW: Tensor) -> None:
+    student = eval_student()
+    before = student(images_BCHW)
+    stream: Iterator[Tensor] = student.stream(images_BCHW)
+    next(stream)
+    assert student.clock == Clock()
+    torch.testing.assert_close(student(images_BCHW), before)
+
+
+def test_calls_are_independent(images_BCHW: Tensor) -> None:
+    student = eval_student()
+    first = student(images_BCHW)
+    student(-images_BCHW)
+    assert torch.equal(student(images_BCHW), first)
+
+
+def test_an_error_inside_a_call_leaves_no_state(images_BCHW: Tensor) -> None:
+    student = eval_student()
+    before = student(images_BCHW)
+    student.net.add_module("fc", Breaks())
+    with pytest.raises(RuntimeError, match="broken"):
+        student(images_BCHW)
+    with pytest.raises(RuntimeError, match="broken"):
+        next(iter(student.stream(images_BCHW)))
+    assert student.clock == Clock()
+    student.net.add_module("fc", eval_student().net.get_submodule("fc"))
+    assert torch.equal(student(images_BCHW), before)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 2.0, True, "4"])
+def test_timesteps_that_are_no_integer_from_1_are_refused(wrong: object) -> None:
+    with pytest.raises(ValueError, match="timesteps"):
+        eval_student().timesteps = wrong  # type: ignore[assignment]
+
+
+def test_a_network_without_a_neuron_is_refused() -> None:
+    with pytest.raises(ValueError, match="no neuron"):
+        Student(resnet18(10), 4)
+
+
+def test_images_of_another_rank_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\[B, C, H, W\]"):
+        eval_student()(torch.zeros(1, 8, 8))
+
+
+@pytest.mark.parametrize("build", [resnet_small, vgg_small])
+def test_a_student_learns_a_small_batch_by_heart(build: type[Network]) -> None:
+    torch.manual_seed(0)
+    student = Student(build(4, 1, LIF), 2)
+    images_BCHW, labels_B = torch.randn(16, 1, 8, 8), torch.arange(16) % 4
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1, momentum=0.9)
+    for _ in range(60):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(student(images_BCHW).mean(0), labels_B).backward()
+        optimizer.step()
+    assert (student(images_BCHW).mean(0).argmax(-1) == labels_B).float().mean() > 0.9

@@ -1,0 +1,206 @@
+"""Residual networks with the activation after the addition, so that every convolution of a student sees spikes.
+
+Parameters are named as in torchvision, whose weights load into the ImageNet stem.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, cast
+
+from torch import Tensor, nn
+
+from tser_lightning.mistake import Mistake
+from tser_lightning.models.activation import relu
+from tser_lightning.models.network import Factory, Network, Parts
+
+Stem = Literal["cifar", "imagenet"]
+
+
+class BasicBlock(nn.Module):
+    """conv-norm-act-conv-norm, the shortcut added, then the second activation (He et al., 2016; `methods.md` 4)."""
+
+    def __init__(self, width_in: int, width: int, stride: int, parts: Parts) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width_in, width, 3, stride, padding=1, bias=False)
+        self.bn1 = parts.norm(width)
+        self.act1 = parts.activation(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = parts.norm(width)
+        self.attention = parts.attention(width)
+        self.downsample = shortcut(width_in, width, stride, parts)
+        self.act2 = parts.activation(width)
+        self.width_out = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, width_in, H, W] -> [N, width, H/stride, W/stride]."""
+        branch = self.act1(self.bn1(self.conv1(x)))
+        branch = self.attention(self.bn2(self.conv2(branch)))
+        return cast(Tensor, self.act2(branch + self.downsample(x)))
+
+
+def shortcut(width_in: int, width_out: int, stride: int, parts: Parts) -> nn.Module:
+    """The identity, or conv1x1-norm where the shape changes."""
+    if stride == 1 and width_in == width_out:
+        return nn.Identity()
+    return nn.Sequential(nn.Conv2d(width_in, width_out, 1, stride, bias=False), parts.norm(width_out))
+
+
+class ResNet(Network):
+    """Stem, three or four stages of residual blocks, average pool, linear classifier.
+
+    Args:
+        num_classes: Outputs of the classifier.
+        in_channels: Channels of the images.
+        parts: Activation, norm and attention of every block.
+        block: Makes a residual block from (width_in, width, stride, parts); the block tells its `width_out`.
+        depths: Blocks per stage.
+        widths: Channels per stage. Every stage but the first halves the image.
+        stem_width: Channels of the first convolution, `widths[0]` by default.
+        stem: "cifar" (3x3, stride 1) or "imagenet" (7x7, stride 2, then max-pool 3x3, stride 2).
+        hidden: Width of a hidden layer with an activation of its own before the classifier (ResNet-19); 0 for none.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        parts: Parts,
+        block: Callable[[int, int, int, Parts], nn.Module] = BasicBlock,
+        depths: Sequence[int] = (2, 2, 2, 2),
+        widths: Sequence[int] = (64, 128, 256, 512),
+        stem_width: int | None = None,
+        stem: Stem = "cifar",
+        hidden: int = 0,
+    ) -> None:
+        super().__init__()
+        width = stem_width or widths[0]
+        self.conv1, self.maxpool = stem_layers(stem, in_channels, width)
+        self.bn1 = parts.norm(width)
+        self.act1 = parts.activation(width)
+        self.layers: list[str] = []
+        for index, (depth, width_next) in enumerate(zip(depths, widths, strict=True), start=1):
+            stage, width = _stage(block, width, width_next, depth, 1 if index == 1 else 2, parts)
+            self.add_module(f"layer{index}", stage)
+            self.layers.append(f"layer{index}")
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc1 = Hidden(width, hidden, parts) if hidden else nn.Identity()
+        self.fc = nn.Linear(hidden or width, num_classes)
+        tapped = self.layers if len(depths) == 4 else ["act1", *self.layers]
+        self.stages = {f"stage{index}": path for index, path in enumerate(tapped, start=1)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [N, in_channels, H, W] -> logits [N, num_classes]."""
+        x = self.maxpool(self.act1(self.bn1(self.conv1(x))))
+        for layer in self.layers:
+            x = self.get_submodule(layer)(x)
+        return cast(Tensor, self.fc(self.fc1(self.avgpool(x)).flatten(1)))
+
+
+class Hidden(nn.Module):
+    """Linear, then an activation that sees its channels as a convolution's: [N, width_in, 1, 1] -> [N, width, 1, 1]."""
+
+    def __init__(self, width_in: int, width: int, parts: Parts) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width_in, width)
+        self.act = parts.activation(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply both."""
+        return cast(Tensor, self.act(self.linear(x.flatten(1))[:, :, None, None]))
+
+
+def stem_layers(stem: Stem, in_channels: int, width: int) -> tuple[nn.Conv2d, nn.Module]:
+    """Make the first convolution and the pooling after its activation.
+
+    Raises:
+        ValueError: There is no such stem.
+    """
+    if stem == "cifar":
+        return nn.Conv2d(in_channels, width, 3, padding=1, bias=False), nn.Identity()
+    if stem == "imagenet":
+        return nn.Conv2d(in_channels, width, 7, 2, padding=3, bias=False), nn.MaxPool2d(3, 2, padding=1)
+    raise Mistake(
+        f"student.stem={stem!r} is not a stem",
+        "a stem is cifar (3x3, stride 1) or imagenet (7x7, stride 2, max-pool)",
+        "student.stem=cifar",
+    )
+
+
+def _stage(
+    block: Callable[[int, int, int, Parts], nn.Module], width_in: int, width: int, depth: int, stride: int, parts: Parts
+) -> tuple[nn.Sequential, int]:
+    """Stack `depth` blocks, the first of them with `stride`; also return the channels that come out."""
+    stage = nn.Sequential()
+    for index in range(depth):
+        stage.append(block(width_in, width, stride if index == 0 else 1, parts))
+        width_in = cast(int, stage[-1].width_out)
+    return stage, width_in
+
+
+def resnet18(
+    num_classes: int,
+    in_channels: int = 3,
+    activation: Factory = relu,
+    norm: Factory = nn.BatchNorm2d,
+    *,
+    stem: Stem = "cifar",
+) -> Network:
+    """ResNet-18. CIFAR stem, 10 classes: 11,173,962 parameters."""
+    return ResNet(num_classes, in_channels, Parts(activation, norm), stem=stem)
+
+
+def resnet34(
+    num_classes: int,
+    in_channels: int = 3,
+    activation: Factory = relu,
+    norm: Factory = nn.BatchNorm2d,
+    *,
+    stem: Stem = "cifar",
+) -> Network:
+    """ResNet-34. CIFAR stem, 10 classes: 21,282,122 parameters."""
+    return ResNet(num_classes, in_channels, Parts(activation, norm), depths=(3, 4, 6, 3), stem=stem)
+
+
+def resnet19(
+    num_classes: int,
+    in_channels: int = 3,
+    activation: Factory = relu,
+    norm: Factory = nn.BatchNorm2d,
+    *,
+    variant: Literal["group", "tet", "mpbn"] = "group",
+) -> Network:
+    """ResNet-19: three stages of 128, 256, 512 channels. Three networks have been published under this name.
+
+    Args:
+        num_classes: Outputs of the classifier.
+        in_channels: Channels of the images.
+        activation: ReLU or a neuron.
+        norm: Follows a convolution.
+        variant: "group", of TSER's authors: stem of 128 channels, 512 -> 256 -> activation -> classes (10 classes:
+            12,697,994 parameters). "tet" (Deng et al., 2022): as before with a stem of 64 (12,630,858). "mpbn" (Guo et
+            al., 2023): stem of 128, no hidden layer (12,569,226).
+
+    Raises:
+        ValueError: There is no such variant.
+    """
+    stems_and_heads = {"group": (128, 256), "tet": (64, 256), "mpbn": (128, 0)}
+    if variant not in stems_and_heads:
+        raise Mistake(
+            f"student.variant={variant!r} is not a ResNet-19",
+            "three networks have been published as ResNet-19: group, tet, mpbn",
+            "student.variant=group",
+        )
+    stem_width, hidden = stems_and_heads[variant]
+    parts = Parts(activation, norm)
+    return ResNet(num_classes, in_channels, parts, BasicBlock, (3, 3, 2), (128, 256, 512), stem_width, hidden=hidden)
+
+
+def resnet_small(
+    num_classes: int,
+    in_channels: int = 3,
+    activation: Factory = relu,
+    norm: Factory = nn.BatchNorm2d,
+    *,
+    widths: Sequence[int] = (16, 32, 64),
+) -> Network:
+    """One block per stage, for images of 8x8 to 28x28 pixels on a CPU."""
+    return ResNet(num_classes, in_channels, Parts(activation, norm), depths=[1] * len(widths), widths=widths)

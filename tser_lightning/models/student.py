@@ -1,0 +1,122 @@
+"""Run a network over time.
+
+Legend: T time step, B image, C class (of logits) or channel (of images), H, W.
+"""
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from tser_lightning.mistake import Mistake
+from tser_lightning.neurons.clock import Clock, OverTime
+
+
+class Student(nn.Module):
+    """A spiking network over T time steps, with logits at every step.
+
+    A static image is fed at every step (direct encoding); what comes before the first neuron is computed once. The
+    state of the neurons lives inside one call: there is nothing to reset.
+
+    Args:
+        net: Maps the folded batch [T*B, C, H, W] to [T*B, classes]; at least one of its modules is an `OverTime`.
+        timesteps: T. It may be changed at any time, also after training.
+
+    Raises:
+        ValueError: `net` has no module that sees time, or `timesteps` is not an integer >= 1.
+    """
+
+    def __init__(self, net: nn.Module, timesteps: int) -> None:
+        super().__init__()
+        self.net = net
+        self.clock = Clock()
+        self.timesteps = timesteps
+        self._causal = True
+        self._give_clock()
+
+    def _give_clock(self) -> None:
+        over_time = [module for module in self.net.modules() if isinstance(module, OverTime)]
+        if not over_time:
+            raise Mistake(
+                "this network has no neuron: nothing in it changes from one time step to the next",
+                "a student is a spiking network; with ReLU it is an ANN, which is what a teacher is",
+                "build it with a neuron as activation, e.g. neuron=lif",
+            )
+        self._causal = all(module.causal for module in over_time)
+        for module in over_time:
+            module.clock = self.clock
+
+    @property
+    def timesteps(self) -> int:
+        """T, the number of steps for which a static image is shown. Event frames bring their own."""
+        return self._timesteps
+
+    @timesteps.setter
+    def timesteps(self, steps: int) -> None:
+        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+            raise Mistake(
+                f"student.timesteps={steps!r} is not an integer >= 1",
+                "an image is shown for a whole number of time steps",
+                "student.timesteps=4",
+            )
+        self._timesteps = steps
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Classify.
+
+        Args:
+            images: Static images [B, C, H, W], or event frames [T, B, C, H, W].
+
+        Returns:
+            logits_TBC.
+        """
+        if images.dim() == 5:
+            return self._call(images.flatten(0, 1), steps=len(images))
+        self._check(images)
+        return self._call(images, steps=self.timesteps, images=len(images))
+
+    def stream(self, images: Tensor) -> Iterator[Tensor]:
+        """Classify step by step, e.g. to stop as soon as the answer is sure.
+
+        Yields:
+            logits_BC of step 0, 1, ...: the same numbers as the full call. A network with a module that looks ahead
+            in time computes all steps at the first.
+        """
+        if not self._causal:
+            yield from self(images)
+            return
+        static = images.dim() == 4
+        if static:
+            self._check(images)
+        carry: dict[OverTime, Any] = {}
+        for step in range(self.timesteps if static else len(images)):
+            frame = images if static else images[step]
+            yield self._call(frame, steps=1, images=len(frame) if static else None, first=step, carry=carry)[0]
+
+    def _call(
+        self,
+        folded: Tensor,
+        steps: int,
+        images: int | None = None,
+        first: int = 0,
+        carry: dict[OverTime, Any] | None = None,
+    ) -> Tensor:
+        """Run the network with the clock set, and set the clock back whatever happens."""
+        clock = self.clock
+        clock.steps, clock.images, clock.first, clock.carry = steps, images, first, carry
+        try:
+            logits = self.net(folded)
+        finally:
+            clock.steps, clock.images, clock.first, clock.carry = None, None, 0, None
+        return cast(Tensor, logits.unflatten(0, (steps, -1)))
+
+    @staticmethod
+    def _check(images: Tensor) -> None:
+        if images.dim() != 4:
+            raise ValueError(
+                f"a student takes images [B, C, H, W] or event frames [T, B, C, H, W], not {list(images.shape)}"
+            )
+
+    def extra_repr(self) -> str:
+        """Show T in the printed network."""
+        return f"timesteps={self.timesteps}"

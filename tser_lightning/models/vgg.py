@@ -1,0 +1,78 @@
+"""VGG with average pooling, biased convolutions and one linear classifier.
+
+The operation counts that the TSER paper prints for VGG-16 fit this network and neither max-pooling nor convolutions
+without bias (`methods.md` 6).
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+from torch import Tensor, nn
+
+from tser_lightning.mistake import Mistake
+from tser_lightning.models.activation import relu
+from tser_lightning.models.network import Factory, Network, Parts
+
+
+class VGG(Network):
+    """Groups of conv3x3-norm-activation, each group followed by AvgPool2d(2); average pool; linear classifier.
+
+    Convolutions are numbered as in torchvision's `vgg*_bn`.
+
+    Args:
+        num_classes: Outputs of the classifier.
+        in_channels: Channels of the images.
+        parts: Activation and norm of every layer, attention at the end of every group.
+        groups: Channels of the convolutions of each group.
+    """
+
+    def __init__(self, num_classes: int, in_channels: int, parts: Parts, groups: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        self.features = nn.Sequential()
+        group_ends = []
+        width = in_channels
+        for group in groups:
+            for width_next in group:
+                self.features.append(nn.Conv2d(width, width_next, 3, padding=1))
+                self.features.append(parts.norm(width_next))
+                self.features.append(parts.activation(width_next))
+                width = width_next
+            group_ends.append(f"features.{len(self.features) - 1}")
+            self.features.append(nn.AvgPool2d(2))
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(width, num_classes)
+        self.stages = {f"stage{index}": path for index, path in enumerate(["features.2", *group_ends][-4:], start=1)}
+        self.smallest = 2 ** len(groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [N, in_channels, H, W] -> logits [N, num_classes]."""
+        if min(x.shape[-2:]) < self.smallest:
+            raise Mistake(
+                f"images of {x.shape[-2]}x{x.shape[-1]} pixels are too small for this VGG",
+                f"every group of its convolutions halves them: it needs at least {self.smallest}x{self.smallest}",
+                "student=vgg_small",
+            )
+        return cast(Tensor, self.fc(self.avgpool(self.features(x)).flatten(1)))
+
+
+def vgg11(
+    num_classes: int, in_channels: int = 3, activation: Factory = relu, norm: Factory = nn.BatchNorm2d
+) -> Network:
+    """VGG-11. 10 classes: 9,231,114 parameters."""
+    groups = ((64,), (128,), (256, 256), (512, 512), (512, 512))
+    return VGG(num_classes, in_channels, Parts(activation, norm), groups)
+
+
+def vgg16(
+    num_classes: int, in_channels: int = 3, activation: Factory = relu, norm: Factory = nn.BatchNorm2d
+) -> Network:
+    """VGG-16. 10 classes: 14,728,266 parameters."""
+    groups = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+    return VGG(num_classes, in_channels, Parts(activation, norm), groups)
+
+
+def vgg_small(
+    num_classes: int, in_channels: int = 3, activation: Factory = relu, norm: Factory = nn.BatchNorm2d
+) -> Network:
+    """Three groups, for images of 8x8 to 28x28 pixels on a CPU."""
+    return VGG(num_classes, in_channels, Parts(activation, norm), ((16,), (32, 32), (64, 64)))

@@ -10,13 +10,12 @@ A backend is a pair of bodies over [T, M] tensors, `Bodies`: a further one is on
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from tser_lightning.neurons.surrogate import Scale, surrogate_named
 
@@ -40,7 +39,7 @@ class Dynamics:
 
     def settle(self, h: Tensor, fired: Tensor) -> Tensor:
         """Reset where it fired."""
-        return h.masked_fill(fired, 0) if self.reset == "hard" else h - self.v_threshold * fired
+        return h.masked_fill(fired, 0) if self.reset == "hard" else h - self.v_threshold * fired.to(h.dtype)
 
 
 class Gradients(NamedTuple):
@@ -127,27 +126,39 @@ class _LIF(torch.autograd.Function):
         return bodies.forward(currents_TM, _start(currents_TM, v_M), decay, dynamics)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_spikes_TM: Tensor | None, grad_v_M: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         currents_TM, v_M, *tensors = ctx.saved_tensors
         decay, scale = (
             number if tensor is None else tensor for number, tensor in zip(ctx.floats, tensors, strict=True)
         )
+        needed = ctx.needs_input_grad[:3]
+        if torch.is_grad_enabled():  # create_graph=True: this will be differentiated again
+            outputs = lif_reference(currents_TM, v_M, decay, scale, ctx.dynamics)
+            return *_autograd(outputs, grads, (currents_TM, v_M, decay), needed), None, None, None
         start = _start(currents_TM, v_M)
-        nothing = start.new_zeros(())
-        grads = ctx.bodies.backward(
+        grad_spikes_TM, grad_v_M = (start.new_zeros(()) if grad is None else grad for grad in grads)
+        found = ctx.bodies.backward(
             currents_TM,
             start,
             decay,
             ctx.dynamics,
             scale,
-            nothing.expand_as(currents_TM) if grad_spikes_TM is None else grad_spikes_TM,
-            nothing if grad_v_M is None else grad_v_M,
-            ctx.needs_input_grad[2],
+            grad_spikes_TM.expand_as(currents_TM),
+            grad_v_M,
+            needed[2],
         )
-        grad_v = grads.v_init.sum_to_size(v_M.shape).to(v_M.dtype) if ctx.needs_input_grad[1] else None
-        grad_decay = grads.decay.to(decay.dtype) if ctx.needs_input_grad[2] else None
-        return grads.currents, grad_v, grad_decay, None, None, None
+        grad_v = found.v_init.sum_to_size(v_M.shape).to(v_M.dtype) if needed[1] else None
+        return found.currents, grad_v, found.decay.to(decay.dtype) if needed[2] else None, None, None, None
+
+
+def _autograd(
+    outputs: Sequence[Tensor], grads: Sequence[Tensor | None], inputs: Sequence[Any], needed: Sequence[bool]
+) -> list[Tensor | None]:
+    """Gradients of the needed inputs as a graph of their own; None for the others."""
+    given = [(output, grad) for output, grad in zip(outputs, grads, strict=True) if grad is not None]
+    wanted = [value for value, need in zip(inputs, needed, strict=True) if need]
+    found = iter(torch.autograd.grad([o for o, _ in given], wanted, [g for _, g in given], create_graph=True))
+    return [next(found) if need else None for need in needed]
 
 
 def _start(currents: Tensor, v_init: Tensor | None) -> Tensor:
@@ -189,7 +200,7 @@ def lif_reference(
 ) -> tuple[Tensor, Tensor]:
     """The same neuron as plain operations, left to autograd.
 
-    The oracle of the other backends, what torch.compile and exporters trace, and what can be differentiated twice.
+    The oracle of the other backends, what torch.compile and exporters trace, and the way to second derivatives.
     """
     v = _start(currents_TB, v_init)
     spikes = []

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tser_lightning.data.checks import check_data as check_data
     from tser_lightning.data.digits import Digits as Digits
     from tser_lightning.data.download import Downloaded as Downloaded
+    from tser_lightning.data.folder import ImageFolder as ImageFolder
     from tser_lightning.data.image_data import ImageData as ImageData
     from tser_lightning.data.prepared import Prepared as Prepared
     from tser_lightning.data.prepared import write_prepared as write_prepared
@@ -25,6 +26,7 @@ _MODULES = {
     "check_data": "checks",
     "Digits": "digits",
     "Downloaded": "download",
+    "ImageFolder": "folder",
     "ImageData": "image_data",
     "Prepared": "prepared",
     "write_prepared": "prepared",

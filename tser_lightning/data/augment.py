@@ -4,13 +4,16 @@ Legend: B image, C channel, H, W. Every random choice is a draw from the key of 
 epoch is augmented alike in any batch, worker, process and on any device.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from tser_lightning.data.draws import Stream, draw
+
+T = TypeVar("T")
 
 
 def crop_and_flip(images_BCHW: Tensor, keys_B: Tensor, padding: int, flip: bool) -> Tensor:
@@ -43,17 +46,16 @@ def cutout(images_BCHW: Tensor, keys_B: Tensor, size: int) -> Tensor:
     return images_BCHW.masked_fill(hole_BHW[:, None], 0)
 
 
-def per_image(images_BCHW: Tensor, keys_B: Tensor, stream: Stream, transform: Callable[[Tensor], Tensor]) -> Tensor:
-    """Apply a torchvision transform image by image, each with torch's generator seeded from the image's key.
+def per_image(items: Iterable[T], keys_B: Tensor, stream: Stream, transform: Callable[[T], Tensor]) -> Tensor:
+    """Apply one of torchvision's random transforms to B items, each with torch's generator seeded from its key.
 
     The generator is left as it was.
     """
-    seeds = draw(keys_B, stream, 1 << 31).tolist()
+    done = []
     with torch.random.fork_rng(devices=[]):
-        done = []
-        for image, seed in zip(images_BCHW, seeds, strict=True):
+        for item, seed in zip(items, draw(keys_B, stream, 1 << 31).tolist(), strict=True):
             torch.default_generator.manual_seed(seed)
-            done.append(transform(image))
+            done.append(transform(item))
     return torch.stack(done)
 
 

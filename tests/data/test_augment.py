@@ -1,0 +1,107 @@
+import pytest
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from tser_lightning.data.augment import Augment, crop_and_flip, cutout
+from tser_lightning.data.draws import Stream, draw, sample_keys
+
+
+def _images(batch: int = 12, channels: int = 3, height: int = 9, width: int = 8) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(1, 256, (batch, channels, height, width), dtype=torch.uint8, generator=generator)
+
+
+_KEYS_B = sample_keys(5, 2, torch.arange(12))
+
+
+@pytest.mark.parametrize("flip", [True, False])
+@pytest.mark.parametrize("padding", [0, 3])
+def test_crop_and_flip_equal_a_loop_over_pixels(padding: int, flip: bool) -> None:
+    images_BCHW = _images()
+    B, C, H, W = images_BCHW.shape
+    expected = torch.zeros_like(images_BCHW)
+    tops = draw(_KEYS_B, Stream.CROP_ROW, 2 * padding + 1).tolist()
+    lefts = draw(_KEYS_B, Stream.CROP_COLUMN, 2 * padding + 1).tolist()
+    flips = draw(_KEYS_B, Stream.FLIP, 2).tolist()
+    for b in range(B):
+        for row in range(H):
+            for column in range(W):
+                source_row = row + tops[b] - padding
+                source_column = (W - 1 - column if flip and flips[b] else column) + lefts[b] - padding
+                if 0 <= source_row < H and 0 <= source_column < W:
+                    expected[b, :, row, column] = images_BCHW[b, :, source_row, source_column]
+
+    assert torch.equal(crop_and_flip(images_BCHW, _KEYS_B, padding, flip), expected)
+    assert 0 < sum(flips) < B
+
+
+@pytest.mark.parametrize("size", [4, 5, 20])
+def test_cutout_equals_a_loop_over_pixels(size: int) -> None:
+    images_BCHW = _images().float()
+    B, _, H, W = images_BCHW.shape
+    expected = images_BCHW.clone()
+    for b in range(B):
+        middle_row = int(draw(_KEYS_B, Stream.CUTOUT_ROW, H)[b])
+        middle_column = int(draw(_KEYS_B, Stream.CUTOUT_COLUMN, W)[b])
+        for row in range(max(0, middle_row - size // 2), min(H, middle_row - size // 2 + size)):
+            for column in range(max(0, middle_column - size // 2), min(W, middle_column - size // 2 + size)):
+                expected[b, :, row, column] = 0
+
+    assert torch.equal(cutout(images_BCHW, _KEYS_B, size), expected)
+
+
+@pytest.mark.parametrize(("policy", "channels"), [("cifar10", 3), ("imagenet", 3), ("svhn", 1)])
+def test_auto_augment_is_torchvisions_under_the_images_seed(policy: str, channels: int) -> None:
+    images_BCHW = _images(channels=channels, height=16, width=16)
+    reference = v2.AutoAugment(v2.AutoAugmentPolicy(policy))
+    before = torch.get_rng_state()
+
+    found = Augment([0.0] * channels, [1.0] * channels, auto=policy)(images_BCHW, _KEYS_B)
+
+    assert torch.equal(torch.get_rng_state(), before)
+    for image, key, result in zip(images_BCHW, draw(_KEYS_B, Stream.AUTOAUGMENT, 1 << 31), found, strict=True):
+        torch.manual_seed(int(key))
+        assert torch.equal(reference(image).float() / 255, result)
+
+
+def test_steps_run_in_the_order_of_the_papers_group() -> None:
+    images_BCHW = _images(height=16, width=16)
+    mean, std = [0.4, 0.5, 0.6], [0.2, 0.3, 0.4]
+    found = Augment(mean, std, crop=2, flip=True, cutout=6)(images_BCHW, _KEYS_B)
+
+    expected = cutout(crop_and_flip(images_BCHW, _KEYS_B, 2, True).float() / 255, _KEYS_B, 6)
+    expected = v2.functional.normalize(expected, mean, std)
+
+    torch.testing.assert_close(found, expected)
+    # Cutout comes before the normalisation: its zeros are black, not the mean.
+    black = torch.tensor([-0.4 / 0.2, -0.5 / 0.3, -0.6 / 0.4])
+    row, column = (int(draw(_KEYS_B, stream, 16)[0]) for stream in (Stream.CUTOUT_ROW, Stream.CUTOUT_COLUMN))
+    torch.testing.assert_close(found[0, :, row, column], black)
+
+
+def test_an_image_is_augmented_alike_in_any_batch() -> None:
+    augment = Augment([0.5] * 3, [0.2] * 3, crop=2, flip=True, auto="cifar10", cutout=4)
+    images_BCHW = _images(height=16, width=16)
+    whole = augment(images_BCHW, _KEYS_B)
+
+    backwards = augment(images_BCHW.flip(0), _KEYS_B.flip(0)).flip(0)
+    alone = torch.cat([augment(images_BCHW[b : b + 1], _KEYS_B[b : b + 1]) for b in range(12)])
+
+    assert torch.equal(whole, backwards)
+    assert torch.equal(whole, alone)
+
+
+def test_without_keys_images_are_only_normalised() -> None:
+    images_BCHW = _images()
+    augment = Augment([0.4, 0.5, 0.6], [0.2, 0.3, 0.4], crop=2, flip=True, auto="cifar10", cutout=4)
+
+    expected = v2.functional.normalize(images_BCHW.float() / 255, [0.4, 0.5, 0.6], [0.2, 0.3, 0.4])
+
+    torch.testing.assert_close(augment(images_BCHW, None), expected)
+
+
+@pytest.mark.parametrize("settings", [{"crop": -1}, {"cutout": -2}, {"auto": "cifar100"}, {"std": [0.0]}, {"std": [1.0, 1.0]}])
+def test_wrong_settings_are_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="must|choose|give"):
+        Augment(**({"mean": [0.5], "std": [0.5]} | settings))  # type: ignore[arg-type]

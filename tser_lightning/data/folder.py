@@ -1,0 +1,107 @@
+"""Images in one folder per class, read from disk when they are needed."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision import datasets
+from torchvision.transforms import v2
+
+from tser_lightning.data.augment import per_image
+from tser_lightning.data.checks import check_folder
+from tser_lightning.data.draws import Stream
+from tser_lightning.data.image_data import ImageData, Part
+from tser_lightning.mistake import Mistake
+
+_FOLDERS: dict[Part, str] = {"train": "train", "test": "val"}
+
+
+class ImageFolder(ImageData):
+    """path/train/CLASS/* and path/val/CLASS/*, the layout of ImageNet.
+
+    By ImageNet's convention val/ is the test split, because the labels of its test images are not public; the
+    validation split is cut from train/.
+
+    Args:
+        path: The folder that holds train/ and val/.
+        name: What results call the set.
+        scale: Training images are a random rectangle of this share of the image, of a ratio from 3/4 to 4/3, resized
+            to `shape` (Szegedy et al., "Going deeper with convolutions", 2015).
+        resize: Evaluation images are resized to this length of the shorter side, then the centre is cut out.
+        settings: Those of `ImageData`.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        name: str = "image_folder",
+        scale: Sequence[float] = (0.08, 1.0),
+        resize: int = 256,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        size = self.shape[1:]
+        if resize < max(size):
+            raise ValueError(f"resize={resize} is below the size {list(size)} that is cut out of the resized image")
+        self.path, self.name = Path(path), name
+        self._train_crop = v2.RandomResizedCrop(size, scale=tuple(scale))
+        self._eval_crop = v2.Compose([v2.Resize(resize), v2.CenterCrop(size)])
+
+    def check(self) -> None:
+        """Raise a `Mistake` if a folder is missing or the classes do not fit."""
+        check_folder(self.path, self.num_classes)
+
+    @cached_property
+    def _parts(self) -> dict[Part, tuple[list[str], Tensor]]:
+        self.check()
+        try:
+            found = {part: datasets.ImageFolder(self.path / folder) for part, folder in _FOLDERS.items()}
+        except FileNotFoundError as error:
+            raise Mistake(f"{self.path}: {error}", "every class needs images", "images there, or no folder") from error
+        self.classes = tuple(found["train"].classes)
+        return {
+            part: ([file for file, _ in folder.samples], torch.tensor(folder.targets)) for part, folder in found.items()
+        }
+
+    def labels(self, part: Part) -> Tensor:
+        """Give the classes of all images of a part, int64 [N]; a class is its place among the sorted folder names."""
+        return self._parts[part][1]
+
+    def read(self, part: Part, indices_B: Tensor, keys_B: Tensor | None) -> Tensor:
+        """Decode images and bring them to size, at random if there are keys; uint8 [B,C,H,W]."""
+        files = [self._parts[part][0][index] for index in indices_B.tolist()]
+        if keys_B is None:
+            return torch.stack([v2.functional.pil_to_tensor(self._eval_crop(self._open(file))) for file in files])
+        return per_image(
+            files,
+            keys_B,
+            Stream.RESIZED_CROP,
+            lambda file: v2.functional.pil_to_tensor(self._train_crop(self._open(file))),
+        )
+
+    def _open(self, file: str) -> Image.Image:
+        try:
+            with Image.open(file) as image:
+                return image.convert("L" if self.shape[0] == 1 else "RGB")
+        except (OSError, SyntaxError, ValueError) as error:
+            raise Mistake(f"{file} cannot be read: {error}", "it is damaged or no image", f"rm {file}") from error
+
+    def fingerprint(self) -> str:
+        """Hash the sorted names and sizes of all files with SHA-256; their bytes would take minutes to read."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        files = sorted(Path(file) for names, _ in self._parts.values() for file in names)
+        lines = (f"{file.relative_to(self.path).as_posix()} {file.stat().st_size}\n" for file in files)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def prepare(self) -> str:
+        """Check the layout; there is nothing to build."""
+        return f"{self.path} is ready: {len(self.labels('train'))} + {len(self.labels('test'))} images"

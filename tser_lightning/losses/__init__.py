@@ -3,19 +3,35 @@
 Legend: T time step, B image, C class (of logits) or channel (of features), H, W, N token.
 """
 
+from tser_lightning.losses.attention_transfer import AttentionTransfer
+from tser_lightning.losses.blurred_feature import BlurredFeature
 from tser_lightning.losses.cross_entropy import CrossEntropy
 from tser_lightning.losses.distillation_loss import DistillationLoss, LossTerms
 from tser_lightning.losses.entropy import Entropy
+from tser_lightning.losses.feature_mse import FeatureMSE
+from tser_lightning.losses.feature_term import FeatureTerm
+from tser_lightning.losses.kdsnn import KDSNN
 from tser_lightning.losses.kl_divergence import KLDivergence
+from tser_lightning.losses.lasnn import LaSNN
 from tser_lightning.losses.logit_mse import LogitMSE
+from tser_lightning.losses.soft_cross_entropy import SoftCrossEntropy
 from tser_lightning.losses.term import Term
+from tser_lightning.losses.wsld import WSLD
 
 __all__ = [
+    "KDSNN",
+    "WSLD",
+    "AttentionTransfer",
+    "BlurredFeature",
     "CrossEntropy",
     "DistillationLoss",
     "Entropy",
+    "FeatureMSE",
+    "FeatureTerm",
     "KLDivergence",
+    "LaSNN",
     "LogitMSE",
     "LossTerms",
+    "SoftCrossEntropy",
     "Term",
 ]

@@ -1,0 +1,42 @@
+"""Distance of spatial attention maps."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from tser_lightning.losses.feature_maps import as_map, same_size
+from tser_lightning.losses.feature_term import STAGES, FeatureTerm
+from tser_lightning.losses.term import positive
+
+
+class AttentionTransfer(FeatureTerm):
+    """Sum over stages of mean (A_teacher - A_student)^2 (Zagoruyko and Komodakis, ICLR 2017).
+
+    A(F) = vec(mean_c |F|^p), divided by its Euclidean norm: where in the image a stage is active. It has no channels,
+    so that no projection is needed.
+
+    Args:
+        weight: Factor in the sum.
+        student_taps: Layers of the student.
+        teacher_taps: The layers of the teacher that they are compared with.
+        p: The power.
+    """
+
+    def __init__(
+        self,
+        weight: float = 1000.0,
+        student_taps: Sequence[str] = STAGES,
+        teacher_taps: Sequence[str] = STAGES,
+        p: float = 2.0,
+    ) -> None:
+        super().__init__(weight, student_taps, teacher_taps)
+        self.p = positive("p", p)
+
+    def distance(self, pair: int, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the mean squared difference of the two attention maps."""
+        student_BCHW, teacher_BCHW = same_size(as_map(student), as_map(teacher))
+        return (self._attention(student_BCHW) - self._attention(teacher_BCHW)).square().mean()
+
+    def _attention(self, feature_BCHW: Tensor) -> Tensor:
+        return F.normalize(feature_BCHW.abs().pow(self.p).mean(1).flatten(1))

@@ -1,0 +1,42 @@
+"""Squared distance of projected features."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+from tser_lightning.losses.feature_maps import as_map, same_size
+from tser_lightning.losses.feature_term import FeatureTerm
+from tser_lightning.losses.projection import Projection
+from tser_lightning.mistake import Mistake
+
+
+class FeatureMSE(FeatureTerm):
+    """Squared distance between the teacher's features and a learnt 1x1 convolution of the student's firing rates.
+
+    Args:
+        weight: Factor in the sum.
+        student_taps: Layers of the student.
+        teacher_taps: The layers of the teacher that they are compared with.
+        reduction: "mean": over images, channels and pixels. "image": summed over channels and pixels, mean over images.
+    """
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        student_taps: Sequence[str] = ("stage4",),
+        teacher_taps: Sequence[str] = ("stage4",),
+        reduction: Literal["mean", "image"] = "mean",
+    ) -> None:
+        super().__init__(weight, student_taps, teacher_taps)
+        if reduction not in ("mean", "image"):
+            raise Mistake(f"reduction = {reduction!r} is not known", "it is mean or image", "give reduction=mean")
+        self.reduction = reduction
+        self.projections = nn.ModuleList(Projection() for _ in self.student_taps)
+
+    def distance(self, pair: int, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the squared distance of one pair."""
+        student_BCHW, teacher_BCHW = same_size(as_map(student), as_map(teacher))
+        projected_BCHW: Tensor = self.projections[pair](student_BCHW, teacher_BCHW.shape[1])
+        squares_BCHW = (projected_BCHW - teacher_BCHW).square()
+        return squares_BCHW.mean() if self.reduction == "mean" else squares_BCHW.sum() / len(squares_BCHW)

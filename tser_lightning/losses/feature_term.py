@@ -1,0 +1,64 @@
+"""What all terms on features share: taps in pairs, and time averaged away."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from tser_lightning.losses.term import Term
+from tser_lightning.mistake import Mistake
+
+STAGES = ("stage1", "stage2", "stage3", "stage4")
+
+
+class FeatureTerm(Term):
+    """The sum over pairs of layers of a distance between the student's mean over time and the teacher's feature.
+
+    A subclass defines `distance`. Spikes become firing rates by the mean over time. No gradient reaches the teacher.
+
+    Args:
+        weight: Factor in the sum.
+        student_taps: Layers of the student: stage names or module paths.
+        teacher_taps: The layers of the teacher that they are compared with, in the same order.
+    """
+
+    needs_teacher = True
+
+    def __init__(self, weight: float, student_taps: Sequence[str], teacher_taps: Sequence[str]) -> None:
+        super().__init__(weight)
+        if not student_taps or len(student_taps) != len(teacher_taps):
+            raise Mistake(
+                f"{len(student_taps)} student_taps, {len(teacher_taps)} teacher_taps",
+                "layers are compared in pairs",
+                "give equally many, and at least one: student_taps=[stage4] teacher_taps=[stage4]",
+            )
+        self.student_taps, self.teacher_taps = tuple(student_taps), tuple(teacher_taps)
+
+    def forward(
+        self,
+        student_TBC: Tensor,
+        teacher_BC: Tensor | None,
+        labels_B: Tensor,
+        student_features: Mapping[str, Tensor],
+        teacher_features: Mapping[str, Tensor],
+    ) -> Tensor:
+        """Return the scalar; only the features are looked at."""
+        distances = []
+        for pair, (student_tap, teacher_tap) in enumerate(zip(self.student_taps, self.teacher_taps, strict=True)):
+            student, teacher = student_features[student_tap], teacher_features[teacher_tap].detach()
+            rate = student.mean(0, dtype=torch.promote_types(student.dtype, torch.float32))
+            distances.append(self.distance(pair, rate, teacher.to(rate.dtype)))
+        return torch.stack(distances).sum()
+
+    def distance(self, pair: int, student: Tensor, teacher: Tensor) -> Tensor:
+        """Compare one pair of features, each [B, C, H, W], [B, N, C] or [B, C], in float32 or float64.
+
+        Args:
+            pair: The index of the pair among the taps.
+            student: The student's feature, averaged over time.
+            teacher: The teacher's.
+
+        Returns:
+            A scalar.
+        """
+        raise NotImplementedError

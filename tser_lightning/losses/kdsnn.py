@@ -1,0 +1,50 @@
+"""KDSNN."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from tser_lightning.losses.cross_entropy import CrossEntropy
+from tser_lightning.losses.distillation_loss import DistillationLoss
+from tser_lightning.losses.feature_mse import FeatureMSE
+from tser_lightning.losses.soft_cross_entropy import SoftCrossEntropy
+from tser_lightning.losses.term import Term
+from tser_lightning.mistake import Mistake
+
+
+class KDSNN(DistillationLoss):
+    """KDSNN (Xu et al., CVPR 2023), a reading: its code is not public and its equations could not be read.
+
+    joint: (1 - alpha) CE(Z, y) + alpha tau^2 CE(Q_teacher, Q_student) + beta mean (F_teacher - P(r_student))^2 with Z
+    the mean over time of the logits, Q at temperature tau, r the firing rate of one stage, P a learnt 1x1 convolution.
+    response: without the last part. feature: CE(Z, y) + beta mean (F_teacher - P(r_student))^2.
+    Uncertain: the feature's layer, norm and weight; that the soft part is a cross-entropy is what the TSER paper says.
+
+    Args:
+        mode: Which parts: "joint", "response" or "feature".
+        alpha: Weight of the teacher's logits.
+        tau: Temperature.
+        beta: Weight of the feature.
+        student_taps: The layer of the student that is compared.
+        teacher_taps: The layer of the teacher that it is compared with.
+        label_smoothing: Share of the uniform distribution in the labels.
+    """
+
+    def __init__(
+        self,
+        mode: Literal["joint", "response", "feature"] = "joint",
+        alpha: float = 0.5,
+        tau: float = 5.0,
+        beta: float = 1.0,
+        student_taps: Sequence[str] = ("stage4",),
+        teacher_taps: Sequence[str] = ("stage4",),
+        label_smoothing: float = 0.0,
+    ) -> None:
+        if mode not in ("joint", "response", "feature"):
+            raise Mistake(f"mode = {mode!r} is not known", "KDSNN has joint, response and feature", "give mode=joint")
+        hard = 1.0 if mode == "feature" else 1 - alpha
+        terms: dict[str, Term] = {"ce": CrossEntropy(hard, over="mean_logits", label_smoothing=label_smoothing)}
+        if mode != "feature":
+            terms["soft_ce"] = SoftCrossEntropy(alpha, over="mean_logits", tau=tau)
+        if mode != "response":
+            terms["feature"] = FeatureMSE(beta, student_taps, teacher_taps)
+        super().__init__(terms, mode=mode, alpha=alpha, tau=tau, beta=beta)

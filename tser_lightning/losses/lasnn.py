@@ -1,0 +1,49 @@
+"""LaSNN."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from tser_lightning.losses.attention_transfer import AttentionTransfer
+from tser_lightning.losses.cross_entropy import CrossEntropy
+from tser_lightning.losses.distillation_loss import DistillationLoss
+from tser_lightning.losses.feature_mse import FeatureMSE
+from tser_lightning.losses.feature_term import STAGES, FeatureTerm
+from tser_lightning.mistake import Mistake
+
+
+class LaSNN(DistillationLoss):
+    """LaSNN (Hong et al., arXiv 2304.09101), a reading: its code is not public and its maps could not be read.
+
+    attention: CE(Z, y) + beta sum_j mean (A_j^teacher - A_j^student)^2 over the stages j, as in attention transfer.
+    mse: CE(Z, y) + beta sum_j sum (P_j(F_j^student) - F_j^teacher)^2 / B, P_j a learnt 1x1 convolution, which is how
+    BKDSNN's code re-implements it. Z and F^student are means over time.
+    Uncertain: the attention map and its weight. LaSNN also begins from the teacher's weights; that is the student's
+    affair and not done here.
+
+    Args:
+        map: "attention" or "mse".
+        beta: Weight of the stages. None: 1000 for attention (Zagoruyko and Komodakis 2017), 7e-5 for mse (BKDSNN).
+        student_taps: Layers of the student.
+        teacher_taps: The layers of the teacher that they are compared with.
+        label_smoothing: Share of the uniform distribution in the labels.
+    """
+
+    def __init__(
+        self,
+        map: Literal["attention", "mse"] = "attention",
+        beta: float | None = None,
+        student_taps: Sequence[str] = STAGES,
+        teacher_taps: Sequence[str] = STAGES,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        if map not in ("attention", "mse"):
+            raise Mistake(f"map = {map!r} is not known", "LaSNN has attention and mse", "give map=attention")
+        stages: FeatureTerm
+        if map == "attention":
+            beta = 1000.0 if beta is None else beta
+            stages = AttentionTransfer(beta, student_taps, teacher_taps)
+        else:
+            beta = 7e-5 if beta is None else beta
+            stages = FeatureMSE(beta, student_taps, teacher_taps, reduction="image")
+        ce = CrossEntropy(over="mean_logits", label_smoothing=label_smoothing)
+        super().__init__({"ce": ce, map: stages}, map=map, beta=beta)

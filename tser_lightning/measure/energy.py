@@ -1,0 +1,65 @@
+"""What one classification costs on 45 nm hardware, from counted operations."""
+
+from tser_lightning.measure.operations import Count, Operations
+
+PJ_PER_AC = 0.9
+PJ_PER_MAC = 4.6
+
+ASSUMPTIONS = """\
+Energy counts arithmetic alone, at 45 nm, 32-bit floating point: 0.9 pJ for an accumulation (AC), 4.6 pJ for a
+multiplication with accumulation (MAC) (Horowitz, ISSCC 2014); no memory access, no control, no neuron update, no
+residual addition, no activation function. Per image, over all its time steps, mean over the data.
+Both conventions: a layer whose input is binary (all values 0 or 1 over all the data) does ACs, any other does MACs;
+integer inputs, as after the ADD of SEW-ResNet, do MACs.
+Paper's convention (energy_mj; reproduces the OPs and MACs of Table 4): operations of a convolution or linear layer are
+kernel MACs, padding included, and one per bias; ACs are operations times the share of the input that spikes; a norm is
+2 MACs per value; a pooling is one operation per input value; what comes before the first neuron is charged at every
+time step although it is computed once.
+Folded convention (energy_folded_mj): BatchNorm is folded into the weights and costs nothing, nor do biases and
+poolings; what comes before the first neuron is charged once per static image; ACs are the weights that spikes meet,
+padding left out (the synaptic operations that SpikingJelly counts).
+Products of two activations (attention) count the same in both: one AC per coincidence of two spikes, or per spike and
+value of the other factor, or else MACs.
+The ANN teacher does all its operations as MACs.
+"""
+
+
+def energy_mj(count: Count) -> float:
+    """Energy of one image in mJ."""
+    return (PJ_PER_AC * count.ac + PJ_PER_MAC * count.mac) * 1e-9
+
+
+def student_energy(operations: Operations) -> dict[str, float]:
+    """The cost of a student per image.
+
+    Returns:
+        `energy_mj`, `ops`, `acs` and `macs` by the paper's convention; `energy_folded_mj`, `ops_folded`, `acs_folded`
+        and `macs_folded` by the folded one.
+    """
+    paper, folded = operations.paper, operations.folded
+    return {
+        "energy_mj": energy_mj(paper),
+        "energy_folded_mj": energy_mj(folded),
+        "ops": paper.ops,
+        "acs": paper.ac,
+        "macs": paper.mac,
+        "ops_folded": folded.ops,
+        "acs_folded": folded.ac,
+        "macs_folded": folded.mac,
+    }
+
+
+def teacher_energy(operations: Operations) -> dict[str, float]:
+    """The cost of an ANN teacher per image: all operations are MACs.
+
+    Returns:
+        `teacher_energy_mj` and `teacher_macs`; with BatchNorm folded, `teacher_energy_folded_mj` and
+        `teacher_macs_folded`.
+    """
+    paper, folded = operations.paper.ops, operations.folded.ops
+    return {
+        "teacher_energy_mj": energy_mj(Count(paper, 0, paper)),
+        "teacher_energy_folded_mj": energy_mj(Count(folded, 0, folded)),
+        "teacher_macs": paper,
+        "teacher_macs_folded": folded,
+    }

@@ -15,3 +15,17 @@ class Mistake(ValueError):
     def __init__(self, what: str, why: str, fix: str) -> None:
         super().__init__(f"{what}\n  why: {why}\n  try: {fix}")
         self.what, self.why, self.fix = what, why, fix
+
+
+class Failure(RuntimeError):
+    """A run that cannot go on through no mistake in its command (a NaN loss, a lost device); exit code 1.
+
+    Args:
+        what: What happened, and where.
+        why: The usual cause.
+        fix: What to do now.
+    """
+
+    def __init__(self, what: str, why: str, fix: str) -> None:
+        super().__init__(f"{what}\n  why: {why}\n  try: {fix}")
+        self.what, self.why, self.fix = what, why, fix

@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from tser_lightning.mistake import Mistake
+from tser_lightning.training.teacher import Once, Teacher, check_teacher, load_weights
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 3))
+
+
+def test_it_stays_in_eval_mode_and_has_no_gradient() -> None:
+    teacher = Teacher(network())
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    teacher.train()
+    nn.Sequential(teacher).train()
+    logits_BC = teacher(torch.rand(4, 1, 8, 8, requires_grad=True))
+    assert not logits_BC.requires_grad
+    assert not any(module.training for module in teacher.modules())
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+
+
+def test_it_sees_the_mean_of_event_frames() -> None:
+    teacher, frames_TBCHW = Teacher(network()), torch.rand(3, 4, 1, 8, 8)
+    torch.testing.assert_close(teacher(frames_TBCHW), teacher(frames_TBCHW.mean(0)))
+
+
+def test_once_is_one_step() -> None:
+    net = network().eval()
+    images = torch.rand(4, 1, 8, 8)
+    torch.testing.assert_close(Once(net)(images), net(images)[None])
+
+
+@pytest.mark.parametrize("wrap", ["plain", "state_dict", "module."])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_weights_come_back_from_a_file(tmp_path: Path, wrap: str, suffix: str) -> None:
+    source, target = network(), network()
+    nn.init.normal_(source[3].weight)
+    state = source.state_dict()
+    if wrap == "module.":
+        state = {f"module.{name}": value for name, value in state.items()}
+    file = tmp_path / f"w{suffix}"
+    if suffix == ".safetensors":
+        save_file(state, file)
+    else:
+        torch.save({"state_dict": state} if wrap == "state_dict" else state, file)
+    load_weights(target, file)
+    assert all(torch.equal(value, source.state_dict()[name]) for name, value in target.state_dict().items())
+
+
+def test_a_missing_foreign_damaged_or_hostile_file_is_a_mistake(tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (tmp_path / "executed",))  # type: ignore[return-value]
+
+    save_file({"other": torch.zeros(1)}, tmp_path / "foreign.safetensors")
+    torch.save(network().state_dict(), tmp_path / "whole.pt")
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:900])
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "foreign.safetensors").read_bytes()[:50])
+    torch.save({"state_dict": Hostile()}, tmp_path / "hostile.pt")
+    for name in ("absent.pt", "foreign.safetensors", "cut.pt", "cut.safetensors", "hostile.pt"):
+        with pytest.raises(Mistake, match=name):
+            load_weights(network(), tmp_path / name)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_teacher_near_chance_is_refused() -> None:
+    check_teacher(21.0, 10, "good")
+    with pytest.raises(Mistake, match="normalisation"):
+        check_teacher(19.0, 10, "bad")
+    with pytest.raises(Mistake):
+        check_teacher(55.0, 2, "bad")

@@ -1,0 +1,125 @@
+"""The Python face: names from conf/ to objects, without a command line."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from tser_lightning.cli import build
+from tser_lightning.cli.run import Run, compose_run
+from tser_lightning.cli.tasks import run_task
+from tser_lightning.models import Student
+from tser_lightning.training import Teacher, load_weights
+
+
+def build_student(
+    name: str,
+    *,
+    num_classes: int = 10,
+    in_channels: int = 3,
+    neuron: str = "lif",
+    norm: str = "bn",
+    **settings: Any,
+) -> Student:
+    """Build a student by its name in conf/student, with fresh weights from torch's generator.
+
+    Args:
+        name: E.g. "resnet18".
+        num_classes: C.
+        in_channels: Of the images.
+        neuron: A name in conf/neuron.
+        norm: A name in conf/norm.
+        **settings: Override the config's, e.g. `timesteps=4`, `stem="imagenet"`.
+
+    Raises:
+        Mistake: An unknown name or setting.
+    """
+    groups = {"student": name, "neuron": neuron, "norm": norm}
+    run = _part(groups, {f"student.{key}": value for key, value in settings.items()})
+    return build.build_student(run.config, num_classes=num_classes, in_channels=in_channels)
+
+
+def build_teacher(
+    name: str, *, num_classes: int = 10, in_channels: int = 3, weights: str | Path | None, **settings: Any
+) -> Teacher:
+    """Build a frozen teacher by its name in conf/teacher.
+
+    Args:
+        name: E.g. "resnet34".
+        num_classes: C.
+        in_channels: Of the images.
+        weights: A file, or None for an untrained one (tests).
+        **settings: Override the config's.
+
+    Raises:
+        Mistake: An unknown name or setting, or weights that do not fit.
+    """
+    run = _part({"teacher": name}, {f"teacher.{key}": value for key, value in settings.items()})
+    network = build.build_teacher_network(run.config["teacher"], num_classes=num_classes, in_channels=in_channels)
+    if weights is not None:
+        load_weights(network, weights)
+    return Teacher(network)
+
+
+def build_loss(name: str, **settings: Any) -> nn.Module:
+    """Build a loss by its name in conf/loss, e.g. `build_loss("tser", alpha=0.5, tau=5.0, lam=0.01)`.
+
+    Raises:
+        Mistake: An unknown name or setting.
+    """
+    run = _part({"loss": name}, {f"loss.{key}": value for key, value in settings.items()})
+    return build.build_loss(run.config)
+
+
+def build_neuron(name: str = "lif", channels: int | None = None, **settings: Any) -> nn.Module:
+    """Build a neuron by its name in conf/neuron; alone, the leading axis of its input is time.
+
+    Raises:
+        Mistake: An unknown name or setting.
+    """
+    run = _part({"neuron": name}, {f"neuron.{key}": value for key, value in settings.items()})
+    return build.factory(run.config["neuron"])(channels)
+
+
+def _part(groups: dict[str, str], settings: dict[str, Any]) -> Run:
+    return compose_run([f"{group}={name}" for group, name in groups.items()], settings=settings, check_data=False)
+
+
+def train(experiment: str = "digits", overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Do what `python -m tser_lightning experiment=... overrides...` does.
+
+    Args:
+        experiment: A name in experiments/.
+        overrides: As on the command line, e.g. `["loss=tser", "seed=1"]`.
+
+    Returns:
+        The content of result.json.
+
+    Raises:
+        Mistake: What the command line would refuse.
+    """
+    return run_task(compose_run([f"experiment={experiment}", *overrides]))
+
+
+def load_student(path: str | Path) -> Student:
+    """Load a trained student from `student.safetensors` and the `student.json` beside it; no config is needed.
+
+    Raises:
+        Mistake: A missing or damaged file.
+    """
+    path = Path(path)
+    card_file = path.with_suffix(".json")
+    if not card_file.is_file():
+        from tser_lightning.mistake import Mistake
+
+        raise Mistake(
+            what=f"there is no {card_file}",
+            why="it says what the weights beside it belong to",
+            fix="both files of a run directory, side by side",
+        )
+    card = json.loads(card_file.read_text())
+    student = build.build_student(card, num_classes=card["num_classes"], in_channels=card["shape"][0])
+    load_weights(student, path)
+    return student.eval()

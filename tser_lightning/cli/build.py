@@ -1,0 +1,151 @@
+"""From a resolved config (plain dicts) to the objects it names: the one place where configs make objects."""
+
+import difflib
+import importlib
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate as hydra_instantiate
+from torch import nn
+
+from tser_lightning.mistake import Mistake
+from tser_lightning.models import Student, relu
+from tser_lightning.training import Machine, Recipe
+
+Config = Mapping[str, Any]
+
+
+def instantiate(node: Config, **extra: Any) -> Any:
+    """Make the object that a config node names in `_target_`.
+
+    Raises:
+        Mistake: A target that cannot be found, or settings that it refuses.
+    """
+    try:
+        return hydra_instantiate(dict(node), **extra, _convert_="all")
+    except InstantiationException as error:
+        raise _refused(node, error.__cause__ or error) from error
+
+
+def _refused(node: Config, cause: BaseException) -> Mistake:
+    if isinstance(cause, Mistake):
+        return cause
+    target = node.get("_target_")
+    return Mistake(
+        what=f"{target} cannot be made: {' '.join(str(cause).split())[:300]}",
+        why="it refused its settings, or it could not be imported from this folder",
+        fix="other values for these settings, or the right module path in _target_",
+    )
+
+
+def _found(target: str) -> Callable[..., Any]:
+    module, _, name = target.rpartition(".")
+    try:
+        holder = importlib.import_module(module)
+        made: Callable[..., Any] = getattr(holder, name)
+        return made
+    except (ImportError, ValueError, AttributeError) as error:
+        known = [entry for entry in dir(holder) if not entry.startswith("_")] if isinstance(error, AttributeError) else []
+        close = difflib.get_close_matches(name, known, n=1)
+        raise Mistake(
+            what=f"{target} cannot be imported: {error}",
+            why="_target_ is a module path that Python finds from this folder",
+            fix=f"_target_={module}.{close[0]}" if close else "the folder of your module on PYTHONPATH, or run there",
+        ) from error
+
+
+def _settings(node: Config, *without: str) -> dict[str, Any]:
+    return {key: value for key, value in node.items() if key not in ("_target_", *without)}
+
+
+def factory(node: Config) -> Callable[..., nn.Module]:
+    """Make a function from channels to a module of a config node (neuron or norm)."""
+    return partial(_found(node["_target_"]), **_settings(node))
+
+
+def build_network(
+    node: Config, *, num_classes: int, in_channels: int, activation: Callable[..., nn.Module], norm: Config, **drop: Any
+) -> nn.Module:
+    """Make the network of a student or teacher config.
+
+    Raises:
+        Mistake: Settings that the architecture refuses.
+    """
+    target = _found(node["_target_"])
+    try:
+        network: nn.Module = target(
+            num_classes=num_classes,
+            in_channels=in_channels,
+            activation=activation,
+            norm=factory(norm),
+            **_settings(node, "timesteps", "weights", "seed", "training"),
+        )
+    except (TypeError, ValueError) as error:
+        raise _refused(node, error) from error
+    return network
+
+
+def build_student(config: Config, *, num_classes: int, in_channels: int) -> Student:
+    """Make the student of a config's groups `student`, `neuron` and `norm`, with weights drawn from torch's generator."""
+    network = build_network(
+        config["student"],
+        num_classes=num_classes,
+        in_channels=in_channels,
+        activation=factory(config["neuron"]),
+        norm=config["norm"],
+    )
+    return Student(network, config["student"]["timesteps"])
+
+
+BATCH_NORM = {"_target_": "tser_lightning.models.BatchNorm"}
+
+
+def build_teacher_network(teacher: Config, *, num_classes: int, in_channels: int) -> nn.Module:
+    """Make the ANN of a teacher config: the same architectures with ReLU and plain BatchNorm."""
+    return build_network(teacher, num_classes=num_classes, in_channels=in_channels, activation=relu, norm=BATCH_NORM)
+
+
+def build_data(config: Config) -> Any:
+    """Make the data set of a config; without a validation split where nothing is selected on it."""
+    node = dict(config["data"])
+    if config["selection"] != "val":
+        node["validation"] = 0.0
+    return instantiate(node)
+
+
+def build_loss(config: Config) -> nn.Module:
+    """Make the loss of a config."""
+    loss: nn.Module = instantiate(config["loss"])
+    return loss
+
+
+def build_recipe(settings: Config, optim: Config, schedule: Config, steps: int | None) -> Recipe:
+    """Make a recipe of plain settings, an optimiser config and a schedule config."""
+    known = {key: value for key, value in settings.items() if key in Recipe.__dataclass_fields__}
+    if steps is not None:
+        known["epochs"] = 1
+    return Recipe(
+        **known,
+        optimizer=partial(_found(optim["_target_"]), **_settings(optim)),
+        schedule=instantiate(schedule),
+        steps=steps,
+    )
+
+
+def build_machine(config: Config) -> Machine:
+    """Make the machine settings of a config."""
+    return Machine(**{key: value for key, value in config["machine"].items() if key in Machine.__dataclass_fields__})
+
+
+def build_callbacks(config: Config) -> list[Any]:
+    """Make the user's own Lightning callbacks."""
+    return [instantiate(node) for node in config["callbacks"].values()]
+
+
+def seeded(seed: int) -> None:
+    """Seed what initialises weights."""
+    torch.manual_seed(seed)
+

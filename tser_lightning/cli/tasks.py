@@ -1,0 +1,188 @@
+"""What `task=` names. Nothing here imports torch before it is known that there is work to do."""
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from tser_lightning.cli.run import Run
+from tser_lightning.report.table import steps_table
+from tser_lightning.tracking.records import RunDirectory
+
+if TYPE_CHECKING:
+    from tser_lightning.training import Teacher
+
+log = logging.getLogger("tser_lightning")
+
+
+def run_task(run: Run) -> dict[str, Any]:
+    """Do what a checked command asks for.
+
+    Returns:
+        The numbers that came out; those of result.json for `distill`.
+    """
+    return TASKS[run.config["task"]](run)
+
+
+def distill(run: Run) -> dict[str, Any]:
+    """Train a student from its teacher, or give the result of the same run if it is finished."""
+    home = RunDirectory(Path(run.config["machine"]["runs_dir"], run.name))
+    if run.config["force"]:
+        home.clear()
+    result = home.result()
+    if result is not None:
+        log.info("%s is finished; force=true does it again", home.path)
+    else:
+        result = _distilled(run, home)
+    Console().print(steps_table([result]))
+    log.info("records: %s", home.path)
+    return result
+
+
+def _distilled(run: Run, home: RunDirectory) -> dict[str, Any]:
+    from tser_lightning.cli.build import build_data
+    from tser_lightning.cli.teachers import obtain_teacher
+    from tser_lightning.tracking.provenance import provenance
+    from tser_lightning.tracking.weights_and_biases import wandb_run
+
+    config, choices = run.config, run.choices
+    data = build_data(config)
+    teacher = obtain_teacher(config, choices["teacher"], data)
+    settings = dict(config["logging"]["wandb"])
+    settings["group"] = settings["group"] or choices["experiment"]
+    settings["tags"] = [*settings["tags"], *(f"{key}={choices[key]}" for key in ("loss", "student", "data"))]
+    named = {**config, "loss": {"name": choices["loss"], **config["loss"]}}
+    runs = home.path.parent
+    with home.opened(config, provenance(run.overrides)), wandb_run(home.name, runs, named, **settings) as logger:
+        result = _train(run, home, data, teacher, logger)
+        if logger is not None:
+            logger.experiment.summary.update(result)
+        home.finish(result)
+    return result
+
+
+def _train(run: Run, home: RunDirectory, data: Any, teacher: "Teacher | None", logger: Any) -> dict[str, Any]:
+    from tser_lightning.cli.build import (
+        build_callbacks,
+        build_loss,
+        build_machine,
+        build_recipe,
+        build_student,
+        seeded,
+    )
+    from tser_lightning.training import examine, fit, save_network
+
+    config = run.config
+    recipe = build_recipe(config["trainer"], config["optim"], config["schedule"], config["debug"]["steps"])
+    machine = build_machine(config)
+    seeded(config["seed"])
+    student = build_student(config, num_classes=data.num_classes, in_channels=data.shape[0])
+    numbers = fit(
+        student,
+        build_loss(config),
+        teacher,
+        data,
+        home.checkpoints,
+        recipe=recipe,
+        machine=machine,
+        seed=config["seed"],
+        selection=config["selection"],
+        loggers=[] if logger is None else [logger],
+        log_every=config["logging"]["every_n_steps"],
+        callbacks=build_callbacks(config),
+        record=home.record,
+    )
+    measured = examine(student, teacher, data, "test", recipe=recipe, machine=machine)
+    save_network(student, home.path / "student.safetensors", student_card(config, data))
+    return {
+        **{key: run.choices[key] for key in ("experiment", "loss", "student", "teacher", "neuron", "data")},
+        **run.changed,
+        "seed": config["seed"],
+        "selection": config["selection"],
+        **_named(measured),
+        **numbers,
+    }
+
+
+def _named(measured: Mapping[str, float]) -> dict[str, float]:
+    """Put measures under `test/`, what is the teacher's own under `teacher/`."""
+    return {
+        f"teacher/{name.removeprefix('teacher_')}" if name.startswith("teacher_") else f"test/{name}": value
+        for name, value in measured.items()
+    }
+
+
+def student_card(config: Mapping[str, Any], data: Any) -> dict[str, Any]:
+    """What is needed to build a student again from its weights alone."""
+    return {
+        "student": config["student"],
+        "neuron": config["neuron"],
+        "norm": config["norm"],
+        "num_classes": data.num_classes,
+        "shape": list(data.shape),
+        "mean": list(config["data"].get("mean") or []),
+        "std": list(config["data"].get("std") or []),
+    }
+
+
+def teach(run: Run) -> dict[str, Any]:
+    """Train the teacher alone, so that later runs find it."""
+    from tser_lightning.cli.build import build_data, build_machine
+    from tser_lightning.cli.teachers import obtain_teacher
+    from tser_lightning.mistake import Mistake
+    from tser_lightning.training import Once, examine
+
+    data = build_data(run.config)
+    teacher = obtain_teacher(run.config, run.choices["teacher"], data)
+    if teacher is None:
+        raise Mistake(
+            what="there is no teacher to train", why="teacher=none was chosen", fix="teacher=resnet34, for example"
+        )
+    scores = examine(Once(teacher.net), None, data, "test", machine=build_machine(run.config))
+    log.info("teacher %s on %s: %.2f %% (test)", run.choices["teacher"], data.name, scores["acc"])
+    return {"teacher": run.choices["teacher"], "data": data.name, "teacher/acc": scores["acc"]}
+
+
+def evaluate(run: Run) -> dict[str, Any]:
+    """Measure a finished run's student on the test split again, at any number of time steps."""
+    import yaml
+
+    from tser_lightning.cli.api import load_student
+    from tser_lightning.cli.build import build_data, build_machine
+    from tser_lightning.cli.teachers import obtain_teacher
+    from tser_lightning.durable import write_json
+    from tser_lightning.training import examine
+
+    home = RunDirectory(run.config["run"])
+    result = home.result() or {}
+    config = yaml.safe_load((home.path / "config.yaml").read_text()) | {"machine": run.config["machine"]}
+    data = build_data(config)
+    teacher = obtain_teacher(config, result.get("teacher", "teacher"), data)
+    student = load_student(home.path / "student.safetensors")
+    student.timesteps = run.changed.get("student.timesteps", student.timesteps)
+    measured = _named(examine(student, teacher, data, "test", machine=build_machine(config)))
+    kept = {key: value for key, value in result.items() if "/" not in key}
+    again = {**kept, "student.timesteps": student.timesteps, **measured}
+    write_json(home.path / f"evaluation_t{student.timesteps}.json", again)
+    Console().print(steps_table([{"loss": home.name, "data": data.name, "student": "", "teacher": "", **again}]))
+    return again
+
+
+def prepare(run: Run) -> dict[str, Any]:
+    """Build the prepared form of a data set."""
+    from tser_lightning.cli.build import instantiate
+
+    data = instantiate(run.config["data"])
+    data.prepare()
+    log.info("%s is ready", data.name)
+    return {"data": data.name}
+
+
+TASKS: dict[str, Callable[[Run], dict[str, Any]]] = {
+    "distill": distill,
+    "teach": teach,
+    "evaluate": evaluate,
+    "prepare": prepare,
+}

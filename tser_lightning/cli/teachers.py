@@ -1,0 +1,149 @@
+"""Where a teacher comes from: a file, a zoo, or a training of its own that is kept."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tser_lightning.cli.build import build_machine, build_recipe, build_teacher_network
+from tser_lightning.losses import CrossEntropy, DistillationLoss
+from tser_lightning.mistake import Mistake
+from tser_lightning.tracking.identity import identity
+from tser_lightning.tracking.provenance import provenance
+from tser_lightning.tracking.records import RunDirectory
+from tser_lightning.training import Machine, Once, Recipe, Teacher, check_teacher, examine, fit, load_weights
+from tser_lightning.training.checkpoints import save_network
+
+log = logging.getLogger("tser_lightning")
+
+
+def obtain_teacher(config: Mapping[str, Any], name: str, data: Any) -> Teacher | None:
+    """Give the teacher that a config asks for, frozen and checked.
+
+    Args:
+        config: The resolved config.
+        name: Of the teacher, for file names and messages.
+        data: The data set that it must know.
+
+    Raises:
+        Mistake: Weights that are missing, damaged, of another class count, or no better than chance.
+    """
+    node = config["teacher"]
+    if not node.get("_target_"):
+        return None
+    weights = node["weights"]
+    scheme, _, model = str(weights).partition(":")
+    if weights is None:
+        log.warning("the teacher is untrained (teacher.weights=null): good for tests alone")
+        return Teacher(_network(config, data))
+    if weights == "train":
+        network = _trained(config, name, data)
+    elif scheme in ("torchvision", "timm"):
+        network = _from_zoo(scheme, model)
+    else:
+        network = _network(config, data)
+        load_weights(network, weights)
+    teacher = Teacher(network)
+    _check(teacher, config, str(weights) if weights != "train" else name, data)
+    return teacher
+
+
+def _network(config: Mapping[str, Any], data: Any) -> nn.Module:
+    return build_teacher_network(config["teacher"], num_classes=data.num_classes, in_channels=data.shape[0])
+
+
+def _check(teacher: Teacher, config: Mapping[str, Any], name: str, data: Any) -> None:
+    with torch.no_grad():
+        classes = teacher(torch.zeros(1, *data.shape)).shape[1]
+    if classes != data.num_classes:
+        raise Mistake(
+            what=f"the teacher {name} has {classes} classes, the data {data.name} has {data.num_classes}",
+            why="distillation compares the two class by class",
+            fix="a teacher of this data set, or teacher.weights=train",
+        )
+    if config["debug"]["steps"] is None:
+        split = "val" if config["selection"] == "val" else "test"
+        scores = examine(Once(teacher.net), None, data, split, machine=build_machine(config))
+        log.info("teacher %s: %.2f %% on %s (%s)", name, scores["acc"], data.name, split)
+        check_teacher(scores["acc"], data.num_classes, name)
+
+
+def _trained(config: Mapping[str, Any], name: str, data: Any) -> nn.Module:
+    node = config["teacher"]
+    of_data = {key: value for key, value in config["data"].items() if key != "root"}
+    settings = {
+        "teacher": {key: value for key, value in node.items() if key != "weights"},
+        "data": of_data | {"fingerprint": data.fingerprint()},
+        "selection": config["selection"] == "val",
+        "debug": config["debug"],
+    }
+    home = RunDirectory(Path(config["machine"]["runs_dir"], "teachers", f"{name}-{data.name}-{identity(settings)}"))
+    weights = home.path / "teacher.safetensors"
+    torch.manual_seed(node["seed"])
+    network = _network(config, data)
+    if not weights.exists():
+        with home.opened(settings, provenance([]), wait=True):
+            if not weights.exists():  # another process may have trained it while this one waited
+                _train(network, config, name, data, home)
+    load_weights(network, weights)
+    return network
+
+
+def _train(network: nn.Module, config: Mapping[str, Any], name: str, data: Any, home: RunDirectory) -> None:
+    node, machine = config["teacher"], build_machine(config)
+    steps = config["debug"]["steps"]
+    recipe = build_recipe(node["training"], node["training"]["optim"], node["training"]["schedule"], steps)
+    log.info("training the teacher %s on %s for %d epochs; it is kept in %s", name, data.name, recipe.epochs, home.path)
+    student = Once(network)
+    numbers = _fit(student, data, home, recipe, machine, node["seed"])
+    scores = examine(student, None, data, "test", recipe=recipe, machine=machine)
+    save_network(network, home.path / "teacher.safetensors", {"teacher": dict(node), "num_classes": data.num_classes})
+    home.finish(numbers | {"test/acc": scores["acc"], "teacher": name, "data": data.name})
+
+
+def _fit(
+    student: Once, data: Any, home: RunDirectory, recipe: Recipe, machine: Machine, seed: int
+) -> dict[str, float]:
+    loss = DistillationLoss({"ce": CrossEntropy()})
+    return fit(
+        student,
+        loss,
+        None,
+        data,
+        home.checkpoints,
+        recipe=recipe,
+        machine=machine,
+        seed=seed,
+        selection="last",
+        record=home.record,
+    )
+
+
+def _from_zoo(scheme: str, model: str) -> nn.Module:
+    try:
+        if scheme == "torchvision":
+            import torchvision
+
+            network: nn.Module = torchvision.models.get_model(model, weights="DEFAULT")
+        else:
+            import timm
+
+            network = timm.create_model(model, pretrained=True)
+    except ImportError as error:
+        raise Mistake(
+            what="timm is not installed",
+            why=f"teacher.weights={scheme}:{model} takes its weights from it",
+            fix="pip install 'tser-lightning[timm]'",
+        ) from error
+    except Exception as error:
+        raise Mistake(
+            what=f"{scheme} gives no weights for {model!r}: {str(error).splitlines()[0][:200]}",
+            why="the name is unknown there, or the download failed",
+            fix="another name, or a file of weights that lies here: teacher.weights=PATH",
+        ) from error
+    if hasattr(network, "layer4"):
+        network.stages = {f"stage{index}": f"layer{index}" for index in range(1, 5)}  # type: ignore[assignment]
+    return network

@@ -1,0 +1,226 @@
+"""The training of a student by a teacher, as a LightningModule.
+
+Legend: T time step, B image, C class, H, W.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from tser_lightning.data.batch import Batch
+from tser_lightning.losses import LossTerms
+from tser_lightning.measure.student_measures import StudentMeasures
+from tser_lightning.mistake import Failure
+from tser_lightning.training.optimizer import parameter_groups
+from tser_lightning.training.recipe import Recipe
+from tser_lightning.training.taps import Taps
+from tser_lightning.training.teacher import Teacher
+
+Row = Mapping[str, float | int]
+
+
+class ImageData(Protocol):
+    """What training needs of a data set; see `tser_lightning.data`."""
+
+    name: str
+    num_classes: int
+    shape: tuple[int, int, int]
+
+    def loader(self, split: str, **settings: Any) -> Any:
+        """Batches of a split."""
+
+
+class Distiller(pl.LightningModule):
+    """Trains a student with a loss, and with a teacher where the loss asks for one.
+
+    The teacher is no submodule: it stays out of the optimiser, the checkpoint, `train()` and DDP.
+
+    Args:
+        student: Images to logits_TBC.
+        loss: logits, teacher logits and labels to `LossTerms`.
+        teacher: Frozen; may be None where the loss needs none.
+        data: Where the batches come from.
+        recipe: How to train.
+        seed: Of the order of the data, the augmentation and the random numbers inside an epoch.
+        selection: Split whose accuracy is followed during training ("val" or "test"), or None.
+        workers: Processes that load data.
+        record: Called with the row of numbers of every finished epoch.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        loss: nn.Module,
+        teacher: Teacher | None,
+        data: ImageData,
+        recipe: Recipe,
+        *,
+        seed: int = 1,
+        selection: str | None = "val",
+        workers: int = 0,
+        record: Callable[[Row], None] = lambda row: None,
+    ) -> None:
+        super().__init__()
+        self.student, self.loss = student, loss
+        self._teacher = (teacher,)  # in a tuple, so that it is not registered
+        self.data, self.recipe, self.seed = data, recipe, seed
+        self.selection, self.workers, self.record = selection, workers, record
+        self.asks_teacher = bool(getattr(loss, "needs_teacher", False))
+        self._student_taps = Taps(getattr(student, "net", student), _names(loss, "student_taps"), "student")
+        self._teacher_taps = Taps(teacher.net, _names(loss, "teacher_taps"), "teacher") if teacher else None
+        self.measures = StudentMeasures(int(getattr(student, "timesteps", 1)), data.num_classes)
+        self.latest: dict[str, Tensor] = {}
+        self._sums: dict[str, Tensor] = {}
+        self._steps = 0
+        self._warned_negative = False
+        self._measured: dict[str, float] = {}
+
+    @property
+    def teacher(self) -> Teacher | None:
+        """The frozen teacher."""
+        return self._teacher[0]
+
+    def materialise(self) -> None:
+        """Let the loss make what it trains itself (projections, a generator) from the shapes of the features."""
+        if not _names(self.loss, "student_taps"):
+            return
+        training = self.student.training
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(self.seed)
+            self.student.eval()
+            images_BCHW = torch.zeros(2, *self.data.shape, device=self.device)
+            self._terms(Batch(images_BCHW, torch.zeros(2, dtype=torch.long), torch.arange(2)))
+        self.student.train(training)
+
+    def _terms(self, batch: Batch) -> LossTerms:
+        teacher_BC = None
+        if self.asks_teacher:
+            assert self.teacher is not None
+            teacher_BC = self.teacher(batch.images)
+        student_TBC = self.student(batch.images)
+        caught = self._student_taps.take()
+        if not caught:
+            return _as_terms(self.loss(student_TBC, teacher_BC, batch.labels))
+        assert self._teacher_taps is not None
+        steps = student_TBC.shape[0]
+        student_features = {name: feature.unflatten(0, (steps, -1)) for name, feature in caught.items()}
+        teacher_features = self._teacher_taps.take()
+        return _as_terms(
+            self.loss(
+                student_TBC,
+                teacher_BC,
+                batch.labels,
+                student_features=student_features,
+                teacher_features=teacher_features,
+            )
+        )
+
+    # ------------------------------------------------------------------ training
+    def on_fit_start(self) -> None:
+        """Bring the teacher to the student's device."""
+        if self.teacher is not None:
+            self.teacher.to(self.device)
+
+    def on_train_epoch_start(self) -> None:
+        """Make the random numbers of an epoch depend on (seed, epoch, rank) alone, so that a resumed run has them too."""
+        torch.manual_seed((self.seed * 1_000_003 + self.current_epoch) * 10_007 + self.global_rank)
+        self._sums, self._steps = {}, 0
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One step of distillation.
+
+        Raises:
+            Failure: A loss that is not a number or infinite; names the term.
+        """
+        terms = self._terms(batch)
+        values = {"loss": terms.total.detach(), **{name: part.detach() for name, part in terms.parts.items()}}
+        self._guard(values)
+        for name, value in values.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+        self._steps += 1
+        self.latest = values
+        if self.logger is not None and (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+            row = {f"train_step/{name}": float(value) for name, value in values.items()}
+            self.logger.log_metrics({**row, "epoch": self.current_epoch}, step=self.global_step)
+        return terms.total
+
+    def _guard(self, values: Mapping[str, Tensor]) -> None:
+        total = float(values["loss"])
+        if total - total != 0:  # NaN or infinite
+            parts = [name for name, value in values.items() if name != "loss" and not torch.isfinite(value).all()]
+            raise Failure(
+                what=f"the loss is {total} at epoch {self.current_epoch}, step {self.global_step}; "
+                f"its term {', '.join(parts) or 'sum'} is the cause",
+                why="the learning rate is too high for this precision, or the data holds values that are not finite",
+                fix="optim.lr at a tenth, trainer.clip=1.0, trainer.precision=32-true",
+            )
+        if total < 0 and not self._warned_negative:
+            self._warned_negative = True
+            warnings.warn(
+                "the total loss is negative: the reward for entropy is larger than all the rest, so the student is "
+                "drawn to uniform answers; lower loss.lam",
+                stacklevel=2,
+            )
+
+    def on_train_epoch_end(self) -> None:
+        """Log the means of the epoch and hand on its row."""
+        means = {f"train/{name}": float(value) / self._steps for name, value in self._sums.items()}
+        self.log_dict(means, sync_dist=self.trainer.world_size > 1)
+        optimizer = self.optimizers()
+        rate = optimizer.param_groups[0]["lr"] if not isinstance(optimizer, list) else 0.0
+        if self.trainer.is_global_zero:
+            self.record(
+                {"epoch": self.current_epoch, "step": self.global_step, "lr": rate, **means, **self._measured}
+            )
+        self._measured = {}
+
+    # ------------------------------------------------------------------ validation
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count what the student gets right."""
+        self.measures.update(self.student(batch.images), None, batch.labels)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log accuracy at every t, of each step alone, and the rest of the student's measures."""
+        self._measured = {f"val/{name}": value for name, value in self.measures.compute().items()}
+        self.measures.reset()
+        self.log_dict(self._measured)
+
+    # ------------------------------------------------------------------ what Lightning asks for
+    def _loader(self, split: str) -> Any:
+        return self.data.loader(
+            split,
+            seed=self.seed,
+            workers=self.workers,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+        )
+
+    def train_dataloader(self) -> Any:
+        """Batches of the training split."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> Any:
+        """Batches of the split that the selection follows."""
+        return self._loader(self.selection) if self.selection else []
+
+    def configure_optimizers(self) -> Any:
+        """Optimiser over student and loss, schedule per step."""
+        probe = self.recipe.optimizer([{"params": [nn.Parameter(torch.zeros(()))]}])
+        optimizer = self.recipe.optimizer(parameter_groups(self, probe.defaults["lr"]))
+        steps = max(1, int(self.trainer.estimated_stepping_batches) // self.recipe.epochs)
+        schedule = self.recipe.schedule(optimizer, epochs=self.recipe.epochs, steps_per_epoch=steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _as_terms(value: Tensor | LossTerms) -> LossTerms:
+    """A user's own loss may return a scalar alone."""
+    return LossTerms(value, {}, {}) if isinstance(value, Tensor) else value
+
+
+def _names(loss: nn.Module, attribute: str) -> Sequence[str]:
+    names: Sequence[str] = getattr(loss, attribute, ())
+    return names

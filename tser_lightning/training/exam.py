@@ -1,0 +1,84 @@
+"""The measurement of a trained student on a split, as a LightningModule.
+
+Legend: T time step, B image, C class.
+"""
+
+import contextlib
+from typing import Any
+
+import lightning.pytorch as pl
+from torch import nn
+
+from tser_lightning.data.batch import Batch
+from tser_lightning.measure.energy import student_energy, teacher_energy
+from tser_lightning.measure.firing import FiringRates
+from tser_lightning.measure.operation_counter import OperationCounter
+from tser_lightning.measure.student_measures import StudentMeasures
+from tser_lightning.training.distiller import ImageData
+from tser_lightning.training.teacher import Once, Teacher
+
+
+class Exam(pl.LightningModule):
+    """Measures a student, and its teacher beside it, on one split.
+
+    Args:
+        student: Images to logits_TBC.
+        teacher: Frozen; None leaves out what compares with it.
+        data: Where the batches come from.
+        split: Which split.
+        workers: Processes that load data.
+    """
+
+    def __init__(
+        self, student: nn.Module, teacher: Teacher | None, data: ImageData, split: str, workers: int = 0
+    ) -> None:
+        super().__init__()
+        self.student = student
+        self._teacher = (teacher,)
+        self.data, self.split, self.workers = data, split, workers
+        self.measures = StudentMeasures(int(getattr(student, "timesteps", 1)), data.num_classes)
+        self._listening = contextlib.ExitStack()
+        self._rates: FiringRates | None = None
+        self._counters: dict[str, OperationCounter] = {}
+        self.result: dict[str, float] = {}
+
+    def on_test_start(self) -> None:
+        """Bring the teacher along; listen to the neurons and count operations, unless this is an ANN by itself."""
+        teacher = self._teacher[0]
+        if teacher is not None:
+            teacher.to(self.device)
+            self._counters["teacher"] = OperationCounter(teacher.net)
+        if not isinstance(self.student, Once):
+            self._rates = self._listening.enter_context(FiringRates(self.student))
+            self._counters["student"] = OperationCounter(self.student)
+        for counter in self._counters.values():
+            self._listening.enter_context(counter)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count."""
+        teacher = self._teacher[0]
+        teacher_BC = teacher(batch.images) if teacher is not None else None
+        self.measures.update(self.student(batch.images), teacher_BC, batch.labels)
+
+    def on_test_epoch_end(self) -> None:
+        """Collect the numbers under their names, without the split."""
+        self._listening.close()
+        if self.trainer.world_size > 1:
+            for counting in (self._rates, *self._counters.values()):
+                if counting is not None:
+                    counting.reduce()
+        self.result = dict(self.measures.compute())
+        if self._rates is not None:
+            self.result |= self._rates.compute().measures()
+            self.result |= student_energy(self._counters["student"].compute())
+        if "teacher" in self._counters:
+            self.result |= teacher_energy(self._counters["teacher"].compute())
+
+    def test_dataloader(self) -> Any:
+        """Batches of the split, each image once."""
+        return self.data.loader(
+            self.split,
+            workers=self.workers,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+        )

@@ -1,0 +1,175 @@
+"""One training from its first step to its measured student."""
+
+import logging
+import resource
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, ProgressBar
+from lightning.pytorch.loggers import Logger
+from torch import nn
+
+from tser_lightning.training.checkpoints import DurableCheckpoints, checkpoint_callbacks, load_student_state
+from tser_lightning.training.distiller import Distiller, ImageData, Row
+from tser_lightning.training.exam import Exam
+from tser_lightning.training.progress import progress_callbacks
+from tser_lightning.training.recipe import Machine, Recipe
+from tser_lightning.training.teacher import Teacher
+
+log = logging.getLogger("tser_lightning")
+
+FOLLOWED = {"val": "val", "paper": "test", "last": None}  # selection -> split that is followed during training
+
+
+class Terminated(SystemExit):
+    """The run was told to stop by SIGTERM; exit code 143."""
+
+    def __init__(self) -> None:
+        super().__init__(143)
+
+
+def _trainer(recipe: Recipe, machine: Machine, folder: Path | None, **settings: Any) -> pl.Trainer:
+    return pl.Trainer(
+        accelerator=machine.accelerator,
+        devices=machine.devices,
+        strategy=machine.strategy,
+        precision=recipe.precision,  # type: ignore[arg-type]
+        default_root_dir=folder,
+        limit_train_batches=recipe.steps,
+        limit_test_batches=recipe.steps,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # the loaders split the order themselves, the same for any number of processes
+        enable_model_summary=False,
+        plugins=[DurableCheckpoints()],
+        **settings,
+    )
+
+
+def quiet_lightning() -> None:
+    """Keep what Lightning says of itself out of the log: tips, device lists, worker advice."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for text in (".*does not have many workers.*", ".*treespec.*", ".*LeafSpec.*", ".*Checkpoint directory.*exists.*"):
+        warnings.filterwarnings("ignore", text)
+    warnings.filterwarnings("ignore", ".*The number of training batches.*")
+    warnings.filterwarnings("ignore", ".*val_dataloader.*")
+
+
+def fit(
+    student: nn.Module,
+    loss: nn.Module,
+    teacher: Teacher | None,
+    data: ImageData,
+    folder: Path,
+    *,
+    recipe: Recipe = Recipe(),  # noqa: B008 - frozen
+    machine: Machine = Machine(),  # noqa: B008 - frozen
+    seed: int = 1,
+    selection: str = "val",
+    loggers: Sequence[Logger] = (),
+    log_every: int = 50,
+    callbacks: Sequence[Callback] = (),
+    record: Callable[[Row], None] = lambda row: None,
+) -> dict[str, float]:
+    """Train a student, going on from `folder/last.ckpt` if there is one, and leave the selected epoch's weights in it.
+
+    Args:
+        student: Images to logits_TBC; trained in place.
+        loss: What it learns from; see `tser_lightning.losses`.
+        teacher: Frozen; may be None where the loss needs none.
+        data: See `tser_lightning.data`.
+        folder: Where the checkpoints lie.
+        recipe: How to train.
+        machine: On what.
+        seed: Of order, augmentation and random numbers during training.
+        selection: "val": the epoch with the best validation accuracy; "last"; "paper": the best on the test split, the
+            habit of the field.
+        loggers: Lightning loggers.
+        log_every: Steps between two entries of the loss in the loggers.
+        callbacks: Lightning callbacks of the user.
+        record: Called with the numbers of every epoch.
+
+    Returns:
+        `train/seconds` (of this process) and `train/peak_memory_mb`.
+
+    Raises:
+        Failure: A loss that is NaN or infinite.
+        Terminated: SIGTERM; the last finished epoch is in the checkpoint.
+        KeyboardInterrupt: Ctrl-C; likewise.
+    """
+    quiet_lightning()
+    split = FOLLOWED[selection]
+    distiller = Distiller(
+        student,
+        loss,
+        teacher,
+        data,
+        recipe,
+        seed=seed,
+        selection=split,
+        workers=machine.workers_for(getattr(data, "in_memory", True)),
+        record=record,
+    )
+    distiller.materialise()
+    kept = checkpoint_callbacks(folder, f"{split}/acc" if split else None)
+    shown = progress_callbacks()
+    last = folder / "last.ckpt"
+    trainer = _trainer(
+        recipe,
+        machine,
+        folder,
+        max_epochs=recipe.epochs,
+        limit_val_batches=recipe.steps if split else 0,
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in shown),
+        accumulate_grad_batches=recipe.accumulate,
+        gradient_clip_val=recipe.clip,
+        check_val_every_n_epoch=recipe.validate_every,
+        log_every_n_steps=log_every,
+        logger=list(loggers) or False,
+        callbacks=[*shown, *kept, *callbacks],
+    )
+    start = time.monotonic()
+    if last.exists():
+        log.info("going on from %s", last)
+    try:
+        trainer.fit(distiller, ckpt_path=last if last.exists() else None)
+    except SystemExit as stop:  # Lightning leaves SIGTERM and Ctrl-C both as a plain exit
+        if trainer.received_sigterm:
+            raise Terminated from stop
+        if trainer.interrupted:
+            raise KeyboardInterrupt from stop
+        raise
+    best = folder / "best.ckpt"
+    if split and best.exists():
+        load_student_state(student, best)
+    return {"train/seconds": round(time.monotonic() - start, 2), "train/peak_memory_mb": peak_memory_mb()}
+
+
+def examine(
+    student: nn.Module,
+    teacher: Teacher | None,
+    data: ImageData,
+    split: str = "test",
+    *,
+    recipe: Recipe = Recipe(),  # noqa: B008 - frozen
+    machine: Machine = Machine(),  # noqa: B008 - frozen
+) -> dict[str, float]:
+    """Measure a student on a split; names without the split."""
+    quiet_lightning()
+    workers = machine.workers_for(getattr(data, "in_memory", True))
+    exam = Exam(student, teacher, data, split, workers)
+    trainer = _trainer(recipe, machine, None, logger=False, enable_progress_bar=False, enable_checkpointing=False)
+    trainer.test(exam, verbose=False)
+    return exam.result
+
+
+def peak_memory_mb() -> float:
+    """Largest memory of this process so far in MiB: the GPU's where one is used, else resident memory."""
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1)

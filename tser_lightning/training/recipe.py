@@ -1,0 +1,59 @@
+"""How a network is trained, and on what: plain settings."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from torch.optim import SGD, Optimizer
+
+from tser_lightning.training.schedule import Cosine, Schedule
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained. The defaults are the CIFAR recipe of the group that wrote the TSER paper.
+
+    Attributes:
+        epochs: Passes over the training split.
+        optimizer: Makes the optimiser from its parameter groups.
+        schedule: Makes the learning rate schedule.
+        precision: Lightning's name: 32-true, bf16-mixed, 16-mixed. Membranes stay float32.
+        accumulate: Batches per optimiser step.
+        clip: Largest norm of the gradient; None for no clipping.
+        validate_every: Epochs between two validations.
+        steps: Batches per epoch and split, for a trial; None for all of them.
+    """
+
+    epochs: int = 300
+    optimizer: Callable[..., Optimizer] = field(default=partial(SGD, lr=0.1, momentum=0.9, weight_decay=5e-4))
+    schedule: Schedule = field(default=Cosine())
+    precision: str = "32-true"
+    accumulate: int = 1
+    clip: float | None = None
+    validate_every: int = 1
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run may use of the machine; nothing here changes its result.
+
+    Attributes:
+        accelerator: Lightning's name, or auto.
+        devices: How many, which, or auto.
+        strategy: Lightning's name, or auto.
+        workers: Processes that load data; auto: none for a set in memory, else one per core.
+    """
+
+    accelerator: str = "auto"
+    devices: Any = "auto"
+    strategy: str = "auto"
+    workers: int | str = "auto"
+
+    def workers_for(self, in_memory: bool) -> int:
+        """Number of processes that load a set."""
+        if self.workers == "auto":
+            return 0 if in_memory else len(os.sched_getaffinity(0))
+        return int(self.workers)

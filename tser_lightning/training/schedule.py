@@ -1,0 +1,63 @@
+"""Learning rate schedules, in optimiser steps."""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+class Schedule(Protocol):
+    """Anything that makes a torch scheduler once the number of steps is known."""
+
+    def __call__(self, optimizer: Optimizer, *, epochs: int, steps_per_epoch: int) -> LambdaLR:
+        """Make the scheduler; it is stepped after every optimiser step."""
+
+
+def _warm_up(step: int, steps: int) -> float:
+    return (step + 1) / (steps + 1) if step < steps else 1.0
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The optimiser's own learning rate throughout, after a linear warm-up.
+
+    Args:
+        warmup_epochs: Epochs over which the rate rises in a line from near 0.
+    """
+
+    warmup_epochs: float = 0
+
+    def __call__(self, optimizer: Optimizer, *, epochs: int, steps_per_epoch: int) -> LambdaLR:
+        """Make the scheduler."""
+        warmup = round(self.warmup_epochs * steps_per_epoch)
+        return LambdaLR(optimizer, lambda step: _warm_up(step, warmup))
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Half a cosine from the optimiser's learning rate to `final_lr` at the last step, after a linear warm-up.
+
+    Args:
+        warmup_epochs: Epochs over which the rate rises in a line from near 0.
+        final_lr: Learning rate at the end, the same for every parameter group.
+    """
+
+    warmup_epochs: float = 0
+    final_lr: float = 0.0
+
+    def __call__(self, optimizer: Optimizer, *, epochs: int, steps_per_epoch: int) -> LambdaLR:
+        """Make the scheduler."""
+        warmup = round(self.warmup_epochs * steps_per_epoch)
+        falling = max(1, epochs * steps_per_epoch - warmup)
+
+        def factor(step: int, start_lr: float) -> float:
+            if step < warmup:
+                return _warm_up(step, warmup)
+            share = 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / falling)))
+            final = self.final_lr / start_lr if start_lr else 1.0
+            return final + (1 - final) * share
+
+        rates = [group["lr"] for group in optimizer.param_groups]
+        return LambdaLR(optimizer, [lambda step, rate=rate: factor(step, rate) for rate in rates])

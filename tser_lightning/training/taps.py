@@ -1,0 +1,54 @@
+"""Features of named layers, caught while a network runs."""
+
+import difflib
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from tser_lightning.mistake import Mistake
+
+
+class Taps:
+    """Catches the outputs of some layers of a network.
+
+    A tap is a stage name that the network declares in `stages` ("stage4") or a module path ("layer4.1"). Without taps
+    no hook exists.
+
+    Args:
+        network: Where the layers are.
+        names: The taps.
+        role: "student" or "teacher", for messages.
+
+    Raises:
+        Mistake: A tap that the network does not have.
+    """
+
+    def __init__(self, network: nn.Module, names: Sequence[str], role: str) -> None:
+        self._caught: dict[str, Tensor] = {}
+        modules = dict(network.named_modules())
+        stages: dict[str, str] = getattr(network, "stages", {})
+        for name in names:
+            path = stages.get(name, name)
+            if path not in modules:
+                raise _unknown(name, role, [*stages, *(key for key in modules if key)])
+            modules[path].register_forward_hook(self._catcher(name))
+
+    def _catcher(self, name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+        def catch(module: nn.Module, inputs: object, output: Tensor) -> None:
+            self._caught[name] = output
+
+        return catch
+
+    def take(self) -> dict[str, Tensor]:
+        """Give what the last run of the network left, and forget it."""
+        caught, self._caught = self._caught, {}
+        return caught
+
+
+def _unknown(name: str, role: str, known: list[str]) -> Mistake:
+    close = difflib.get_close_matches(name, known, n=3) or known[:6]
+    return Mistake(
+        what=f"the {role} has no layer {name!r}, which the loss wants to see",
+        why=f"a tap is a stage or a module path of the {role}; close to it: {', '.join(close)}",
+        fix=f"a loss setting that names one of them, e.g. {close[0]}",
+    )

@@ -19,7 +19,7 @@ _KEYS_B = sample_keys(5, 2, torch.arange(12))
 @pytest.mark.parametrize("padding", [0, 3])
 def test_crop_and_flip_equal_a_loop_over_pixels(padding: int, flip: bool) -> None:
     images_BCHW = _images()
-    B, C, H, W = images_BCHW.shape
+    B, _, H, W = images_BCHW.shape
     expected = torch.zeros_like(images_BCHW)
     tops = draw(_KEYS_B, Stream.CROP_ROW, 2 * padding + 1).tolist()
     lefts = draw(_KEYS_B, Stream.CROP_COLUMN, 2 * padding + 1).tolist()
@@ -101,7 +101,9 @@ def test_without_keys_images_are_only_normalised() -> None:
     torch.testing.assert_close(augment(images_BCHW, None), expected)
 
 
-@pytest.mark.parametrize("settings", [{"crop": -1}, {"cutout": -2}, {"auto": "cifar100"}, {"std": [0.0]}, {"std": [1.0, 1.0]}])
+@pytest.mark.parametrize(
+    "settings", [{"crop": -1}, {"cutout": -2}, {"auto": "cifar100"}, {"std": [0.0]}, {"std": [1.0, 1.0]}]
+)
 def test_wrong_settings_are_refused(settings: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="must|choose|give"):
+    with pytest.raises(ValueError, match=r"must|choose|give"):
         Augment(**({"mean": [0.5], "std": [0.5]} | settings))  # type: ignore[arg-type]

@@ -1,3 +1,5 @@
+from itertools import chain
+
 import pytest
 import torch
 
@@ -11,15 +13,19 @@ def _batches(order: Order) -> list[list[int]]:
     return [indices for _, indices in order]
 
 
+def _images(order: Order) -> list[int]:
+    return list(chain(*_batches(order)))
+
+
 def test_an_epoch_holds_every_image_once_in_an_order_of_its_own() -> None:
     order = Order(_INDICES, 10, shuffle=True, seed=3)
-    first = sum(_batches(order), [])
+    first = _images(order)
     order.set_epoch(1)
-    second = sum(_batches(order), [])
+    second = _images(order)
 
     assert sorted(first) == sorted(second) == _INDICES.tolist()
     assert first != second
-    assert first != sum(_batches(Order(_INDICES, 10, shuffle=True, seed=4)), [])
+    assert first != _images(Order(_INDICES, 10, shuffle=True, seed=4))
 
 
 def test_keys_carry_the_epoch() -> None:
@@ -29,7 +35,9 @@ def test_keys_carry_the_epoch() -> None:
     assert [epoch for epoch, _ in order] == [7, 7]
 
 
-@pytest.mark.parametrize(("shuffle", "batch_size", "drop_last"), [(True, 24, True), (False, 24, False), (False, 33, False)])
+@pytest.mark.parametrize(
+    ("shuffle", "batch_size", "drop_last"), [(True, 24, True), (False, 24, False), (False, 33, False)]
+)
 def test_processes_share_the_batches_of_one_process(shuffle: bool, batch_size: int, drop_last: bool) -> None:
     whole = _batches(Order(_INDICES, batch_size, shuffle=shuffle, drop_last=drop_last, seed=1))
     shares = [
@@ -42,7 +50,7 @@ def test_processes_share_the_batches_of_one_process(shuffle: bool, batch_size: i
     assert [len(share) for share in shares] == [len(part) for part in parts]
     for number, batch in enumerate(whole):
         together = [part[number] for part in parts if number < len(part)]
-        assert sorted(sum(together, [])) == sorted(batch)
+        assert sorted(chain(*together)) == sorted(batch)
         assert all(indices for indices in together)
     # 100 = 3 * 33 + 1: the last image of the evaluation with batches of 33 is for one process alone.
     if batch_size == 33:
@@ -50,7 +58,7 @@ def test_processes_share_the_batches_of_one_process(shuffle: bool, batch_size: i
 
 
 def test_evaluation_keeps_the_given_order_and_the_last_images() -> None:
-    assert sum(_batches(Order(_INDICES, 32)), []) == _INDICES.tolist()
+    assert _images(Order(_INDICES, 32)) == _INDICES.tolist()
 
 
 def test_an_interrupted_epoch_goes_on_and_the_next_is_whole() -> None:

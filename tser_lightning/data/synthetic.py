@@ -1,5 +1,6 @@
 """Random images, for tests and benchmarks alone."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ class Synthetic(ArrayData):
     name = "synthetic"
 
     def __init__(
-        self, num_classes: int, shape: tuple[int, int, int], *, train_images: int, test_images: int, **settings: Any
+        self, num_classes: int, shape: Sequence[int], *, train_images: int, test_images: int, **settings: Any
     ) -> None:
         channels = shape[0]
         super().__init__(num_classes, shape, mean=[0.5] * channels, std=[0.2887] * channels, **settings)

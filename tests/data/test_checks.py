@@ -1,0 +1,57 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tser_lightning.data import check_data, write_prepared
+from tser_lightning.mistake import Mistake
+
+
+def _settings(**settings: Any) -> dict[str, Any]:
+    return {"num_classes": 2, "shape": [1, 4, 4]} | settings
+
+
+def test_torch_is_not_imported() -> None:
+    code = """
+import sys
+from tser_lightning.data import check_data
+try:
+    check_data({"num_classes": 10, "shape": [3, 32, 32], "root": "nowhere", "name": "cifar10"})
+except ValueError as error:
+    print(error, "torch" in sys.modules)
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert "there is no prepared data set nowhere/cifar10.safetensors" in answer
+    assert answer.endswith("data=cifar10 data.root=nowhere False\n")
+
+
+def test_good_files_pass(tmp_path: Path) -> None:
+    arrays = {}
+    for part in ("train", "test"):
+        arrays[f"{part}_images"] = torch.zeros(6, 4, 4, 1, dtype=torch.uint8)
+        arrays[f"{part}_labels"] = torch.arange(6) % 2
+        for label in ("a", "b"):
+            (tmp_path / {"train": "train", "test": "val"}[part] / label).mkdir(parents=True)
+    write_prepared(tmp_path / "fashion_mnist.safetensors", arrays)
+
+    check_data(_settings(root=str(tmp_path), name="fashion_mnist"))
+    check_data(_settings(path=str(tmp_path / "fashion_mnist.safetensors")))
+    check_data(_settings(path=str(tmp_path)))
+    check_data(_settings())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"path": "nowhere.safetensors"}, "there is no prepared data set nowhere"),
+        ({"path": "nowhere"}, "there is no folder nowhere/train"),
+        ({"_target_": "tser_lightning.data.Digits"}, "digits has 10 classes"),
+    ],
+)
+def test_wrong_settings_are_mistakes(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(Mistake, match=message):
+        check_data(_settings(**settings))

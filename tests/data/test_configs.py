@@ -1,0 +1,60 @@
+"""Every file in conf/data makes a set that keeps the contract; a new file is found by itself."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from PIL import Image
+
+from tser_lightning.data import Batch, ImageData, write_prepared
+
+_FILES = sorted((Path(__file__).parents[2] / "conf" / "data").glob("*.yaml"))
+
+
+def _small(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Fill in what a user must give, and make small files of that form."""
+    given = {
+        "num_classes": 3,
+        "shape": [3, 32, 32],
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+        "path": str(folder / "mine.safetensors"),
+    }
+    settings |= {key: given[key] for key, value in settings.items() if value == "???"}
+    classes, (channels, height, width) = settings["num_classes"], settings["shape"]
+    if settings["_target_"].endswith("ImageFolder"):
+        classes = 3
+        for label in range(2 * classes):
+            file = folder / ("train" if label % 2 else "val") / f"class {label // 2}" / "image.png"
+            file.parent.mkdir(parents=True)
+            Image.fromarray(np.full((300, 280, channels), label, dtype=np.uint8)).save(file)
+        return settings | {"path": str(folder), "num_classes": classes}
+    arrays = {}
+    for part in ("train", "test"):
+        arrays[f"{part}_images"] = torch.zeros(2 * classes, height, width, channels, dtype=torch.uint8)
+        arrays[f"{part}_labels"] = torch.arange(2 * classes) % classes
+    write_prepared(folder / f"{settings.get('name', 'mine')}.safetensors", arrays)
+    return settings | ({"root": str(folder)} if "root" in settings else {})
+
+
+@pytest.mark.parametrize("file", _FILES, ids=lambda file: str(file.stem))
+def test_config_makes_a_set_that_keeps_the_contract(file: Path, tmp_path: Path) -> None:
+    settings: Any = OmegaConf.to_container(OmegaConf.load(file))
+    data: ImageData = instantiate(_small(settings, tmp_path) | {"validation": 0.4}, _convert_="all")
+
+    data.check()
+    assert data.prepare()
+    assert len(data.fingerprint()) == 64
+    for split in ("train", "val", "test"):
+        batch = next(iter(data.loader(split, batch_size=1, seed=1)))
+        assert isinstance(batch, Batch)
+        assert batch.images.shape == (1, *data.shape)
+        assert batch.images.dtype == torch.float32
+        assert 0 <= batch.labels.item() < data.num_classes
+    if not settings["_target_"].endswith("ImageFolder"):
+        assert data.name == file.stem or file.stem == "prepared"
+    assert data.batch_size == settings["batch_size"]

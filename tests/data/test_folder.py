@@ -1,0 +1,132 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from tser_lightning.data import ImageFolder
+from tser_lightning.data.draws import Stream, draw, sample_keys
+from tser_lightning.mistake import Mistake
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    for part, images in (("train", 10), ("val", 3)):
+        for label, suffix in (("ant", "png"), ("bee", "jpg")):
+            (tmp_path / part / label).mkdir(parents=True)
+            for number in range(images):
+                pixels = random.integers(0, 256, (20 + number, 24, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / part / label / f"{number:02}.{suffix}")
+    return tmp_path
+
+
+def _data(path: Path, **settings: Any) -> ImageFolder:
+    defaults = {
+        "num_classes": 2,
+        "shape": [3, 12, 16],
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+        "resize": 18,
+        "batch_size": 4,
+    }
+    return ImageFolder(path, **{**defaults, **settings})
+
+
+def test_evaluation_images_are_resized_and_cut_out_of_the_centre(tree: Path) -> None:
+    batch = next(iter(_data(tree).loader("test")))
+    files = sorted((tree / "val").glob("*/*"))
+    transform = v2.Compose([v2.Resize(18), v2.CenterCrop([12, 16]), v2.PILToTensor()])
+
+    assert batch.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    for file, image in zip(files, batch.images, strict=True):
+        expected = transform(Image.open(file).convert("RGB")).float() / 255
+        torch.testing.assert_close(image, (expected - 0.5) / 0.5)
+
+
+def test_training_images_are_torchvisions_resized_crop_under_the_images_seed(tree: Path) -> None:
+    batch = next(iter(_data(tree, scale=[0.2, 0.9]).loader("train", seed=5)))
+    files = sorted((tree / "train").glob("*/*"))
+    transform = v2.Compose([v2.RandomResizedCrop([12, 16], scale=(0.2, 0.9)), v2.PILToTensor()])
+    seeds = draw(sample_keys(5, 0, batch.indices), Stream.RESIZED_CROP, 1 << 31)
+
+    for index, seed, image in zip(batch.indices.tolist(), seeds.tolist(), batch.images, strict=True):
+        torch.manual_seed(seed)
+        expected = transform(Image.open(files[index]).convert("RGB")).float() / 255
+        torch.testing.assert_close(image, (expected - 0.5) / 0.5)
+
+
+def test_workers_change_no_bit(tree: Path) -> None:
+    data = _data(tree, augment={"flip": True, "auto": "imagenet", "cutout": 4})
+
+    for alone, helped in zip(data.loader("train"), data.loader("train", workers=2), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(alone, helped, strict=True))
+
+
+def test_validation_is_cut_from_the_training_folder(tree: Path) -> None:
+    data = _data(tree, validation=0.2)
+
+    assert data.labels("train")[data.indices("val")].tolist() == [0, 0, 1, 1]
+    assert len(data.indices("train")) == 16
+    assert data.classes == ("ant", "bee")
+
+
+def test_grey_images_are_read_in_one_channel(tree: Path) -> None:
+    data = _data(tree, shape=[1, 12, 16], mean=[0.5], std=[0.5])
+
+    assert next(iter(data.loader("test"))).images.shape == (6, 1, 12, 16)
+
+
+def test_fingerprint_follows_names_and_sizes_but_not_the_place(
+    tree: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    before = _data(tree).fingerprint()
+    moved = tree.rename(tmp_path_factory.mktemp("elsewhere") / "tree")
+
+    assert _data(moved).fingerprint() == before
+    (moved / "val" / "ant" / "00.png").rename(moved / "val" / "ant" / "09.png")
+    assert _data(moved).fingerprint() != before
+
+
+def test_prepare_only_checks(tree: Path) -> None:
+    assert _data(tree, name="bugs").prepare() == f"{tree} is ready: 20 + 6 images"
+
+
+def test_a_damaged_image_is_a_mistake_that_names_it(tree: Path) -> None:
+    damaged = tree / "val" / "bee" / "01.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:300])
+
+    with pytest.raises(Mistake, match=r"val/bee/01\.jpg cannot be read"):
+        list(_data(tree).loader("test"))
+
+
+def test_a_class_without_images_is_a_mistake(tree: Path) -> None:
+    for file in (tree / "train" / "ant").iterdir():
+        file.unlink()
+
+    with pytest.raises(Mistake, match="ant"):
+        _data(tree).labels("train")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("val", "there is no folder .*val"),
+        ("val/bee", "different classes, e.g. bee"),
+        ("both/bee", "has 1 class folders"),
+    ],
+)
+def test_a_wrong_layout_is_a_mistake(tree: Path, damage: str, message: str) -> None:
+    for folder in [tree / damage] if "both" not in damage else [tree / "train" / "bee", tree / "val" / "bee"]:
+        folder.rename(tree / f"gone-{folder.parent.name}-{folder.name}")
+
+    with pytest.raises(Mistake, match=message):
+        _data(tree).check()
+
+
+def test_a_resize_below_the_size_is_refused(tree: Path) -> None:
+    with pytest.raises(ValueError, match="resize=10 is below"):
+        _data(tree, resize=10)

@@ -22,7 +22,7 @@ def accuracy_per_step(results: Sequence[Result], path: Path) -> None:
     steps = sum(f"test/acc_step{t}" in results[0] for t in range(1, 1000))
     places = np.arange(1, steps + 1)
     width = 0.8 / len(results)
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8.5, 4), layout="constrained")
     lowest = 100.0
     for index, result in enumerate(results):
         color = f"C{index}"
@@ -37,9 +37,9 @@ def accuracy_per_step(results: Sequence[Result], path: Path) -> None:
         axes.axhline(teacher, color="black", ls="--", lw=1.2, label=f"teacher, {teacher:.2f}")
     axes.set(xlabel="time step", ylabel="test accuracy in %", xticks=places)
     axes.set_ylim(max(0.0, lowest - 0.15 * (100 - lowest) - 1), 100)
-    axes.set_title(f"{results[0]['data']}: accuracy of each step and of their mean, seed {results[0]['seed']}")
+    axes.set_title(f"{results[0]['data']}, seed {results[0]['seed']}", loc="left")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", fontsize="small", frameon=False)
+    figure.legend(loc="outside right center", fontsize="small", frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=160)
     plt.close(figure)

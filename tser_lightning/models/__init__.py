@@ -1,20 +1,36 @@
 """Architectures, each written once: its activation makes it an ANN (ReLU) or a spiking network (a neuron)."""
 
 from tser_lightning.models.activation import relu
-from tser_lightning.models.network import Network, Parts
+from tser_lightning.models.network import Factory, Network, Parts
+from tser_lightning.models.norms import TDBN, TEBN
+from tser_lightning.models.preact import preact_resnet34
 from tser_lightning.models.resnet import resnet18, resnet19, resnet34, resnet_small
+from tser_lightning.models.sdt import sdt
+from tser_lightning.models.sew import sew_resnet18, sew_resnet34, sew_resnet50
+from tser_lightning.models.spikformer import spikformer
+from tser_lightning.models.spikingformer import spikingformer
 from tser_lightning.models.student import Student
 from tser_lightning.models.vgg import vgg11, vgg16, vgg_small
 
 __all__ = [
+    "TDBN",
+    "TEBN",
+    "Factory",
     "Network",
     "Parts",
     "Student",
+    "preact_resnet34",
     "relu",
     "resnet18",
     "resnet19",
     "resnet34",
     "resnet_small",
+    "sdt",
+    "sew_resnet18",
+    "sew_resnet34",
+    "sew_resnet50",
+    "spikformer",
+    "spikingformer",
     "vgg11",
     "vgg16",
     "vgg_small",

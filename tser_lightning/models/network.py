@@ -18,7 +18,7 @@ class Parts:
         activation: ReLU for an ANN, a neuron for a spiking network. Also takes `v_threshold=`, for the few places
             where an architecture fixes it.
         norm: Follows a convolution.
-        attention: On a branch, just before it is added to its shortcut.
+        attention: At the end of every stage of a convolutional network.
     """
 
     activation: Factory = relu

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tser_lightning.mistake import Mistake
 from tser_lightning.models.activation import relu
 from tser_lightning.models.network import Factory, Network, Parts
+from tser_lightning.models.norms import joined
 
 Stem = Literal["cifar", "imagenet"]
 
@@ -24,8 +25,7 @@ class BasicBlock(nn.Module):
         self.bn1 = parts.norm(width)
         self.act1 = parts.activation(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.bn2 = parts.norm(width)
-        self.attention = parts.attention(width)
+        self.bn2 = joined(parts.norm(width))
         self.downsample = shortcut(width_in, width, stride, parts)
         self.act2 = parts.activation(width)
         self.width_out = width
@@ -33,7 +33,7 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, width_in, H, W] -> [N, width, H/stride, W/stride]."""
         branch = self.act1(self.bn1(self.conv1(x)))
-        branch = self.attention(self.bn2(self.conv2(branch)))
+        branch = self.bn2(self.conv2(branch))
         return cast(Tensor, self.act2(branch + self.downsample(x)))
 
 
@@ -41,7 +41,7 @@ def shortcut(width_in: int, width_out: int, stride: int, parts: Parts) -> nn.Mod
     """The identity, or conv1x1-norm where the shape changes."""
     if stride == 1 and width_in == width_out:
         return nn.Identity()
-    return nn.Sequential(nn.Conv2d(width_in, width_out, 1, stride, bias=False), parts.norm(width_out))
+    return nn.Sequential(nn.Conv2d(width_in, width_out, 1, stride, bias=False), joined(parts.norm(width_out)))
 
 
 class ResNet(Network):
@@ -50,12 +50,14 @@ class ResNet(Network):
     Args:
         num_classes: Outputs of the classifier.
         in_channels: Channels of the images.
-        parts: Activation, norm and attention of every block.
+        parts: Activation and norm of every block, attention after every stage.
         block: Makes a residual block from (width_in, width, stride, parts); the block tells its `width_out`.
         depths: Blocks per stage.
         widths: Channels per stage. Every stage but the first halves the image.
         stem_width: Channels of the first convolution, `widths[0]` by default.
         stem: "cifar" (3x3, stride 1) or "imagenet" (7x7, stride 2, then max-pool 3x3, stride 2).
+        stem_fires: Whether the stem ends with an activation (before its pooling).
+        bias: Whether the stem's convolution has a bias.
         hidden: Width of a hidden layer with an activation of its own before the classifier (ResNet-19); 0 for none.
     """
 
@@ -69,17 +71,20 @@ class ResNet(Network):
         widths: Sequence[int] = (64, 128, 256, 512),
         stem_width: int | None = None,
         stem: Stem = "cifar",
+        stem_fires: bool = True,
+        bias: bool = False,
         hidden: int = 0,
     ) -> None:
         super().__init__()
         width = stem_width or widths[0]
-        self.conv1, self.maxpool = stem_layers(stem, in_channels, width)
+        self.conv1, self.maxpool = stem_layers(stem, in_channels, width, bias)
         self.bn1 = parts.norm(width)
-        self.act1 = parts.activation(width)
+        self.act1 = parts.activation(width) if stem_fires else nn.Identity()
         self.layers: list[str] = []
         for index, (depth, width_next) in enumerate(zip(depths, widths, strict=True), start=1):
             stage, width = _stage(block, width, width_next, depth, 1 if index == 1 else 2, parts)
             self.add_module(f"layer{index}", stage)
+            self.add_module(f"attention{index}", parts.attention(width))
             self.layers.append(f"layer{index}")
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc1 = Hidden(width, hidden, parts) if hidden else nn.Identity()
@@ -90,8 +95,8 @@ class ResNet(Network):
     def forward(self, x: Tensor) -> Tensor:
         """Images [N, in_channels, H, W] -> logits [N, num_classes]."""
         x = self.maxpool(self.act1(self.bn1(self.conv1(x))))
-        for layer in self.layers:
-            x = self.get_submodule(layer)(x)
+        for index, layer in enumerate(self.layers, start=1):
+            x = getattr(self, f"attention{index}")(getattr(self, layer)(x))
         return cast(Tensor, self.fc(self.fc1(self.avgpool(x)).flatten(1)))
 
 
@@ -108,16 +113,16 @@ class Hidden(nn.Module):
         return cast(Tensor, self.act(self.linear(x.flatten(1))[:, :, None, None]))
 
 
-def stem_layers(stem: Stem, in_channels: int, width: int) -> tuple[nn.Conv2d, nn.Module]:
+def stem_layers(stem: Stem, in_channels: int, width: int, bias: bool) -> tuple[nn.Conv2d, nn.Module]:
     """Make the first convolution and the pooling after its activation.
 
     Raises:
         ValueError: There is no such stem.
     """
     if stem == "cifar":
-        return nn.Conv2d(in_channels, width, 3, padding=1, bias=False), nn.Identity()
+        return nn.Conv2d(in_channels, width, 3, padding=1, bias=bias), nn.Identity()
     if stem == "imagenet":
-        return nn.Conv2d(in_channels, width, 7, 2, padding=3, bias=False), nn.MaxPool2d(3, 2, padding=1)
+        return nn.Conv2d(in_channels, width, 7, 2, padding=3, bias=bias), nn.MaxPool2d(3, 2, padding=1)
     raise Mistake(
         f"student.stem={stem!r} is not a stem",
         "a stem is cifar (3x3, stride 1) or imagenet (7x7, stride 2, max-pool)",

@@ -1,0 +1,158 @@
+"""What every architecture keeps, found by its file in conf/student; and every norm, by its file in conf/norm."""
+
+import copy
+import importlib
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from tser_lightning.models import Factory, Network, Student, relu
+from tser_lightning.neurons import LIF
+from tser_lightning.neurons.clock import Clock, OverTime
+
+CONF = Path(__file__).parents[2] / "conf"
+STUDENTS = sorted(path.stem for path in (CONF / "student").glob("*.yaml"))
+NORMS = sorted(path.stem for path in (CONF / "norm").glob("*.yaml"))
+SMALL = ("resnet_small", "vgg_small", "spikformer_4_256", "spikingformer_4_256", "spikingformer_cml_4_256")
+T, B = 2, 2
+IMAGES_BCHW = torch.randn(B, 3, 32, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+every_student = pytest.mark.parametrize(
+    "name", [name if name in SMALL else pytest.param(name, marks=pytest.mark.slow) for name in STUDENTS]
+)
+
+
+def settings(group: str, name: str, **changes: Any) -> tuple[Any, dict[str, Any]]:
+    """The target and the plain settings of a config file."""
+    file = OmegaConf.load(CONF / group / f"{name}.yaml")
+    config = OmegaConf.merge({"student": {"timesteps": T}}, {group: file}, {group: changes})
+    plain: Any = OmegaConf.to_container(config, resolve=True)[group]  # type: ignore[call-overload,index]
+    module, target = plain.pop("_target_").rsplit(".", 1)
+    return getattr(importlib.import_module(module), target), plain
+
+
+def build(name: str, activation: Factory, norm: Factory = nn.BatchNorm2d, **changes: Any) -> Network:
+    factory, plain = settings("student", name, **changes)
+    plain.pop("timesteps")
+    net: Network = factory(num_classes=10, in_channels=3, activation=activation, norm=norm, **plain)
+    return net
+
+
+@cache
+def built(name: str) -> Student:
+    """A student in which neurons fire at every depth; tests that change it take a copy."""
+    torch.manual_seed(0)
+    return fired(Student(build(name, partial(LIF, v_threshold=0.5)), T))
+
+
+def fired(student: Student) -> Student:
+    """Shift and measure the norms so that neurons fire; in float64, or the rounding of a convolution flips spikes."""
+    for module in student.double().modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.bias, 0, 0.5)
+            module.momentum = 1
+    student(IMAGES_BCHW)
+    return student.eval()
+
+
+def assert_finite_gradients(student: Student) -> None:
+    student.train()
+    student(IMAGES_BCHW).square().mean().backward()
+    for name, parameter in student.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+
+
+@every_student
+def test_forward_backward_and_stream(name: str) -> None:
+    student = copy.deepcopy(built(name))
+    with torch.no_grad():
+        logits_TBC = student(IMAGES_BCHW)
+        assert logits_TBC.shape == (T, B, 10)
+        assert not torch.equal(logits_TBC[0], logits_TBC[1])
+        torch.testing.assert_close(torch.stack(list(student.stream(IMAGES_BCHW))), logits_TBC)
+        torch.testing.assert_close(student(IMAGES_BCHW.expand(T, -1, -1, -1, -1)), logits_TBC)
+        student.timesteps = 3
+        torch.testing.assert_close(student(IMAGES_BCHW)[:T], logits_TBC)
+    student.timesteps = T
+    assert_finite_gradients(student)
+    student.float().eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert student(IMAGES_BCHW.float()).isfinite().all()
+
+
+@every_student
+def test_weights_go_from_the_ann_twin_to_the_student_and_round(name: str) -> None:
+    ann, student = build(name, relu), copy.deepcopy(built(name))
+    student.net.load_state_dict(ann.state_dict(), strict=True)
+    assert all(torch.equal(weight, student.net.state_dict()[key]) for key, weight in ann.state_dict().items())
+    logits_BC = ann.eval()(IMAGES_BCHW.float())
+    assert logits_BC.shape == (B, 10)
+    assert logits_BC.isfinite().all()
+    with pytest.raises(ValueError, match="no neuron"):
+        Student(ann, T)
+
+
+@every_student
+def test_stages_are_maps_and_the_classifier_is_linear(name: str) -> None:
+    net, shapes = copy.deepcopy(built(name).net), {}
+    assert isinstance(net, Network)
+    for stage, path in net.stages.items():
+        net.get_submodule(path).register_forward_hook(
+            lambda _, inputs, output, stage=stage: shapes.update({stage: tuple(output.shape)})
+        )
+    classifier = net.get_submodule(net.penultimate)
+    assert isinstance(classifier, nn.Linear)
+    with torch.no_grad():
+        Student(net, T)(IMAGES_BCHW)
+    assert list(net.stages) == ["stage1", "stage2", "stage3", "stage4"]
+    assert all(len(shape) == 4 and shape[0] == T * B for shape in shapes.values())
+    assert len(shapes) == 4
+
+
+@every_student
+def test_everything_before_the_first_neuron_sees_an_image_once(name: str) -> None:
+    student, first = copy.deepcopy(built(name)), []
+    convolution = next(module for module in student.modules() if isinstance(module, nn.Conv2d))
+    convolution.register_forward_hook(lambda _, inputs, output: first.append(len(output)))
+    with torch.no_grad():
+        student(IMAGES_BCHW)
+    assert first == [B]
+
+
+@pytest.mark.parametrize("norm_name", NORMS)
+@pytest.mark.parametrize("name", ["resnet_small", "vgg_small", "spikformer_4_256"])
+def test_every_norm_fits_every_kind_of_network(name: str, norm_name: str) -> None:
+    norm_class, plain = settings("norm", norm_name)
+    torch.manual_seed(0)
+    student = fired(Student(build(name, LIF, partial(norm_class, **plain)), T))
+    assert_finite_gradients(student)
+    student.eval()
+    with torch.no_grad():
+        streamed_TBC = torch.stack(list(student.stream(IMAGES_BCHW)))
+        torch.testing.assert_close(streamed_TBC, student(IMAGES_BCHW))
+        student.timesteps = 3
+        assert student(IMAGES_BCHW).shape == (3, B, 10)
+
+
+def test_every_name_of_a_student_exists() -> None:
+    sizes = ("4_256", "2_384", "4_384", "8_384", "6_512")
+    transformers = [f"{family}_{s}" for family in ("spikformer", "spikingformer", "spikingformer_cml") for s in sizes]
+    networks = ["resnet18", "resnet19", "resnet34", "vgg11", "vgg16", "sew_resnet18", "sew_resnet34", "sew_resnet50"]
+    assert {*transformers, *networks, "preact_resnet34", "sdt_2_512", "sdt_8_384"} <= set(STUDENTS)
+
+
+def test_a_failing_call_leaves_the_clock_of_every_neuron_at_rest() -> None:
+    student = copy.deepcopy(built("resnet_small"))
+    with pytest.raises(RuntimeError):
+        student(torch.zeros(B, 5, 32, 32, dtype=torch.float64))
+    clocks = [module.clock for module in student.modules() if isinstance(module, OverTime)]
+    assert all(clock == Clock() for clock in clocks)
+    assert len({id(clock) for clock in clocks}) == 1
+    assert student(IMAGES_BCHW).isfinite().all()

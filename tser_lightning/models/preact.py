@@ -1,0 +1,58 @@
+"""Pre-activation ResNet: the residual stream is real-valued and never fires; every branch starts with an activation.
+
+The ImageNet student of temporal-wise distillation (Yu et al., ICML 2025; public code of the same group).
+"""
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from tser_lightning.models.activation import relu
+from tser_lightning.models.network import Factory, Network, Parts
+from tser_lightning.models.norms import joined
+from tser_lightning.models.resnet import ResNet, Stem
+
+
+class PreActBlock(nn.Module):
+    """Two times act-conv-norm, added to the stream; convolutions have biases."""
+
+    def __init__(self, width_in: int, width: int, stride: int, parts: Parts) -> None:
+        super().__init__()
+        self.act1 = parts.activation(width_in)
+        self.conv1 = nn.Conv2d(width_in, width, 3, stride, padding=1)
+        self.bn1 = parts.norm(width)
+        self.act2 = parts.activation(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.bn2 = joined(parts.norm(width))
+        self.downsample: nn.Module = nn.Identity()
+        if stride != 1 or width_in != width:
+            self.downsample = nn.Sequential(nn.Conv2d(width_in, width, 1, stride), joined(parts.norm(width)))
+        self.width_out = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, width_in, H, W] -> [N, width, H/stride, W/stride]."""
+        branch = self.bn1(self.conv1(self.act1(x)))
+        branch = self.bn2(self.conv2(self.act2(branch)))
+        return add_to_stream(branch, self.downsample(x))
+
+
+def add_to_stream(branch: Tensor, stream: Tensor) -> Tensor:
+    """Add [T*B, ...] to a stream of the same shape, or to one that is still the same for all steps, [B, ...]."""
+    return cast(Tensor, (branch.unflatten(0, (-1, len(stream))) + stream).flatten(0, 1))
+
+
+def preact_resnet34(
+    num_classes: int,
+    in_channels: int = 3,
+    activation: Factory = relu,
+    norm: Factory = nn.BatchNorm2d,
+    *,
+    stem: Stem = "imagenet",
+) -> Network:
+    """Pre-activation ResNet-34; convolutions start as Kaiming normal, fan out. 1000 classes: 21,806,184 parameters."""
+    parts = Parts(activation, norm)
+    net = ResNet(num_classes, in_channels, parts, PreActBlock, (3, 4, 6, 3), stem=stem, stem_fires=False, bias=True)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return net

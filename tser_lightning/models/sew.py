@@ -1,0 +1,137 @@
+"""Spike-element-wise ResNets (Fang et al., NeurIPS 2021): spikes are combined with spikes, after both have fired.
+
+Sums of the ADD connection are integers, not spikes: a convolution may see 2 and 3.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+from torch import Tensor, nn
+
+from tser_lightning.mistake import Mistake
+from tser_lightning.models.activation import relu
+from tser_lightning.models.network import Factory, Network, Parts
+from tser_lightning.models.resnet import ResNet, Stem
+
+Connect = Literal["add", "and", "iand"]
+
+CONNECTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "add": lambda branch, identity: branch + identity,
+    "and": lambda branch, identity: branch * identity,
+    "iand": lambda branch, identity: (1 - branch) * identity,
+}
+
+
+class SEWBlock(nn.Module):
+    """Two times conv-norm-act, then the element-wise connection with the shortcut (Eq. 5 of the paper).
+
+    Args:
+        width_in: Channels that come in.
+        width: Channels of the convolutions.
+        stride: Of the first convolution.
+        parts: Activation and norm.
+        connect: "add", "and" (branch * shortcut) or "iand" ((1 - branch) * shortcut).
+    """
+
+    def __init__(self, width_in: int, width: int, stride: int, parts: Parts, connect: Connect) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width_in, width, 3, stride, padding=1, bias=False)
+        self.bn1, self.act1 = parts.norm(width), parts.activation(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2, self.act2 = parts.norm(width), parts.activation(width)
+        self.downsample = firing_shortcut(width_in, width, stride, parts)
+        self.connect = CONNECTIONS[connect]
+        self.width_out = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, width_in, H, W] -> [N, width, H/stride, W/stride]."""
+        branch = self.act1(self.bn1(self.conv1(x)))
+        branch = self.act2(self.bn2(self.conv2(branch)))
+        return self.connect(branch, self.downsample(x))
+
+
+class SEWBottleneck(nn.Module):
+    """Three times conv-norm-act (1x1, 3x3 with the stride, 1x1 to 4 x width), then the connection; see `SEWBlock`."""
+
+    def __init__(self, width_in: int, width: int, stride: int, parts: Parts, connect: Connect) -> None:
+        super().__init__()
+        self.width_out = 4 * width
+        self.conv1 = nn.Conv2d(width_in, width, 1, bias=False)
+        self.bn1, self.act1 = parts.norm(width), parts.activation(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        self.bn2, self.act2 = parts.norm(width), parts.activation(width)
+        self.conv3 = nn.Conv2d(width, self.width_out, 1, bias=False)
+        self.bn3, self.act3 = parts.norm(self.width_out), parts.activation(self.width_out)
+        self.downsample = firing_shortcut(width_in, self.width_out, stride, parts)
+        self.connect = CONNECTIONS[connect]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, width_in, H, W] -> [N, 4 width, H/stride, W/stride]."""
+        branch = self.act1(self.bn1(self.conv1(x)))
+        branch = self.act2(self.bn2(self.conv2(branch)))
+        branch = self.act3(self.bn3(self.conv3(branch)))
+        return self.connect(branch, self.downsample(x))
+
+
+def firing_shortcut(width_in: int, width_out: int, stride: int, parts: Parts) -> nn.Module:
+    """The identity, or conv1x1-norm-act where the shape changes."""
+    if stride == 1 and width_in == width_out:
+        return nn.Identity()
+    conv = nn.Conv2d(width_in, width_out, 1, stride, bias=False)
+    return nn.Sequential(conv, parts.norm(width_out), parts.activation(width_out))
+
+
+def _sew_resnet(
+    depths: tuple[int, ...],
+    block: type[SEWBlock] | type[SEWBottleneck],
+    num_classes: int,
+    in_channels: int,
+    parts: Parts,
+    connect: Connect,
+    stem: Stem,
+) -> Network:
+    if connect not in CONNECTIONS:
+        raise Mistake(
+            f"student.connect={connect!r} does not combine spikes", "it is add, and or iand", "student.connect=add"
+        )
+    return ResNet(num_classes, in_channels, parts, partial(block, connect=connect), depths, stem=stem)
+
+
+def sew_resnet18(
+    num_classes: int,
+    in_channels: int = 3,
+    activation: Factory = relu,
+    norm: Factory = nn.BatchNorm2d,
+    *,
+    connect: Connect = "add",
+    stem: Stem = "imagenet",
+) -> Network:
+    """SEW-ResNet-18. 1000 classes: 11,689,512 parameters, as torchvision's ResNet-18."""
+    return _sew_resnet((2, 2, 2, 2), SEWBlock, num_classes, in_channels, Parts(activation, norm), connect, stem)
+
+
+def sew_resnet34(
+    num_classes: int,
+    in_channels: int = 3,
+    activation: Factory = relu,
+    norm: Factory = nn.BatchNorm2d,
+    *,
+    connect: Connect = "add",
+    stem: Stem = "imagenet",
+) -> Network:
+    """SEW-ResNet-34. 1000 classes: 21,797,672 parameters, as torchvision's ResNet-34."""
+    return _sew_resnet((3, 4, 6, 3), SEWBlock, num_classes, in_channels, Parts(activation, norm), connect, stem)
+
+
+def sew_resnet50(
+    num_classes: int,
+    in_channels: int = 3,
+    activation: Factory = relu,
+    norm: Factory = nn.BatchNorm2d,
+    *,
+    connect: Connect = "add",
+    stem: Stem = "imagenet",
+) -> Network:
+    """SEW-ResNet-50. 1000 classes: 25,557,032 parameters, as torchvision's ResNet-50."""
+    return _sew_resnet((3, 4, 6, 3), SEWBottleneck, num_classes, in_channels, Parts(activation, norm), connect, stem)

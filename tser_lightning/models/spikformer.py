@@ -1,0 +1,106 @@
+"""Spikformer (Zhou et al., ICLR 2023): spikes are added to spikes, so that the stream between blocks is integers."""
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from tser_lightning.models.activation import relu
+from tser_lightning.models.network import Factory, Network, Parts
+from tser_lightning.models.transformer import (
+    ATTENTION_THRESHOLD,
+    Transformer,
+    attend,
+    check_heads,
+    conv_norm,
+    poolings,
+    start_small,
+    tokenizer_widths,
+    unused,
+)
+
+
+class PatchSplitting(nn.Module):
+    """Four times conv-norm-act-pool, then a position term of conv-norm-act is added (SPS, Eq. 5-7)."""
+
+    def __init__(self, in_channels: int, dim: int, patch_size: int, parts: Parts) -> None:
+        super().__init__()
+        widths = tokenizer_widths(in_channels, dim)
+        self.patches = nn.Sequential()
+        for width_in, width, pool in zip(widths, widths[1:], poolings(patch_size), strict=False):
+            self.patches.append(nn.Sequential(firing(width_in, width, parts, kernel=3), pool))
+        self.position = firing(dim, dim, parts, kernel=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in_channels, H, W] -> [N, dim, H/patch_size, W/patch_size]."""
+        x = self.patches(x)
+        return x + cast(Tensor, self.position(x))
+
+
+class SpikformerBlock(nn.Module):
+    """Spiking self-attention, then an MLP of four times the width; both end with spikes and are added (Eq. 8-9).
+
+    Args:
+        dim: D of tokens [N, D, H, W].
+        heads: Heads of attention.
+        parts: Activation and norm.
+    """
+
+    def __init__(self, dim: int, heads: int, parts: Parts) -> None:
+        super().__init__()
+        self.q = firing(dim, dim, parts, bias=True)
+        self.k = firing(dim, dim, parts, bias=True)
+        self.v = firing(dim, dim, parts, bias=True)
+        self.attn_act = parts.activation(dim, v_threshold=ATTENTION_THRESHOLD)
+        self.proj = firing(dim, dim, parts, bias=True)
+        self.mlp = nn.Sequential(firing(dim, 4 * dim, parts, bias=True), firing(4 * dim, dim, parts, bias=True))
+        self.norm1, self.norm2 = unused(nn.LayerNorm(dim)), unused(nn.LayerNorm(dim))
+        self.heads = heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, D, H, W] -> [N, D, H, W]."""
+        attention = self.attn_act(attend(self.q(x), self.k(x), self.v(x), self.heads))
+        x = x + self.proj(attention)
+        return x + cast(Tensor, self.mlp(x))
+
+
+def firing(width_in: int, width: int, parts: Parts, kernel: int = 1, bias: bool = False) -> nn.Sequential:
+    """Convolution, norm, activation."""
+    return conv_norm(width_in, width, parts, kernel, bias).append(parts.activation(width))
+
+
+def spikformer(
+    num_classes: int,
+    in_channels: int = 3,
+    activation: Factory = relu,
+    norm: Factory = nn.BatchNorm2d,
+    *,
+    depth: int = 4,
+    dim: int = 384,
+    heads: int = 12,
+    patch_size: int = 4,
+) -> Network:
+    """Spikformer depth-dim.
+
+    10 classes: 4-256 has 4,159,274, 2-384 5,768,122, 4-384 9,330,874 parameters. These are the published counts; they
+    hold two LayerNorms per block (4 dim parameters) that the public code makes and never calls. Here they are frozen.
+
+    Args:
+        num_classes: Outputs of the head.
+        in_channels: Channels of the images.
+        activation: ReLU or a neuron.
+        norm: Follows a convolution.
+        depth: Number of blocks.
+        dim: Channels of a token.
+        heads: Heads of attention.
+        patch_size: Pixels of a token's side: 4 for CIFAR, 16 for ImageNet.
+
+    Raises:
+        ValueError: `dim` cannot be divided by 8 and `heads`, or there is no such patch size.
+    """
+    check_heads(dim, heads)
+    parts = Parts(activation, norm)
+    tokenizer = PatchSplitting(in_channels, dim, patch_size, parts)
+    net = Transformer(tokenizer, [SpikformerBlock(dim, heads, parts) for _ in range(depth)], dim, num_classes)
+    start_small(module for module in net.block.modules() if isinstance(module, nn.Conv2d))
+    start_small([net.head])
+    return net

@@ -1,0 +1,173 @@
+"""Read a command: Hydra's grammar to chosen options and settings, with every mistake in it."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from tser_lightning.cli.config import Configs, chosen
+from tser_lightning.cli.mistakes import as_typed, nearest
+from tser_lightning.mistake import Mistake
+
+TYPOGRAPHY = str.maketrans(
+    {"\u2212": "-", "\u2013": "-", "\u2014": "-", "\u201c": '"', "\u201d": '"', "\u2018": "'", "\u2019": "'"}
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value that the command gives.
+
+    Attributes:
+        key: Dotted name, e.g. "loss.lam".
+        value: A plain Python value.
+        added: Whether it came with Hydra's `+`.
+    """
+
+    key: str
+    value: Any
+    added: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.key}={as_typed(self.value)}"
+
+
+@dataclass
+class Command:
+    """What a command says. What comes later takes the place of what came before.
+
+    Attributes:
+        choices: For each group (e.g. "loss") the override that chooses its option (e.g. "loss=ce").
+        settings: By dotted name.
+        mistakes: What could not be understood.
+    """
+
+    choices: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Setting] = field(default_factory=dict)
+    mistakes: list[Mistake] = field(default_factory=list)
+
+
+def read(overrides: Iterable[str], configs: Configs) -> Command:
+    """Read overrides; nothing is raised, mistakes are collected."""
+    command = Command()
+    for text in overrides:
+        try:
+            _put(parse(text, configs), text, command, configs)
+        except Mistake as mistake:
+            command.mistakes.append(mistake)
+    return command
+
+
+def parse(text: str, configs: Configs) -> Override:
+    """Parse one override.
+
+    Raises:
+        Mistake: It does not follow Hydra's grammar.
+    """
+    if "=" not in text and not text.startswith("~"):
+        raise _no_assignment(text, configs)
+    if text.lstrip("+~").startswith("="):
+        raise Mistake(
+            what=f"{text!r} names no setting",
+            why="a setting stands before the sign, a value behind it, without spaces",
+            fix="loss=tser, or seed=1",
+        )
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        raise _ungrammatical(text, str(error)) from error
+    except RecursionError as error:
+        raise _ungrammatical(text, "too many brackets inside each other") from error
+
+
+def _no_assignment(text: str, configs: Configs) -> Mistake:
+    groups = configs.groups()
+    if text in groups:
+        fix = f"{text}={_example(configs.options(text))}"
+    else:
+        homes = [group for group in groups if text in configs.options(group)]
+        fix = f"{homes[0]}={text}" if homes else "loss=tser seed=1, or --help"
+    return Mistake(
+        what=f"{text!r} is neither group=option nor setting=value",
+        why="a command is made of those two and of flags such as --help and -m, with no spaces around =",
+        fix=fix,
+    )
+
+
+def _ungrammatical(text: str, reason: str) -> Mistake:
+    key, _, value = text.partition("=")
+    plain = value.translate(TYPOGRAPHY)
+    if plain != value:
+        fix = f"{key}={plain}"
+    elif re.search(r",\s|\s,|,$", value):
+        parts = [part.strip() for part in value.strip("[](), ").split(",") if part.strip()]
+        fix = f"{key}={','.join(parts)} without spaces, with -m" if len(parts) > 1 else f"{key}={''.join(parts)}"
+    else:
+        bare = re.sub(r"""['"]""", "", value)
+        fix = f"\"{key}='{bare}'\" (quotes inside quotes keep text as it is)"
+    first = next((line for line in reason.splitlines() if line.strip()), "unreadable")
+    return Mistake(what=f"{text!r} cannot be read", why=f"it breaks the grammar: {first[:160]}", fix=fix)
+
+
+def _put(override: Override, text: str, command: Command, configs: Configs) -> None:
+    key = override.get_key_element().lstrip("+~")
+    group, value = override.key_or_group, override.value()
+    if group == "hydra" or group.startswith(("hydra.", "hydra/")):
+        command.choices[key] = text
+        return
+    options = configs.options(group)
+    if override.is_delete():
+        raise Mistake(
+            what=f"~{key} takes a setting away",
+            why="a run can only be done again if every setting has a value",
+            fix=f"{key}={_example(options)}" if options else f"{key}=VALUE",
+        )
+    if override.is_sweep_override():
+        raise _sweep(key, text)
+    if options and not isinstance(value, dict):
+        command.choices[key] = _choice(override, options, configs)
+    else:
+        command.settings[group] = Setting(group, value, override.is_add() or override.is_force_add())
+
+
+def _sweep(key: str, text: str) -> Mistake:
+    return Mistake(
+        what=f"{text} gives {key} more than one value",
+        why="one run has one value; several are several runs, which -m starts one after the other",
+        fix=f"-m {text}   (or {key}=[...] where the setting is a list)",
+    )
+
+
+def _choice(override: Override, options: Sequence[str], configs: Configs) -> str:
+    key, value = override.get_key_element().lstrip("+"), override.value()
+    if not isinstance(value, str) or value not in options:
+        raise unknown_option(key, as_typed(value), options, configs)
+    appended = (override.is_add() or override.is_force_add()) and key not in chosen(configs.compose())
+    return f"{'+' if appended else ''}{key}={value}"
+
+
+def unknown_option(key: str, value: str, options: Sequence[str], configs: Configs) -> Mistake:
+    """Say that a group has no such option."""
+    group = key.partition("@")[0]
+    close = nearest(value, options)
+    homes = [other for other in configs.groups() if value in configs.options(other)]
+    if close is None and homes:
+        fix = f"{homes[0]}={value}"
+    elif group == "teacher" and value in ("null", "false", ""):
+        fix = "teacher=none"
+    else:
+        fix = f"{key}={close or _example(options)}"
+    return Mistake(
+        what=f"{key}={value}: there is no {group} of that name",
+        why=f"{'experiments' if group == 'experiment' else f'conf/{group}'} has {', '.join(options)}",
+        fix=fix,
+    )
+
+
+def _example(options: Sequence[str]) -> str:
+    preferred = ("tser", "lif", "resnet18", "digits", "distill")
+    return next((name for name in preferred if name in options), options[0] if options else "NAME")

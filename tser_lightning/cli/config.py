@@ -1,0 +1,181 @@
+"""Where configs lie and how they are composed; the one module that knows Hydra's loader."""
+
+import copy
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra.version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
+from hydra.core.utils import setup_globals
+from hydra.plugins.config_source import ConfigResult
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from tser_lightning.mistake import Mistake
+
+PRIMARY = "train"
+GROUP = "experiment"
+
+
+def folder(name: str, package: Path | None = None) -> Path:
+    """Find the folder `conf` or `experiments`.
+
+    A wheel carries it in `_data/` beside the package's modules; in a checkout, and so in an editable install, it lies
+    one level above the package.
+
+    Args:
+        name: "conf" or "experiments".
+        package: The package's folder, for tests.
+    """
+    package = package or Path(__file__).resolve().parent.parent
+    places = (package / "_data" / name, package.parent / name)
+    found = next((place for place in places if place.is_dir()), None)
+    assert found is not None, f"the installation is broken: no folder {name} in {places}"
+    return found
+
+
+class Experiments(FileConfigSource):
+    """A plain folder of files served as the config group `experiment`."""
+
+    @staticmethod
+    def scheme() -> str:
+        """Name this kind of source in a search path."""
+        return "experiments"
+
+    def _inside(self, config_path: str) -> str:
+        return config_path.strip("/").removeprefix(GROUP).lstrip("/")
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Load `experiment/NAME`; its settings act on the whole config, also where the header is forgotten."""
+        result = super().load_config(self._inside(config_path))
+        result.header["package"] = result.header.get("package") or "_global_"
+        return result
+
+    def is_group(self, config_path: str) -> bool:
+        """Tell whether this is the group itself, or the root that holds it."""
+        return config_path.strip("/") in ("", GROUP) and super().is_group("")
+
+    def is_config(self, config_path: str) -> bool:
+        """Tell whether there is such an experiment."""
+        return config_path.startswith(f"{GROUP}/") and super().is_config(self._inside(config_path))
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """List the experiments, or the group at the root."""
+        if config_path.strip("/") == "":
+            return [] if results_filter == ObjectType.CONFIG else [GROUP]
+        names = (path.stem for path in Path(self.path).glob("*.yaml"))
+        return [] if results_filter == ObjectType.GROUP else sorted(names)
+
+
+class ExperimentChoices(Experiments):
+    """The same folder without the settings: only the options that an experiment chooses."""
+
+    @staticmethod
+    def scheme() -> str:
+        """Name this kind of source in a search path."""
+        return "experiment-choices"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Load the defaults list of an experiment alone."""
+        result = super().load_config(config_path)
+        assert isinstance(result.config, DictConfig)
+        result.config = OmegaConf.create({key: result.config[key] for key in ("defaults",) if key in result.config})
+        return result
+
+
+class ExperimentSearchPath(SearchPathPlugin):
+    """Put the experiments into the search path, those of the user's folder first."""
+
+    source: type[Experiments] = Experiments
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add ./experiments, if there is one, and the package's."""
+        for place in dict.fromkeys((Path.cwd() / "experiments", folder("experiments"))):
+            if place.is_dir():
+                search_path.append("experiments", f"{self.source.scheme()}://{place}")
+
+
+def _prepare_hydra() -> None:
+    hydra.version.setbase("1.3")
+    setup_globals()
+    OmegaConf.register_new_resolver("one_minus", lambda value: 1 - value, replace=True)
+    OmegaConf.register_new_resolver("negative", lambda value: -value, replace=True)
+    for source in (Experiments, ExperimentChoices):
+        Plugins.instance().register(source)
+
+
+class Configs:
+    """All config files that a command can choose from.
+
+    Args:
+        config_dir: A folder of the user's own config groups, searched before the package's.
+
+    Raises:
+        Mistake: `config_dir` is not a folder.
+    """
+
+    def __init__(self, config_dir: str | None = None) -> None:
+        _prepare_hydra()
+        if config_dir is not None and not os.path.isdir(config_dir):
+            raise Mistake(
+                what=f"--config-dir {config_dir}: there is no such folder",
+                why="it is where config groups of your own are looked for, e.g. conf/loss/mine.yaml",
+                fix="--config-dir conf",
+            )
+        self.config_dir = config_dir
+        self._loaders = {whole: ConfigLoaderImpl(self.search_path(whole)) for whole in (True, False)}
+        self._composed: dict[tuple[bool, *tuple[str, ...]], DictConfig] = {}
+
+    def search_path(self, whole: bool = True) -> ConfigSearchPathImpl:
+        """Give Hydra's search path; with `whole=False` experiments give their choices without their settings."""
+        path = create_config_search_path(str(folder("conf")))
+        assert isinstance(path, ConfigSearchPathImpl)
+        schema = path.config_search_path.pop()
+        plugin = ExperimentSearchPath()
+        plugin.source = Experiments if whole else ExperimentChoices
+        plugin.manipulate_search_path(path)
+        path.config_search_path.append(schema)
+        if self.config_dir is not None:
+            own = f"file://{os.path.abspath(self.config_dir)}"
+            path.prepend("command-line", own, anchor=SearchPathQuery(provider="main"))
+        return path
+
+    def groups(self) -> list[str]:
+        """List the config groups, e.g. ["callbacks", "data", ...]."""
+        return sorted(set(self._loaders[True].list_groups("")) - {"hydra"})
+
+    def options(self, group: str) -> list[str]:
+        """List the options of a group, e.g. ["ce", "tser", ...]; empty if there is no such group."""
+        return sorted(self._loaders[True].get_group_options(group, ObjectType.CONFIG))
+
+    def compose(self, choices: Sequence[str] = (), *, whole: bool = True, sweep: bool = False) -> DictConfig:
+        """Compose the config of some choices; it is remembered, and the caller gets a copy.
+
+        Args:
+            choices: Overrides of config groups, e.g. ["loss=ce", "experiment=digits"], and of Hydra's own settings.
+            whole: Whether an experiment's settings come with its choices.
+            sweep: Whether this is for Hydra's sweeper.
+
+        Raises:
+            HydraException: As Hydra says it.
+            yaml.YAMLError: A file that is no YAML.
+        """
+        key = (whole, str(sweep), *choices)
+        if key not in self._composed:
+            mode = RunMode.MULTIRUN if sweep else RunMode.RUN
+            self._composed[key] = self._loaders[whole].load_configuration(PRIMARY, list(choices), mode)
+        return copy.deepcopy(self._composed[key])
+
+
+def chosen(config: DictConfig) -> dict[str, str]:
+    """Give the option of every group of a composed config, Hydra's own groups left out."""
+    choices = config.hydra.runtime.choices
+    return {str(key): str(choices[key]) for key in sorted(map(str, choices)) if not str(key).startswith("hydra/")}

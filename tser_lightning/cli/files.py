@@ -1,0 +1,163 @@
+"""Check what a config points to: data, weights, finished runs, folders. Imports no torch."""
+
+import importlib.util
+import json
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tser_lightning.cli.mistakes import nearest
+from tser_lightning.mistake import Mistake
+
+
+def check_files(config: Mapping[str, Any], choices: Mapping[str, str], groups: Any = None) -> list[Mistake]:
+    """Look at every file and folder that the task of a config needs.
+
+    Args:
+        config: Resolved, in plain containers.
+        choices: The option of every group.
+        groups: Unused.
+    """
+    task = config["task"]
+    checks: list[Callable[[], None]] = [lambda: _writable("machine.runs_dir", config["machine"]["runs_dir"])]
+    if task == "evaluate":
+        checks.append(lambda: _finished(config["run"], config["machine"]["runs_dir"]))
+    elif task == "prepare":
+        checks.append(lambda: _writable("data.root", config["data"].get("root", ".")))
+    else:
+        checks += [lambda: _data(config["data"]), lambda: _weights(config, choices)]
+    mistakes = []
+    for check in checks:
+        try:
+            check()
+        except Mistake as mistake:
+            mistakes.append(mistake)
+    return mistakes
+
+
+def _data(settings: Mapping[str, Any]) -> None:
+    from tser_lightning.data.checks import check_data
+
+    if not any(value == "???" for value in settings.values()):
+        check_data(settings)
+
+
+def _writable(key: str, folder: str) -> None:
+    place = Path(folder).absolute()
+    try:
+        while not place.exists():
+            place = place.parent
+        with tempfile.TemporaryFile(dir=place):
+            return
+    except OSError as error:
+        raise Mistake(
+            what=f"{key}={folder}: nothing can be written there",
+            why=f"{error.strerror or error} ({place})",
+            fix=f"{key}=FOLDER with a folder of yours",
+        ) from error
+
+
+def _finished(run: str, runs_dir: str) -> None:
+    if run == "???" or Path(run, "student.safetensors").is_file():
+        return
+    runs = sorted(str(path.parent) for path in Path(runs_dir).glob("*/student.safetensors"))
+    exists = Path(run).is_dir()
+    raise Mistake(
+        what=f"run={run}: {'this run is not finished' if exists else 'there is no such folder'}",
+        why="task=evaluate measures the student.safetensors in it",
+        fix=f"run={nearest(run, runs) or (runs[-1] if runs else 'runs/NAME')}",
+    )
+
+
+def _weights(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
+    teacher = config.get("teacher") or {}
+    weights = teacher.get("weights")
+    if not teacher.get("_target_") or weights in (None, "train"):
+        return
+    scheme, colon, name = str(weights).partition(":")
+    if colon and len(scheme) > 1 and "/" not in scheme:
+        return _zoo(scheme, name)
+    path = Path(weights)
+    if not path.is_file():
+        raise Mistake(
+            what=f"teacher.weights={weights}: {'this is a folder' if path.is_dir() else 'there is no such file'}",
+            why="the teacher's weights are a file, torchvision:NAME, timm:NAME, or `train` to train it now",
+            fix="teacher.weights=train, or an existing file",
+        )
+    classes = readable_weights(path)
+    known = config["data"].get("num_classes")
+    if classes is not None and classes != known:
+        raise Mistake(
+            what=f"teacher.weights={weights} has {classes} classes, data={choices.get('data')} has {known}",
+            why="distillation compares teacher and student class by class",
+            fix="weights of a teacher of this data set, or teacher.weights=train",
+        )
+
+
+def _zoo(scheme: str, name: str) -> None:
+    if scheme not in ("torchvision", "timm") or not name:
+        raise Mistake(
+            what=f"teacher.weights={scheme}:{name} names no source of weights",
+            why="weights come from a file, torchvision:NAME, timm:NAME, or `train`",
+            fix="teacher.weights=torchvision:resnet34",
+        )
+    if importlib.util.find_spec(scheme) is None:
+        raise Mistake(
+            what=f"teacher.weights={scheme}:{name}: {scheme} is not installed",
+            why="its weights are loaded through it",
+            fix=f"pip install 'tser-lightning[{scheme}]'",
+        )
+
+
+def readable_weights(path: Path) -> int | None:
+    """Look whether a file holds weights, by its header alone.
+
+    Returns:
+        The class count, where the header tells it (a safetensors file with a classifier `fc`, `head` or `classifier`).
+
+    Raises:
+        Mistake: The file is damaged, or neither safetensors nor a torch file.
+    """
+    with path.open("rb") as file:
+        start = file.read(8)
+        if path.suffix == ".safetensors":
+            return _classes(_header(path, start, file.read(min(int.from_bytes(start, "little"), path.stat().st_size))))
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(name.endswith("data.pkl") for name in archive.namelist()):
+                return None
+    elif start[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04"):  # torch's format before 1.6
+        return None
+    raise _damaged(path, "it is neither safetensors nor a whole torch file")
+
+
+def _header(path: Path, start: bytes, text: bytes) -> dict[str, Any]:
+    size = int.from_bytes(start, "little")
+    try:
+        header: dict[str, Any] = json.loads(text)
+        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
+    except (ValueError, AttributeError, KeyError, TypeError, IndexError, RecursionError) as error:
+        raise _damaged(path, "its header is no header of safetensors") from error
+    if 8 + size + end != path.stat().st_size:
+        raise _damaged(path, f"it has {path.stat().st_size} bytes, its header promises {8 + size + end}")
+    return tensors
+
+
+def _classes(tensors: Mapping[str, Any]) -> int | None:
+    heads = [
+        entry["shape"][0]
+        for name, entry in tensors.items()
+        if name.endswith(("fc.weight", "head.weight", "classifier.weight")) and len(entry["shape"]) == 2
+    ]
+    return heads[0] if len(heads) == 1 else None
+
+
+def _damaged(path: Path, reason: str) -> Mistake:
+    return Mistake(
+        what=f"teacher.weights={path} cannot be read",
+        why=f"{reason}: damaged, or cut off while it was copied",
+        fix="a fresh copy of the file, or teacher.weights=train",
+    )

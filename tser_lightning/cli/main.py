@@ -1,0 +1,99 @@
+"""The command line. Nothing here imports torch before the command is known to be right."""
+
+import argparse
+import importlib.metadata
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from tser_lightning.cli.mistakes import Mistakes, nearest, three_lines
+from tser_lightning.mistake import Failure, Mistake
+
+OK, CRASH, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what a command says.
+
+    Args:
+        argv: The arguments after the program's name; those of this process by default.
+
+    Returns:
+        The exit code: 0 done, 1 crash, 2 the user's mistake, 130 Ctrl-C, 143 SIGTERM.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # the user's own modules, as `python -m` has it
+    return guarded(lambda: _command(list(sys.argv[1:] if argv is None else argv)))
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """Turn every way in which work can end into an exit code, with three lines for what the user can mend."""
+    try:
+        return work()
+    except Mistakes as error:
+        print(*error.args, sep="\n", file=sys.stderr)
+        return MISTAKE
+    except Mistake as error:
+        print(three_lines(error), file=sys.stderr)
+        return MISTAKE
+    except Failure as error:
+        print(three_lines(error), file=sys.stderr)
+        return CRASH
+    except KeyboardInterrupt:
+        print("tser: interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except SystemExit as error:
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
+        return error.code if isinstance(error.code, int) else CRASH if error.code else OK
+    except Exception:
+        traceback.print_exc()
+        return CRASH
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        unknown = message.rpartition(" ")[2]
+        raise Mistake(message, f"the flags are {' '.join(flags)}", nearest(unknown, flags) or "--help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="tser", add_help=False, allow_abbrev=False)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--help", "-h", action="store_true")
+    parser.add_argument("--version", action="store_true")
+    parser.add_argument("--multirun", "-m", action="store_true")
+    parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
+    parser.add_argument("--resolve", action="store_true")
+    parser.add_argument("--package", "-p")
+    parser.add_argument("--info", "-i", nargs="?", const="all")
+    parser.add_argument("--config-dir", "-cd")
+    parser.add_argument("--shell-completion", "-sc", action="store_true")
+    return parser
+
+
+def _command(argv: list[str]) -> int:
+    options = _parser().parse_intermixed_args(argv)
+    if options.version:
+        print(f"tser_lightning {importlib.metadata.version('tser-lightning')}")
+        return OK
+    from tser_lightning.cli.config import Configs
+
+    configs = Configs(options.config_dir)
+    from tser_lightning.cli.run import compose_run
+
+    run = compose_run(options.overrides, configs=configs)
+    for note in run.notes:
+        print(f"tser: {note}", file=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    from tser_lightning.cli.tasks import run_task
+
+    run_task(run)
+    return OK

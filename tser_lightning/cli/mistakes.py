@@ -1,0 +1,60 @@
+"""Several mistakes at once, and how they are put on the screen."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tser_lightning.mistake import Failure, Mistake
+
+
+class Mistakes(Mistake):
+    """All that is wrong with one command.
+
+    Args:
+        mistakes: At least one.
+    """
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        first = mistakes[0]
+        super().__init__(first.what, first.why, first.fix)
+        self.args = ("\n".join(three_lines(mistake) for mistake in mistakes),)
+        self.mistakes = list(mistakes)
+
+
+def refuse(mistakes: Sequence[Mistake]) -> None:
+    """Raise the mistakes there are; those that say the same are raised once.
+
+    Raises:
+        Mistakes: If there are any.
+    """
+    if mistakes:
+        raise Mistakes(list({three_lines(mistake): mistake for mistake in mistakes}.values()))
+
+
+def three_lines(error: Mistake | Failure) -> str:
+    """Say what is wrong, why, and what to type: a line each."""
+    what, why, fix = (_one_line(text) for text in (error.what, error.why, error.fix))
+    return f"tser: {what}\n  why: {why}\n  try: {fix}"
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+
+
+def nearest(word: str, names: Iterable[str]) -> str | None:
+    """Give the name that a misspelt word most likely means; None if none is near."""
+    names = list(names)
+    close = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    return close[0] if close else next((name for name in names if word and name.startswith(word)), None)
+
+
+def as_typed(value: Any) -> str:
+    """Write a value as one types it on the command line: null, true, 0.1, [1,8,8]."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"[{','.join(map(as_typed, value))}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{as_typed(inner)}" for key, inner in value.items()) + "}"
+    return str(value)

@@ -1,0 +1,74 @@
+"""What makes a run the same run: its name, from everything that can change its result and nothing else."""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+# Where and how a run is done and looked at; another value gives the same result.
+IRRELEVANT = ("machine", "logging", "force", "task", "run", "hydra", "data.root")
+LONGEST = 119
+
+
+def matters(key: str) -> bool:
+    """Tell whether a setting, by its dotted name, can change a result."""
+    return not any(key == name or key.startswith((f"{name}.", f"{name}@")) for name in IRRELEVANT)
+
+
+def identity(config: Mapping[str, Any]) -> str:
+    """Hash what matters of a resolved config.
+
+    Args:
+        config: Plain containers: dicts with string keys, lists, numbers, text, true, false, null.
+
+    Returns:
+        8 hexadecimal digits of the SHA-256 of its canonical JSON: sorted keys, 1.0 written as 1.
+
+    Raises:
+        ValueError: A number that is infinite or NaN.
+    """
+    text = json.dumps(_canonical(config, ""), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _canonical(value: Any, key: str) -> Any:
+    if isinstance(value, Mapping):
+        inner = ((name, f"{key}.{name}" if key else str(name)) for name in value)
+        return {str(name): _canonical(value[name], path) for name, path in inner if matters(path)}
+    if isinstance(value, list | tuple):
+        return [_canonical(item, f"{key}[]") for item in value]
+    if isinstance(value, float) and math.isfinite(value) and value.is_integer():
+        return int(value)
+    return value
+
+
+def run_name(experiment: str, overrides: Iterable[str], digest: str) -> str:
+    """Name a run so that a person can tell it from its neighbours.
+
+    Args:
+        experiment: E.g. "digits".
+        overrides: What makes it differ from its experiment, in any order, e.g. ["loss=tser", "loss.lam=0.1"].
+        digest: Its identity; two runs with different ones never share a name.
+
+    Returns:
+        E.g. "digits-lam_0.1-loss_tser-1a2b3c4d": letters, digits and ``._-`` alone, below 120 characters. What is too
+        much is left out at the end of the overrides.
+    """
+    words = [_clean(experiment)[:40] or "run", *sorted(_clean(_short(text)) for text in set(overrides))]
+    name = words[0]
+    for word in words[1:]:
+        if len(name) + len(word) + len(digest) + 2 > LONGEST:
+            continue
+        name = f"{name}-{word}" if word else name
+    return f"{name}-{digest}"
+
+
+def _short(override: str) -> str:
+    key, _, value = override.partition("=")
+    return f"{key.partition('.')[2] or key}_{value}"
+
+
+def _clean(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._]+", "_", text).strip("._-")

@@ -127,6 +127,7 @@ class FiringRates:
         """Add up over all processes of a distributed run; every process must call this, once, before `compute`."""
         for sums in (self._by_neuron, self._by_step, self._images):
             for path in self._neurons:
+                sums[path] = sums[path].clone()  # counted in inference mode, it could not be changed in place
                 torch.distributed.all_reduce(sums[path])
 
     def compute(self) -> Firing:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tser_lightning.measure.evaluating import evaluating
 from tser_lightning.neurons.neuron import Neuron
 
 
@@ -28,19 +29,19 @@ def random_spikes(model: nn.Module) -> Iterator[bool]:
         Whether it has a neuron.
     """
     modules = list(model.modules())
-    before = [(module._forward_pre_hooks, module._forward_hooks, module.training) for module in modules]
+    before = [(module._forward_pre_hooks, module._forward_hooks) for module in modules]
     for module in modules:
         module._forward_pre_hooks, module._forward_hooks = OrderedDict(), OrderedDict()
-        module.training = False
     neurons = [module for module in modules if isinstance(module, Neuron)]
     coin = torch.Generator().manual_seed(0)
     try:
         for neuron in neurons:
             neuron.register_forward_hook(_flip(coin))
-        yield bool(neurons)
+        with evaluating(model):
+            yield bool(neurons)
     finally:
-        for module, (pre_hooks, hooks, training) in zip(modules, before, strict=True):
-            module._forward_pre_hooks, module._forward_hooks, module.training = pre_hooks, hooks, training
+        for module, (pre_hooks, hooks) in zip(modules, before, strict=True):
+            module._forward_pre_hooks, module._forward_hooks = pre_hooks, hooks
 
 
 def _flip(coin: torch.Generator) -> Any:

@@ -1,0 +1,54 @@
+"""What the classifier gets to see: penultimate features, e.g. for t-SNE (Fig. 5).
+
+Legend: T time step, B image, N images of all batches, D features.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tser_lightning.measure.evaluating import evaluating
+from tser_lightning.measure.firing import named_modules
+
+
+def penultimate_features(
+    model: nn.Module, batches: Iterable[Sequence[Tensor]], path: str | None = None
+) -> tuple[Tensor, Tensor]:
+    """Features before the classifier of all images.
+
+    Args:
+        model: A student or an ANN; it is run in eval mode.
+        batches: (images, labels, ...) each, moved to the model's device.
+        path: The classifier, inside `student.net`: what goes into it is taken. None: the network's own `penultimate`,
+            or else its last linear layer.
+
+    Returns:
+        features_ND on the CPU, a student's averaged over time, and labels_N.
+
+    Raises:
+        ValueError: The network has no linear layer.
+    """
+    modules = named_modules(model)
+    classifier = modules[path or _classifier(modules)]
+    device = next(model.parameters()).device
+    seen: list[Tensor] = []
+    labels: list[Tensor] = []
+    handle = classifier.register_forward_pre_hook(lambda _, args: seen.append(args[0].flatten(1)))
+    try:
+        with evaluating(model), torch.no_grad():
+            for images, labels_B, *_ in batches:
+                model(images.to(device))
+                seen[-1] = seen[-1].float().unflatten(0, (-1, len(labels_B))).mean(0).cpu()
+                labels.append(labels_B.cpu())
+    finally:
+        handle.remove()
+    return torch.cat(seen), torch.cat(labels)
+
+
+def _classifier(modules: dict[str, nn.Module]) -> str:
+    named = getattr(modules[""], "penultimate", None)
+    linear = [path for path, module in modules.items() if isinstance(module, nn.Linear)]
+    if named is None and not linear:
+        raise ValueError("this network has no linear layer: say which module is its classifier")
+    return str(named or linear[-1])

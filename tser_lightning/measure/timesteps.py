@@ -1,0 +1,60 @@
+"""Accuracy of a trained student at any number of time steps.
+
+Legend: T time step, B image, C class.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tser_lightning.measure.accuracy import is_correct, mean_of_first
+from tser_lightning.measure.evaluating import evaluating
+from tser_lightning.neurons.clock import OverTime
+
+
+def accuracy_at_timesteps(
+    student: nn.Module, batches: Iterable[Sequence[Tensor]], longest: int | None = None
+) -> dict[int, float]:
+    """Accuracy at T' = 1 .. longest, also beyond the T of training.
+
+    Each T' counts as a run of its own with `student.timesteps` = T'. Where no module looks ahead in time, its logits
+    are the first T' of the longest run, which is then the only one.
+
+    Args:
+        student: A student; it is run in eval mode, and has its T back afterwards.
+        batches: (images [B, C, H, W], labels, ...) each, moved to the student's device.
+        longest: The largest T'; None: 2 T.
+
+    Returns:
+        Accuracy of the mean of the logits, in percent, by T'.
+
+    Raises:
+        ValueError: Frames, which bring their own T, or no images.
+    """
+    trained: int = student.timesteps  # type: ignore[assignment]
+    longest = longest or 2 * trained
+    device = next(student.parameters()).device
+    right_T, images = torch.zeros(longest, dtype=torch.long, device=device), 0
+    try:
+        with evaluating(student), torch.no_grad():
+            for images_BCHW, labels_B, *_ in batches:
+                if images_BCHW.ndim == 5:
+                    raise ValueError("event frames bring their own number of steps: see acc_t1 .. acc_tT for fewer")
+                right_T += _right_at(student, images_BCHW.to(device), labels_B.to(device), longest)
+                images += len(labels_B)
+    finally:
+        student.timesteps = trained  # type: ignore[assignment]
+    if not images:
+        raise ValueError("there are no images to measure the accuracy on")
+    return {steps: 100 * right / images for steps, right in enumerate(right_T.tolist(), start=1)}
+
+
+def _right_at(student: nn.Module, images_BCHW: Tensor, labels_B: Tensor, longest: int) -> Tensor:
+    causal = all(module.causal for module in student.modules() if isinstance(module, OverTime))
+    means = []
+    for steps in [longest] if causal else range(1, longest + 1):
+        student.timesteps = steps  # type: ignore[assignment]
+        means_TBC = mean_of_first(student(images_BCHW))
+        means.append(means_TBC if causal else means_TBC[-1:])
+    return is_correct(torch.cat(means), labels_B).sum(1)

@@ -65,6 +65,30 @@ def test_auto_augment_is_torchvisions_under_the_images_seed(policy: str, channel
         assert torch.equal(reference(image).float() / 255, result)
 
 
+def test_rand_augment_is_torchvisions_under_the_images_seed() -> None:
+    images_BCHW = _images(height=16, width=16)
+    reference = v2.RandAugment(2, 27)
+
+    found = Augment([0.0] * 3, [1.0] * 3, rand_ops=2, rand_magnitude=27)(images_BCHW, _KEYS_B)
+
+    for image, key, result in zip(images_BCHW, draw(_KEYS_B, Stream.RAND_AUGMENT, 1 << 31), found, strict=True):
+        torch.manual_seed(int(key))
+        assert torch.equal(reference(image).float() / 255, result)
+
+
+def test_erasing_leaves_the_colour_of_the_mean_in_its_share_of_images() -> None:
+    images_BCHW = _images(batch=400, height=16, width=16)
+    keys_B = sample_keys(0, 0, torch.arange(400))
+    plain = Augment([0.4, 0.5, 0.6], [0.2, 0.3, 0.4])(images_BCHW, keys_B)
+
+    found = Augment([0.4, 0.5, 0.6], [0.2, 0.3, 0.4], erasing=0.25)(images_BCHW, keys_B)
+
+    changed = found != plain
+    assert (found[changed] == 0).all()
+    # Binomial with 400 tries of 0.25: standard deviation 8.7.
+    assert 100 - 44 < changed.flatten(1).any(1).sum() < 100 + 44
+
+
 def test_steps_run_in_the_order_of_the_papers_group() -> None:
     images_BCHW = _images(height=16, width=16)
     mean, std = [0.4, 0.5, 0.6], [0.2, 0.3, 0.4]
@@ -81,7 +105,7 @@ def test_steps_run_in_the_order_of_the_papers_group() -> None:
 
 
 def test_an_image_is_augmented_alike_in_any_batch() -> None:
-    augment = Augment([0.5] * 3, [0.2] * 3, crop=2, flip=True, auto="cifar10", cutout=4)
+    augment = Augment([0.5] * 3, [0.2] * 3, crop=2, flip=True, auto="cifar10", rand_ops=1, cutout=4, erasing=0.5)
     images_BCHW = _images(height=16, width=16)
     whole = augment(images_BCHW, _KEYS_B)
 
@@ -102,7 +126,16 @@ def test_without_keys_images_are_only_normalised() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"crop": -1}, {"cutout": -2}, {"auto": "cifar100"}, {"std": [0.0]}, {"std": [1.0, 1.0]}]
+    "settings",
+    [
+        {"crop": -1},
+        {"cutout": -2},
+        {"auto": "cifar100"},
+        {"erasing": 2.0},
+        {"rand_magnitude": 31},
+        {"std": [0.0]},
+        {"std": [1.0, 1.0]},
+    ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"must|choose|give"):

@@ -88,7 +88,7 @@ def test_evaluation_yields_every_image_in_order_and_unaugmented() -> None:
 
 
 def test_validation_is_cut_from_train_whatever_the_seed() -> None:
-    data = _digits(validation=0.1)
+    data = _digits(validation=0.1, augment=None)
     train, val = data.indices("train"), data.indices("val")
 
     assert sorted(train.tolist() + val.tolist()) == list(range(1437))

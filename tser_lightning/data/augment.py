@@ -5,7 +5,7 @@ epoch is augmented alike in any batch, worker, process and on any device.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -59,28 +59,39 @@ def per_image(items: Iterable[T], keys_B: Tensor, stream: Stream, transform: Cal
     return torch.stack(done)
 
 
-def _auto_augment(policy: str) -> Callable[[Tensor], Tensor]:
+def _torchvision(name: str, *settings: Any) -> Callable[[Tensor], Tensor]:
     # torchvision takes seconds to import, and few sets need it.
     from torchvision.transforms import v2
 
-    policies = {known.value: known for known in v2.AutoAugmentPolicy}
+    transform: Callable[[Tensor], Tensor] = getattr(v2, name)(*settings)
+    return transform
+
+
+def _auto_augment(policy: str) -> Callable[[Tensor], Tensor]:
+    from torchvision.transforms import AutoAugmentPolicy
+
+    policies = {known.value: known for known in AutoAugmentPolicy}
     if policy not in policies:
         raise ValueError(f"auto={policy!r} is no AutoAugment policy: choose one of {sorted(policies)} or null")
-    auto_augment: Callable[[Tensor], Tensor] = v2.AutoAugment(policies[policy])
-    return auto_augment
+    return _torchvision("AutoAugment", policies[policy])
 
 
 class Augment:
-    """Raw training images to network input: crop, flip, AutoAugment, to [0, 1], Cutout, normalise, in this order.
+    """Raw training images to network input.
+
+    The order is crop, flip, AutoAugment, RandAugment, to [0, 1], Cutout, normalise, random erasing. AutoAugment,
+    RandAugment and random erasing are torchvision's and go through the images one by one, about 0.1 ms each.
 
     Args:
         mean: Of each channel, of images in [0, 1].
         std: Of each channel.
         crop: Pixels of zero padding before a random crop of the old size; 0 is no crop.
         flip: Mirror half of the images.
-        auto: Policy of torchvision's AutoAugment, "cifar10", "imagenet" or "svhn"; None is none. It is the one step
-            that goes through the images one by one (about 0.1 ms each).
+        auto: Policy of torchvision's AutoAugment, "cifar10", "imagenet" or "svhn"; None is none.
+        rand_ops: Operations of torchvision's RandAugment per image; 0 is none.
+        rand_magnitude: Its magnitude, 0 to 30 (timm's m9 is 9 of 10, so 27 here).
         cutout: Side of the square of zeros in pixels; 0 is none. It comes before the normalisation.
+        erasing: Probability of torchvision's random erasing, whose rectangle has the colour of the mean; 0 is none.
     """
 
     def __init__(
@@ -91,15 +102,30 @@ class Augment:
         crop: int = 0,
         flip: bool = False,
         auto: str | None = None,
+        rand_ops: int = 0,
+        rand_magnitude: int = 9,
         cutout: int = 0,
+        erasing: float = 0.0,
     ) -> None:
         if crop < 0 or cutout < 0:
             raise ValueError(f"crop={crop} and cutout={cutout} are pixels: give 0 for none")
+        if rand_ops < 0 or not 0 <= rand_magnitude <= 30 or not 0 <= erasing <= 1:
+            raise ValueError(
+                f"give rand_ops={rand_ops} >= 0, rand_magnitude={rand_magnitude} of 0 to 30, "
+                f"erasing={erasing} of 0 to 1"
+            )
         if len(mean) != len(std) or min(std) <= 0:
             raise ValueError(f"mean={list(mean)} and std={list(std)} must be as long as each other, std above 0")
         self.mean, self.std = list(mean), list(std)
         self.crop, self.flip, self.cutout = crop, flip, cutout
-        self.auto = None if auto is None else _auto_augment(auto)
+        # Each step with the stream of chance that seeds it.
+        self._raw_steps, self._last_steps = [], []
+        if auto is not None:
+            self._raw_steps.append((Stream.AUTOAUGMENT, _auto_augment(auto)))
+        if rand_ops:
+            self._raw_steps.append((Stream.RAND_AUGMENT, _torchvision("RandAugment", rand_ops, rand_magnitude)))
+        if erasing:
+            self._last_steps.append((Stream.ERASING, _torchvision("RandomErasing", erasing)))
 
     def __call__(self, images_BCHW: Tensor, keys_B: Tensor | None) -> Tensor:
         """Turn uint8 images into normalised float32 ones of the same shape; without keys nothing else is done."""
@@ -107,12 +133,15 @@ class Augment:
             return normalise(to_unit(images_BCHW), self.mean, self.std)
         if self.crop or self.flip:
             images_BCHW = crop_and_flip(images_BCHW, keys_B, self.crop, self.flip)
-        if self.auto is not None:
-            images_BCHW = per_image(images_BCHW, keys_B, Stream.AUTOAUGMENT, self.auto)
+        for stream, step in self._raw_steps:
+            images_BCHW = per_image(images_BCHW, keys_B, stream, step)
         images_BCHW = to_unit(images_BCHW)
         if self.cutout:
             images_BCHW = cutout(images_BCHW, keys_B, self.cutout)
-        return normalise(images_BCHW, self.mean, self.std)
+        images_BCHW = normalise(images_BCHW, self.mean, self.std)
+        for stream, step in self._last_steps:
+            images_BCHW = per_image(images_BCHW, keys_B, stream, step)
+        return images_BCHW
 
 
 def to_unit(images_BCHW: Tensor) -> Tensor:

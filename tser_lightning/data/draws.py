@@ -22,6 +22,9 @@ class Stream(IntEnum):
     CUTOUT_COLUMN = 5
     AUTOAUGMENT = 6
     RESIZED_CROP = 7
+    RAND_AUGMENT = 8
+    ERASING = 9
+    MIXUP = 10
 
 
 def _signed(bits: int) -> int:

@@ -90,7 +90,9 @@ class ImageFolder(ImageData):
             with Image.open(file) as image:
                 return image.convert("L" if self.shape[0] == 1 else "RGB")
         except (OSError, SyntaxError, ValueError) as error:
-            raise Mistake(f"{file} cannot be read: {error}", "it is damaged or no image", "a good copy of it, or none") from error
+            raise Mistake(
+                f"{file} cannot be read: {error}", "it is damaged or no image", "a good copy of it, or none"
+            ) from error
 
     def fingerprint(self) -> str:
         """Hash the sorted names and sizes of all files with SHA-256; their bytes would take minutes to read."""

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from tser_lightning.data.augment import Augment
 from tser_lightning.data.batch import Batch
 from tser_lightning.data.draws import sample_keys
+from tser_lightning.data.mixup import Mixup
 from tser_lightning.data.order import BatchKey, Order
 from tser_lightning.data.split import stratified
 from tser_lightning.mistake import Mistake
@@ -32,6 +33,7 @@ class ImageData(ABC):
         mean: Of each channel over the training images in [0, 1].
         std: Of each channel.
         augment: Settings of `Augment` for training images; None is none.
+        mixup: Settings of `Mixup` for training batches; None is none.
         validation: Fraction of the training part that is held out as "val", stratified by class, the same images
             whatever the seed; 0 trains on everything and leaves no "val".
         batch_size: Images of a training batch, all processes together; the default of `loader`.
@@ -54,6 +56,7 @@ class ImageData(ABC):
         mean: Sequence[float],
         std: Sequence[float],
         augment: Mapping[str, Any] | None = None,
+        mixup: Mapping[str, Any] | None = None,
         validation: float = 0.1,
         batch_size: int = 128,
         eval_batch_size: int = 500,
@@ -67,6 +70,7 @@ class ImageData(ABC):
         self.validation, self.drop_last = validation, drop_last
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.augment = Augment(mean, std, **(augment or {}))
+        self.mixup = Mixup(num_classes, **(mixup or {}))
 
     @abstractmethod
     def labels(self, part: Part) -> Tensor:
@@ -167,7 +171,8 @@ class Batches(Dataset[Batch]):
         indices_B = torch.tensor(indices)
         keys_B = sample_keys(self.seed, epoch, indices_B) if self.training else None
         images_BCHW = self.data.read(self.part, indices_B, keys_B)
-        return Batch(self.data.augment(images_BCHW, keys_B), self.labels[indices_B], indices_B)
+        batch = Batch(self.data.augment(images_BCHW, keys_B), self.labels[indices_B], indices_B)
+        return batch if keys_B is None else self.data.mixup(batch, keys_B, epoch)
 
 
 def wrong_classes(name: str, found: int, num_classes: int) -> Mistake:

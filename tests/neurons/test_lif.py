@@ -101,7 +101,11 @@ def test_two_steps_by_hand(reset: Any) -> None:
     torch.testing.assert_close(grad, torch.tensor(expected, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("settings", SWITCHES, ids=lambda s: "-".join(map(str, s.values())))
+@pytest.mark.parametrize(
+    "settings",
+    [s for s in SWITCHES if s["surrogate"] != "tanh"],  # which SpikingJelly does not have
+    ids=lambda s: "-".join(map(str, s.values())),
+)
 def test_spikingjelly_has_the_same_spikes_and_gradients(settings: dict[str, Any]) -> None:
     neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
     theirs = pytest.importorskip("spikingjelly.activation_based.surrogate")

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -5,28 +6,30 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tser_lightning.neurons import IF, LIF, PLIF, Clock, Neuron, lif
+from tser_lightning.neurons import GLIF, IF, IMLIF, LIF, LSG, MPBN, PLIF, Clock, Neuron, lif
 
-NEURONS = [LIF, IF, PLIF]
+# How a network makes its neurons: from a number of channels.
+Make = Callable[..., Neuron]
+NEURONS: list[Make] = [LIF, IF, PLIF, GLIF, LSG, MPBN, IMLIF]
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
-def test_outside_a_student_the_leading_axis_is_time(neuron: type[LIF]) -> None:
+@pytest.mark.parametrize(("neuron", "settings"), [(LIF, {}), (IF, {"decay": 1.0, "decay_input": False}), (PLIF, {})])
+def test_outside_a_student_the_leading_axis_is_time(neuron: type[LIF], settings: dict[str, Any]) -> None:
     currents = torch.randn(4, 3, 2)
-    settings: dict[str, Any] = {"decay": 1.0, "decay_input": False} if neuron is IF else {}
     torch.testing.assert_close(neuron()(currents), lif(currents, **settings)[0])
 
 
 @pytest.mark.parametrize("neuron", NEURONS)
-def test_folded_is_unfolded(neuron: type[LIF]) -> None:
+def test_folded_is_unfolded(neuron: Make) -> None:
     module, currents_TBC = neuron(2), 2 * torch.randn(3, 4, 2)
     expected = module(currents_TBC)
     module.clock = Clock(steps=3)
     assert torch.equal(module(currents_TBC.flatten(0, 1)), expected.flatten(0, 1))
 
 
-def test_one_image_for_all_steps() -> None:
-    module, image_BC = LIF(), 3 * torch.rand(4, 2)
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_one_image_for_all_steps(neuron: Make) -> None:
+    module, image_BC = neuron(2), 3 * torch.rand(4, 2)
     module.clock = Clock(steps=3, images=4)
     folded = module(image_BC)
     assert folded.shape == (12, 2)
@@ -36,8 +39,8 @@ def test_one_image_for_all_steps() -> None:
 
 @pytest.mark.parametrize("chunks", [[1, 1, 1, 1, 1, 1], [2, 4], [1, 3, 2]])
 @pytest.mark.parametrize("neuron", NEURONS)
-def test_streaming_gives_the_same(neuron: type[LIF], chunks: list[int]) -> None:
-    module, currents = neuron(), 2 * torch.rand(6, 5, 2)
+def test_streaming_gives_the_same(neuron: Make, chunks: list[int]) -> None:
+    module, currents = neuron(2), 2 * torch.rand(6, 5, 2)
     expected = module(currents)
     carry: dict[Any, Any] = {}
     pieces = []
@@ -48,8 +51,9 @@ def test_streaming_gives_the_same(neuron: type[LIF], chunks: list[int]) -> None:
     assert torch.equal(torch.cat(pieces), expected.flatten(0, 1))
 
 
-def test_nothing_is_kept_from_call_to_call() -> None:
-    module, currents = LIF(), torch.full((1, 3), 1.5)
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_nothing_is_kept_from_call_to_call(neuron: Make) -> None:
+    module, currents = neuron(3), torch.rand(1, 3, 3)
     assert torch.equal(module(currents), module(currents))
 
 
@@ -84,18 +88,33 @@ def test_plif_is_spikingjellys() -> None:
 
 
 @pytest.mark.parametrize("neuron", NEURONS)
-def test_state_dict_round_trip(neuron: type[LIF]) -> None:
-    one, other = neuron(), neuron()
+def test_state_dict_round_trip(neuron: Make) -> None:
+    one, other = neuron(2).eval(), neuron(2).eval()
     for parameter in one.parameters():
-        nn.init.constant_(parameter, 0.7)
+        nn.init.normal_(parameter)
     other.load_state_dict(one.state_dict())
-    currents = 2 * torch.rand(4, 6)
+    currents = 2 * torch.rand(4, 6, 2)
     assert torch.equal(one(currents), other(currents))
 
 
+@pytest.mark.parametrize("channels_first", [(4, 2), (4, 2, 3, 3)])
 @pytest.mark.parametrize("neuron", NEURONS)
-def test_traced_by_torch_compile_without_a_break(neuron: type[LIF]) -> None:
-    module = neuron(reset="soft")
+def test_bf16_currents_give_bf16_spikes_and_finite_gradients(neuron: Make, channels_first: tuple[int]) -> None:
+    module = neuron(2)
+    currents = (2 * torch.randn(3, *channels_first)).bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        spikes = module(currents)
+    assert spikes.dtype == torch.bfloat16
+    assert set(spikes.unique().tolist()) <= {0.0, 1.0}
+    (spikes * torch.randn_like(spikes)).sum().backward()
+    for tensor in (currents, *module.parameters()):
+        assert tensor.grad is not None
+        assert tensor.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("neuron", [LIF, *(pytest.param(neuron, marks=pytest.mark.slow) for neuron in NEURONS[1:])])
+def test_traced_by_torch_compile_without_a_break(neuron: Make) -> None:
+    module = neuron(2)
     x = (2 * torch.rand(3, 4, 2)).requires_grad_()
 
     def grads(run: Any) -> tuple[Tensor, ...]:
@@ -114,11 +133,11 @@ def test_traced_by_torch_compile_without_a_break(neuron: type[LIF]) -> None:
         (LIF, {"decay": float("nan")}, "decay=nan"),
         (LIF, {"v_threshold": 0.0}, "v_threshold=0.0 is not above 0"),
         (LIF, {"surrogate_scale": -1.0}, "surrogate_scale=-1.0 is not above 0"),
-        (LIF, {"surrogate": "tanh"}, "'tanh' is not one of"),
+        (LIF, {"surrogate": "step"}, "'step' is not one of"),
         (LIF, {"reset": "none"}, "neither hard nor soft"),
         (PLIF, {"decay": 1.0}, "decay=1.0 is not between 0 and 1"),
     ],
 )
-def test_what_cannot_work_is_refused(neuron: type[Neuron], settings: dict[str, Any], message: str) -> None:
+def test_what_cannot_work_is_refused(neuron: Make, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         neuron(**settings)

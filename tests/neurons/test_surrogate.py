@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tser_lightning.neurons.lif import fire
-from tser_lightning.neurons.surrogate import SURROGATES, surrogate_named
+from tser_lightning.neurons.surrogate import SURROGATES, fire, surrogate_named
 
 # The step that each surrogate is the derivative of, and its peak, both at the shape parameter s.
 STEPS: dict[str, tuple[Callable[[Tensor, float], Tensor], Callable[[float], float]]] = {
@@ -23,6 +22,10 @@ STEPS: dict[str, tuple[Callable[[Tensor, float], Tensor], Callable[[float], floa
     "piecewise_quadratic": (
         lambda u, s: torch.where(u.abs() <= 1 / s, -0.5 * s**2 * u.abs() * u + s * u + 0.5, (u > 0).to(u.dtype)),
         lambda s: s,
+    ),
+    "tanh": (
+        lambda u, s: 0.5 + torch.tanh(s * u.clamp(-0.5, 0.5)) / (2 * math.tanh(s / 2)),
+        lambda s: s / (2 * math.tanh(s / 2)),
     ),
 }
 
@@ -79,5 +82,5 @@ def test_spikingjelly_has_the_same(name: str, peer: str, alpha: float) -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"'tanh' is not one of sigmoid, atan"):
-        surrogate_named("tanh")
+    with pytest.raises(ValueError, match="'step' is not one of sigmoid, atan"):
+        surrogate_named("step")

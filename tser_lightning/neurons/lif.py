@@ -1,98 +1,18 @@
-"""The leaky integrate-and-fire neuron over all steps at once (Eq. 1-3 of the paper), behind one function.
+"""Leaky integrate-and-fire neurons over all steps at once (Eq. 1-3 of the paper), behind one function.
 
 Legend: T time step, B image, M everything but time, in the order in which it lies in memory.
-One step, with the membrane v left by the step before:
-    charge  h = decay v + (1 - decay) x    (Eq. 2; without `decay_input`: h = decay v + x)
-    fire    s = 1 where h >= v_threshold, else 0
-    reset   v = 0 where it fired, else h   (soft: h - v_threshold s)
-
-A backend is a pair of bodies over [T, M] tensors, `Bodies`: a further one is one more entry in `BODIES`.
+A backend is a pair of functions over [T, M] tensors, `Bodies`: a further one is one more entry in `BODIES`.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from tser_lightning.neurons.surrogate import Scale, surrogate_named
-
-Reset = Literal["hard", "soft"]
-Decay = float | Tensor
-
-
-@dataclass(frozen=True)
-class Dynamics:
-    """The settings of a neuron that are not tensors; see `lif`."""
-
-    decay_input: bool
-    v_threshold: float
-    reset: Reset
-    detach_reset: bool
-    gradient: Callable[[Tensor, Scale], Tensor]
-
-    def charge(self, v: Tensor, x: Tensor, decay: Decay) -> Tensor:
-        """Integrate one step."""
-        return decay * v + (1 - decay) * x if self.decay_input else decay * v + x
-
-    def settle(self, h: Tensor, fired: Tensor) -> Tensor:
-        """Reset where it fired."""
-        return h.masked_fill(fired, 0) if self.reset == "hard" else h - self.v_threshold * fired.to(h.dtype)
-
-
-class Gradients(NamedTuple):
-    """What a backward body returns; `decay` is 0 unless it is learnt."""
-
-    currents: Tensor
-    v_init: Tensor
-    decay: Tensor
-
-
-def forward_body(currents_TM: Tensor, v_M: Tensor, decay: Decay, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
-    """Go through all steps; returns the spikes and the last membrane."""
-    spikes = []
-    for x in currents_TM.unbind(0):
-        h = dynamics.charge(v_M, x.to(v_M.dtype), decay)
-        fired = h >= dynamics.v_threshold
-        spikes.append(fired.to(currents_TM.dtype))
-        v_M = dynamics.settle(h, fired)
-    return torch.stack(spikes), v_M
-
-
-def backward_body(
-    currents_TM: Tensor,
-    v_M: Tensor,
-    decay: Decay,
-    dynamics: Dynamics,
-    scale: Scale,
-    grad_spikes_TM: Tensor,
-    grad_v_M: Tensor,
-    learn_decay: bool,
-) -> Gradients:
-    """Recompute the membrane from the input, then go back through all steps."""
-    steps = []
-    for x in currents_TM.unbind(0):
-        h = dynamics.charge(v_M, x.to(v_M.dtype), decay)
-        steps.append((x, v_M, h))
-        v_M = dynamics.settle(h, h >= dynamics.v_threshold)
-    grads, grad_decay = [], v_M.new_zeros(())
-    for (x, v, h), grad_spikes in zip(reversed(steps), reversed(grad_spikes_TM.unbind(0)), strict=True):
-        grad_h = _back_through_firing(h, grad_spikes.to(h.dtype), grad_v_M, scale, dynamics)
-        if learn_decay:
-            grad_decay = grad_decay + (grad_h * (v - x if dynamics.decay_input else v)).sum()
-        grads.append((grad_h * (1 - decay) if dynamics.decay_input else grad_h).to(x.dtype))
-        grad_v_M = grad_h * decay
-    return Gradients(torch.stack(grads[::-1]), grad_v_M, grad_decay)
-
-
-def _back_through_firing(h: Tensor, grad_s: Tensor, grad_v: Tensor, scale: Scale, dynamics: Dynamics) -> Tensor:
-    hard = dynamics.reset == "hard"
-    if not dynamics.detach_reset:
-        grad_s = grad_s - grad_v * (h if hard else dynamics.v_threshold)
-    kept = grad_v.masked_fill(h >= dynamics.v_threshold, 0) if hard else grad_v
-    return kept + grad_s * dynamics.gradient(h - dynamics.v_threshold, scale)
+from tser_lightning.neurons.dynamics import Decay, Dynamics, Gradients, Reset, at_rest, backward_body, forward_body
+from tser_lightning.neurons.surrogate import Scale, differentiable_step, surrogate_named
 
 
 class Bodies(NamedTuple):
@@ -123,7 +43,7 @@ class _LIF(torch.autograd.Function):
         ctx.dynamics, ctx.bodies = dynamics, bodies
         ctx.floats = [None if isinstance(value, Tensor) else value for value in (decay, scale)]
         ctx.save_for_backward(currents_TM, v_M, *(v if isinstance(v, Tensor) else None for v in (decay, scale)))
-        return bodies.forward(currents_TM, _start(currents_TM, v_M), decay, dynamics)
+        return bodies.forward(currents_TM, at_rest(currents_TM, v_M), decay, dynamics)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -135,7 +55,7 @@ class _LIF(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph=True: this will be differentiated again
             outputs = lif_reference(currents_TM, v_M, decay, scale, ctx.dynamics)
             return *_autograd(outputs, grads, (currents_TM, v_M, decay), needed), None, None, None
-        start = _start(currents_TM, v_M)
+        start = at_rest(currents_TM, v_M)
         grad_spikes_TM, grad_v_M = (start.new_zeros(()) if grad is None else grad for grad in grads)
         found = ctx.bodies.backward(
             currents_TM,
@@ -161,40 +81,6 @@ def _autograd(
     return [next(found) if need else None for need in needed]
 
 
-def _start(currents: Tensor, v_init: Tensor | None) -> Tensor:
-    """The membrane before the first step in the precision in which it is kept: float32 or wider."""
-    dtype = torch.promote_types(currents.dtype, torch.float32)
-    return currents.new_zeros((), dtype=dtype) if v_init is None else v_init.to(dtype)
-
-
-class _Fire(torch.autograd.Function):
-    """Theta(u), whose derivative is the surrogate; can be differentiated again."""
-
-    @staticmethod
-    def forward(ctx: Any, u: Tensor, scale: Scale, gradient: Callable[[Tensor, Scale], Tensor]) -> Tensor:
-        ctx.save_for_backward(u, scale if isinstance(scale, Tensor) else None)
-        ctx.scale, ctx.gradient = None if isinstance(scale, Tensor) else scale, gradient
-        return (u >= 0).to(u.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        u, scale = ctx.saved_tensors
-        return grad * ctx.gradient(u, ctx.scale if scale is None else scale), None, None
-
-
-def fire(u: Tensor, surrogate: str = "sigmoid", scale: Scale | None = None) -> Tensor:
-    """Spike where u >= 0; in backward the derivative is the surrogate's.
-
-    Args:
-        u: Distance of the membrane from the threshold, any shape.
-        surrogate: A name in `SURROGATES`.
-        scale: Its shape parameter; None: its default.
-    """
-    known = surrogate_named(surrogate)
-    spikes: Tensor = _Fire.apply(u, known.scale if scale is None else scale, known.gradient)
-    return spikes
-
-
 def lif_reference(
     currents_TB: Tensor, v_init: Tensor | None, decay: Decay, scale: Scale, dynamics: Dynamics
 ) -> tuple[Tensor, Tensor]:
@@ -202,11 +88,11 @@ def lif_reference(
 
     The oracle of the other backends, what torch.compile and exporters trace, and the way to second derivatives.
     """
-    v = _start(currents_TB, v_init)
+    v = at_rest(currents_TB, v_init)
     spikes = []
     for x in currents_TB.unbind(0):
         h = dynamics.charge(v, x.to(v.dtype), decay)
-        s = _Fire.apply(h - dynamics.v_threshold, scale, dynamics.gradient)
+        s = differentiable_step(h - dynamics.v_threshold, scale, dynamics.gradient)
         spikes.append(s.to(currents_TB.dtype))
         s = s.detach() if dynamics.detach_reset else s
         v = h * (1 - s) if dynamics.reset == "hard" else h - dynamics.v_threshold * s

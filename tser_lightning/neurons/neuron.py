@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from tser_lightning.neurons.clock import OverTime
-from tser_lightning.neurons.lif import Decay, Reset, check_choices, lif
+from tser_lightning.neurons.dynamics import Decay, Reset
+from tser_lightning.neurons.lif import check_choices, lif
 from tser_lightning.neurons.surrogate import Scale, surrogate_named
 
 
@@ -27,6 +28,10 @@ class Neuron(OverTime):
             carry[self] = state
         return self.fold(spikes_TB)
 
+    def across(self, parameter: Tensor, currents_TB: Tensor) -> Tensor:
+        """Shape a parameter, one number or one for each channel, so that it meets the channels of [B, C, ...]."""
+        return parameter if parameter.ndim == 0 else parameter.view(-1, *(1,) * (currents_TB.ndim - 3))
+
     @abstractmethod
     def run(self, currents_TB: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Go through the steps of [T, B, ...] from a state (None: at rest); returns spikes and the state after them."""
@@ -42,7 +47,7 @@ class LIF(Neuron):
         v_threshold: Fires at this membrane and above; > 0.
         reset: To 0 ("hard") or by the threshold ("soft").
         detach_reset: Whether the gradient ignores that a spike resets the membrane.
-        surrogate: sigmoid, atan, triangle, rectangular or piecewise_quadratic.
+        surrogate: A name in `SURROGATES`.
         surrogate_scale: Its shape parameter; None: its default.
         backend: auto, eager or reference.
 
@@ -76,7 +81,7 @@ class LIF(Neuron):
         self.reset, self.detach_reset = reset, detach_reset
         self.surrogate, self.surrogate_scale, self.backend = surrogate, surrogate_scale, backend
 
-    def run(self, currents_TB: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+    def run(self, currents_TB: Tensor, state: Any) -> tuple[Tensor, Any]:
         """See `Neuron.run`; the state is the membrane [B, ...]."""
         return lif(
             currents_TB,

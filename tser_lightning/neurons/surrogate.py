@@ -7,6 +7,7 @@ so that a compiler can fuse them into the kernel that uses them.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,6 +44,15 @@ def piecewise_quadratic(u: Tensor, scale: Scale = 1.0) -> Tensor:
     return (scale - scale * scale * u.abs()).clamp(min=0)
 
 
+def tanh(u: Tensor, scale: Scale = 3.0) -> Tensor:
+    """Derivative of a hyperbolic tangent of slope s = `scale`, cut to a window of width 1 and brought to area 1.
+
+    s sech^2(s u) / (2 tanh(s / 2)) where |u| <= 1 / 2, else 0; peak s / (2 tanh(s / 2)). That of MPBN's public code.
+    """
+    end = torch.tanh(scale / 2) if isinstance(scale, Tensor) else math.tanh(scale / 2)
+    return (u.abs() <= 0.5).to(u.dtype) * scale * (1 - torch.tanh(scale * u).square()) / (2 * end)
+
+
 @dataclass(frozen=True)
 class Surrogate:
     """A surrogate gradient by name.
@@ -62,6 +72,7 @@ SURROGATES = {
     "triangle": Surrogate(triangle, 1.0),
     "rectangular": Surrogate(rectangular, 1.0),
     "piecewise_quadratic": Surrogate(piecewise_quadratic, 1.0),
+    "tanh": Surrogate(tanh, 3.0),
 }
 
 
@@ -74,3 +85,36 @@ def surrogate_named(name: str) -> Surrogate:
     if name not in SURROGATES:
         raise ValueError(f"surrogate={name!r} is not one of {', '.join(SURROGATES)}")
     return SURROGATES[name]
+
+
+class _Step(torch.autograd.Function):
+    """Theta(u), whose derivative is the surrogate; can be differentiated again."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, scale: Scale, gradient: Callable[[Tensor, Scale], Tensor]) -> Tensor:
+        ctx.save_for_backward(u, scale if isinstance(scale, Tensor) else None)
+        ctx.scale, ctx.gradient = None if isinstance(scale, Tensor) else scale, gradient
+        return (u >= 0).to(u.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        u, scale = ctx.saved_tensors
+        return grad * ctx.gradient(u, ctx.scale if scale is None else scale), None, None
+
+
+def fire(u: Tensor, surrogate: str = "sigmoid", scale: Scale | None = None) -> Tensor:
+    """Spike where u >= 0; in backward the derivative is the surrogate's.
+
+    Args:
+        u: Distance of the membrane from the threshold, any shape.
+        surrogate: A name in `SURROGATES`.
+        scale: Its shape parameter; None: its default.
+    """
+    known = surrogate_named(surrogate)
+    return differentiable_step(u, known.scale if scale is None else scale, known.gradient)
+
+
+def differentiable_step(u: Tensor, scale: Scale, gradient: Callable[[Tensor, Scale], Tensor]) -> Tensor:
+    """Theta(u) with `gradient` for its derivative."""
+    spikes: Tensor = _Step.apply(u, scale, gradient)
+    return spikes

@@ -1,0 +1,98 @@
+"""One LIF step after the other, forward and backward, as plain functions that a compiler can fuse.
+
+Legend: T time step, M everything but time, in the order in which it lies in memory.
+One step, with the membrane v left by the step before:
+    charge  h = decay v + (1 - decay) x    (Eq. 2; without `decay_input`: h = decay v + x)
+    fire    s = 1 where h >= v_threshold, else 0
+    reset   v = 0 where it fired, else h   (soft: h - v_threshold s)
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from tser_lightning.neurons.surrogate import Scale
+
+Reset = Literal["hard", "soft"]
+Decay = float | Tensor
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """The settings of a neuron that are not tensors; see `lif`."""
+
+    decay_input: bool
+    v_threshold: float
+    reset: Reset
+    detach_reset: bool
+    gradient: Callable[[Tensor, Scale], Tensor]
+
+    def charge(self, v: Tensor, x: Tensor, decay: Decay) -> Tensor:
+        """Integrate one step."""
+        return decay * v + (1 - decay) * x if self.decay_input else decay * v + x
+
+    def settle(self, h: Tensor, fired: Tensor) -> Tensor:
+        """Reset where it fired."""
+        return h.masked_fill(fired, 0) if self.reset == "hard" else h - self.v_threshold * fired.to(h.dtype)
+
+
+class Gradients(NamedTuple):
+    """What a backward body returns; `decay` is 0 unless it is learnt."""
+
+    currents: Tensor
+    v_init: Tensor
+    decay: Tensor
+
+
+def forward_body(currents_TM: Tensor, v_M: Tensor, decay: Decay, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
+    """Go through all steps; returns the spikes and the last membrane."""
+    spikes = []
+    for x in currents_TM.unbind(0):
+        h = dynamics.charge(v_M, x.to(v_M.dtype), decay)
+        fired = h >= dynamics.v_threshold
+        spikes.append(fired.to(currents_TM.dtype))
+        v_M = dynamics.settle(h, fired)
+    return torch.stack(spikes), v_M
+
+
+def backward_body(
+    currents_TM: Tensor,
+    v_M: Tensor,
+    decay: Decay,
+    dynamics: Dynamics,
+    scale: Scale,
+    grad_spikes_TM: Tensor,
+    grad_v_M: Tensor,
+    learn_decay: bool,
+) -> Gradients:
+    """Recompute the membrane from the input, then go back through all steps."""
+    steps = []
+    for x in currents_TM.unbind(0):
+        h = dynamics.charge(v_M, x.to(v_M.dtype), decay)
+        steps.append((x, v_M, h))
+        v_M = dynamics.settle(h, h >= dynamics.v_threshold)
+    grads, grad_decay = [], v_M.new_zeros(())
+    for (x, v, h), grad_spikes in zip(reversed(steps), reversed(grad_spikes_TM.unbind(0)), strict=True):
+        grad_h = _back_through_firing(h, grad_spikes.to(h.dtype), grad_v_M, scale, dynamics)
+        if learn_decay:
+            grad_decay = grad_decay + (grad_h * (v - x if dynamics.decay_input else v)).sum()
+        grads.append((grad_h * (1 - decay) if dynamics.decay_input else grad_h).to(x.dtype))
+        grad_v_M = grad_h * decay
+    return Gradients(torch.stack(grads[::-1]), grad_v_M, grad_decay)
+
+
+def _back_through_firing(h: Tensor, grad_s: Tensor, grad_v: Tensor, scale: Scale, dynamics: Dynamics) -> Tensor:
+    hard = dynamics.reset == "hard"
+    if not dynamics.detach_reset:
+        grad_s = grad_s - grad_v * (h if hard else dynamics.v_threshold)
+    kept = grad_v.masked_fill(h >= dynamics.v_threshold, 0) if hard else grad_v
+    return kept + grad_s * dynamics.gradient(h - dynamics.v_threshold, scale)
+
+
+def at_rest(currents: Tensor, v_init: Tensor | None) -> Tensor:
+    """The membrane before the first step (None: 0) in the precision in which it is kept: float32 or wider."""
+    dtype = torch.promote_types(currents.dtype, torch.float32)
+    return currents.new_zeros((), dtype=dtype) if v_init is None else v_init.to(dtype)

@@ -25,14 +25,14 @@ def student_with(module: nn.Module) -> Student:
     net = nn.Sequential(nn.Flatten(), nn.Linear(16, 12), LIF(), module, nn.Linear(12, 20), LIF(), nn.Linear(20, 3))
     with torch.no_grad():
         for weight in net.parameters():
-            weight.mul_(3)  # or the deeper layer would be silent
+            weight.mul_(6)  # or the deeper layer would hardly fire
     return Student(net, T)
 
 
 def batches() -> list[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(0)
     return [
-        (5 * torch.randn(n, 1, 4, 4, generator=generator), torch.randint(3, (n,), generator=generator))
+        (2 * torch.randn(n, 1, 4, 4, generator=generator), torch.randint(3, (n,), generator=generator))
         for n in (40, 27)
     ]
 

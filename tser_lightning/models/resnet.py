@@ -1,15 +1,17 @@
 """Residual networks with the activation after the addition, so that every convolution of a student sees spikes.
 
-Parameters are named as in torchvision, whose weights load into the ImageNet stem.
+Parameters are named as in torchvision, whose weights load into the ImageNet stem. Every network takes the attention
+settings of `parts_with`.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from torch import Tensor, nn
 
 from tser_lightning.mistake import Mistake
 from tser_lightning.models.activation import relu
+from tser_lightning.models.attention import parts_with
 from tser_lightning.models.network import Factory, Network, Parts
 from tser_lightning.models.norms import joined
 
@@ -148,9 +150,10 @@ def resnet18(
     norm: Factory = nn.BatchNorm2d,
     *,
     stem: Stem = "cifar",
+    **attention: Any,
 ) -> Network:
     """ResNet-18. CIFAR stem, 10 classes: 11,173,962 parameters."""
-    return ResNet(num_classes, in_channels, Parts(activation, norm), stem=stem)
+    return ResNet(num_classes, in_channels, parts_with(activation, norm, **attention), stem=stem)
 
 
 def resnet34(
@@ -160,9 +163,10 @@ def resnet34(
     norm: Factory = nn.BatchNorm2d,
     *,
     stem: Stem = "cifar",
+    **attention: Any,
 ) -> Network:
     """ResNet-34. CIFAR stem, 10 classes: 21,282,122 parameters."""
-    return ResNet(num_classes, in_channels, Parts(activation, norm), depths=(3, 4, 6, 3), stem=stem)
+    return ResNet(num_classes, in_channels, parts_with(activation, norm, **attention), depths=(3, 4, 6, 3), stem=stem)
 
 
 def resnet19(
@@ -172,6 +176,7 @@ def resnet19(
     norm: Factory = nn.BatchNorm2d,
     *,
     variant: Literal["group", "tet", "mpbn"] = "group",
+    **attention: Any,
 ) -> Network:
     """ResNet-19: three stages of 128, 256, 512 channels. Three networks have been published under this name.
 
@@ -183,6 +188,7 @@ def resnet19(
         variant: "group", of TSER's authors: stem of 128 channels, 512 -> 256 -> activation -> classes (10 classes:
             12,697,994 parameters). "tet" (Deng et al., 2022): as before with a stem of 64 (12,630,858). "mpbn" (Guo et
             al., 2023): stem of 128, no hidden layer (12,569,226).
+        **attention: See `parts_with`.
 
     Raises:
         ValueError: There is no such variant.
@@ -195,7 +201,7 @@ def resnet19(
             "student.variant=group",
         )
     stem_width, hidden = stems_and_heads[variant]
-    parts = Parts(activation, norm)
+    parts = parts_with(activation, norm, **attention)
     return ResNet(num_classes, in_channels, parts, BasicBlock, (3, 3, 2), (128, 256, 512), stem_width, hidden=hidden)
 
 
@@ -206,6 +212,9 @@ def resnet_small(
     norm: Factory = nn.BatchNorm2d,
     *,
     widths: Sequence[int] = (16, 32, 64),
+    **attention: Any,
 ) -> Network:
     """One block per stage, for images of 8x8 to 28x28 pixels on a CPU."""
-    return ResNet(num_classes, in_channels, Parts(activation, norm), depths=[1] * len(widths), widths=widths)
+    return ResNet(
+        num_classes, in_channels, parts_with(activation, norm, **attention), depths=[1] * len(widths), widths=widths
+    )

@@ -1,16 +1,17 @@
 """VGG with average pooling, biased convolutions and one linear classifier.
 
 The operation counts that the TSER paper prints for VGG-16 fit this network and neither max-pooling nor convolutions
-without bias (`methods.md` 6).
+without bias (`methods.md` 6). Every network takes the attention settings of `parts_with`.
 """
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from tser_lightning.mistake import Mistake
 from tser_lightning.models.activation import relu
+from tser_lightning.models.attention import parts_with
 from tser_lightning.models.network import Factory, Network, Parts
 
 
@@ -22,7 +23,7 @@ class VGG(Network):
     Args:
         num_classes: Outputs of the classifier.
         in_channels: Channels of the images.
-        parts: Activation and norm of every layer, attention at the end of every group.
+        parts: Activation and norm of every layer, attention after every pooling.
         groups: Channels of the convolutions of each group.
     """
 
@@ -38,7 +39,7 @@ class VGG(Network):
                 self.features.append(parts.activation(width_next))
                 width = width_next
             group_ends.append(f"features.{len(self.features) - 1}")
-            self.features.append(nn.AvgPool2d(2))
+            self.features.append(nn.Sequential(nn.AvgPool2d(2), parts.attention(width)))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(width, num_classes)
         self.stages = {f"stage{index}": path for index, path in enumerate(["features.2", *group_ends][-4:], start=1)}
@@ -56,23 +57,35 @@ class VGG(Network):
 
 
 def vgg11(
-    num_classes: int, in_channels: int = 3, activation: Factory = relu, norm: Factory = nn.BatchNorm2d
+    num_classes: int,
+    in_channels: int = 3,
+    activation: Factory = relu,
+    norm: Factory = nn.BatchNorm2d,
+    **attention: Any,
 ) -> Network:
     """VGG-11. 10 classes: 9,231,114 parameters."""
     groups = ((64,), (128,), (256, 256), (512, 512), (512, 512))
-    return VGG(num_classes, in_channels, Parts(activation, norm), groups)
+    return VGG(num_classes, in_channels, parts_with(activation, norm, **attention), groups)
 
 
 def vgg16(
-    num_classes: int, in_channels: int = 3, activation: Factory = relu, norm: Factory = nn.BatchNorm2d
+    num_classes: int,
+    in_channels: int = 3,
+    activation: Factory = relu,
+    norm: Factory = nn.BatchNorm2d,
+    **attention: Any,
 ) -> Network:
     """VGG-16. 10 classes: 14,728,266 parameters."""
     groups = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-    return VGG(num_classes, in_channels, Parts(activation, norm), groups)
+    return VGG(num_classes, in_channels, parts_with(activation, norm, **attention), groups)
 
 
 def vgg_small(
-    num_classes: int, in_channels: int = 3, activation: Factory = relu, norm: Factory = nn.BatchNorm2d
+    num_classes: int,
+    in_channels: int = 3,
+    activation: Factory = relu,
+    norm: Factory = nn.BatchNorm2d,
+    **attention: Any,
 ) -> Network:
     """Three groups, for images of 8x8 to 28x28 pixels on a CPU."""
-    return VGG(num_classes, in_channels, Parts(activation, norm), ((16,), (32, 32), (64, 64)))
+    return VGG(num_classes, in_channels, parts_with(activation, norm, **attention), ((16,), (32, 32), (64, 64)))

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from tser_lightning.data import Batch, ImageData, write_prepared
+from tser_lightning.data.checks import frames_path
 
 _FILES = sorted((Path(__file__).parents[2] / "conf" / "data").glob("*.yaml"))
 
@@ -33,11 +34,15 @@ def _small(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
             file.parent.mkdir(parents=True)
             Image.fromarray(np.full((300, 280, channels), label, dtype=np.uint8)).save(file)
         return settings | {"path": str(folder), "num_classes": classes}
+    name = settings.get("name", "mine")
+    if "recordings" in settings:
+        name = frames_path("", *(settings[key] for key in ("recordings", "split", "timesteps", "shape"))).stem
+        channels *= settings["timesteps"]
     arrays = {}
     for part in ("train", "test"):
         arrays[f"{part}_images"] = torch.zeros(2 * classes, height, width, channels, dtype=torch.uint8)
         arrays[f"{part}_labels"] = torch.arange(2 * classes) % classes
-    write_prepared(folder / f"{settings.get('name', 'mine')}.safetensors", arrays)
+    write_prepared(folder / f"{name}.safetensors", arrays)
     return settings | ({"root": str(folder)} if "root" in settings else {})
 
 
@@ -52,9 +57,10 @@ def test_config_makes_a_set_that_keeps_the_contract(file: Path, tmp_path: Path) 
     for split in ("train", "val", "test"):
         batch = next(iter(data.loader(split, batch_size=1, seed=1)))
         assert isinstance(batch, Batch)
-        assert batch.images.shape == (1, *data.shape)
+        steps = (settings["timesteps"],) if "timesteps" in settings else ()
+        assert batch.images.shape == (*steps, 1, *data.shape)
         assert batch.images.dtype == torch.float32
         assert 0 <= batch.labels.item() < data.num_classes
     if not settings["_target_"].endswith("ImageFolder"):
-        assert data.name == file.stem or file.stem == "prepared"
+        assert data.name.startswith(file.stem) or file.stem == "prepared"
     assert data.batch_size == settings["batch_size"]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tser_lightning.data.checks import check_data as check_data
     from tser_lightning.data.digits import Digits as Digits
     from tser_lightning.data.download import Downloaded as Downloaded
+    from tser_lightning.data.events import EventFrames as EventFrames
     from tser_lightning.data.folder import ImageFolder as ImageFolder
     from tser_lightning.data.image_data import ImageData as ImageData
     from tser_lightning.data.prepared import Prepared as Prepared
@@ -26,6 +27,7 @@ _MODULES = {
     "check_data": "checks",
     "Digits": "digits",
     "Downloaded": "download",
+    "EventFrames": "events",
     "ImageFolder": "folder",
     "ImageData": "image_data",
     "Prepared": "prepared",

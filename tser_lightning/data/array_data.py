@@ -16,6 +16,11 @@ class ArrayData(ImageData):
     A new set of this kind gives `name` and `arrays`.
     """
 
+    @property
+    def stored_shape(self) -> tuple[int, int, int]:
+        """Give (C, H, W) of the tensors, which may hold more in an image than a network sees at one step."""
+        return self.shape
+
     @abstractmethod
     def arrays(self) -> dict[str, Tensor]:
         """Give train_images, test_images uint8 [N,H,W,C] and train_labels, test_labels int64 [N]; called once."""
@@ -25,7 +30,7 @@ class ArrayData(ImageData):
         arrays = self.arrays()
         height, width, channels = arrays["train_images"].shape[1:]
         classes = len(self.classes) if self.classes else int(arrays["train_labels"].max()) + 1
-        check_fit(self.name, classes, (channels, height, width), self.num_classes, self.shape)
+        check_fit(self.name, classes, (channels, height, width), self.num_classes, self.stored_shape)
         return arrays
 
     def labels(self, part: Part) -> Tensor:

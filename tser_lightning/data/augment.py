@@ -116,6 +116,10 @@ class Augment:
             )
         if len(mean) != len(std) or min(std) <= 0:
             raise ValueError(f"mean={list(mean)} and std={list(std)} must be as long as each other, std above 0")
+        if (auto is not None or rand_ops) and len(mean) not in (1, 3):
+            raise ValueError(
+                f"auto and rand_ops must be null and 0: torchvision knows 1 or 3 channels, not {len(mean)}"
+            )
         self.mean, self.std = list(mean), list(std)
         self.crop, self.flip, self.cutout = crop, flip, cutout
         # Each step with the stream of chance that seeds it.

@@ -29,6 +29,10 @@ def check_data(settings: Mapping[str, Any]) -> None:
     num_classes, shape = settings["num_classes"], settings["shape"]
     if settings.get("_target_") == "tser_lightning.data.Digits":
         check_fit("digits", 10, (1, 8, 8), num_classes, shape)
+    elif "recordings" in settings:
+        steps, (channels, height, width) = settings["timesteps"], shape
+        file = frames_path(settings["root"], settings["recordings"], settings["split"], steps, shape)
+        check_prepared(file, num_classes, (steps * channels, height, width), settings["recordings"])
     elif "root" in settings:
         check_prepared(prepared_path(settings["root"], settings["name"]), num_classes, shape, settings["name"])
     elif str(settings.get("path", "")).endswith(".safetensors"):
@@ -40,6 +44,11 @@ def check_data(settings: Mapping[str, Any]) -> None:
 def prepared_path(root: str | Path, name: str) -> Path:
     """Name the prepared file of a set."""
     return Path(root) / f"{name}.safetensors"
+
+
+def frames_path(root: str | Path, recordings: str, split: str, timesteps: int, shape: Sequence[int]) -> Path:
+    """Name the prepared file of event recordings, which says all that its frames depend on."""
+    return prepared_path(root, f"{recordings}-{split}-t{timesteps}-{shape[1]}x{shape[2]}")
 
 
 def check_fit(name: str, classes: int, found_shape: Sequence[int], num_classes: int, shape: Sequence[int]) -> None:

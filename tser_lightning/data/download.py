@@ -29,7 +29,7 @@ class Downloaded(Prepared):
 
     def check(self) -> None:
         """Raise a `Mistake` if the prepared file is missing or damaged, or does not fit the settings."""
-        check_prepared(self.path, self.num_classes, self.shape, download=self.name)
+        check_prepared(self.path, self.num_classes, self.stored_shape, download=self.name)
 
     def prepare(self) -> str:
         """Download the set with a progress bar, unless its files are there, and write the prepared file.

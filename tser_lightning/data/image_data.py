@@ -88,6 +88,10 @@ class ImageData(ABC):
     def prepare(self) -> str:
         """Build or check the set's files and say what was done."""
 
+    def network_input(self, images_BCHW: Tensor, keys_B: Tensor | None) -> Tensor:
+        """Turn raw images into what a network sees: augmented if there are keys, always normalised."""
+        return self.augment(images_BCHW, keys_B)
+
     def check(self) -> None:
         """Raise a `Mistake` if the set's files are missing or damaged, or do not fit the settings."""
         self.labels("train")
@@ -171,7 +175,7 @@ class Batches(Dataset[Batch]):
         indices_B = torch.tensor(indices)
         keys_B = sample_keys(self.seed, epoch, indices_B) if self.training else None
         images_BCHW = self.data.read(self.part, indices_B, keys_B)
-        batch = Batch(self.data.augment(images_BCHW, keys_B), self.labels[indices_B], indices_B)
+        batch = Batch(self.data.network_input(images_BCHW, keys_B), self.labels[indices_B], indices_B)
         return batch if keys_B is None else self.data.mixup(batch, keys_B, epoch)
 
 

@@ -38,7 +38,8 @@ class Mixup:
         if not self.alpha or (self.until is not None and epoch >= self.until):
             return batch._replace(labels=labels_BC)
         share = self._share(keys_B)
-        images = torch.lerp(batch.images.flip(0), batch.images, share)
+        # Frames [T,B,C,H,W] have the batch in their second axis.
+        images = torch.lerp(batch.images.flip(batch.images.ndim - 4), batch.images, share)
         return Batch(images, torch.lerp(labels_BC.flip(0), labels_BC, share), batch.indices)
 
     def _share(self, keys_B: Tensor) -> float:

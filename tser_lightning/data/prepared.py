@@ -32,7 +32,7 @@ class Prepared(ArrayData):
 
     def check(self) -> None:
         """Raise a `Mistake` if the file is missing or damaged, or does not fit the settings."""
-        check_prepared(self.path, self.num_classes, self.shape)
+        check_prepared(self.path, self.num_classes, self.stored_shape)
 
     def arrays(self) -> dict[str, Tensor]:
         """Map the file into memory."""

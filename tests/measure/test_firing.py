@@ -119,3 +119,11 @@ def test_what_cannot_be_measured_is_refused() -> None:
     student = small_student()
     with FiringRates(student), pytest.raises(ValueError, match="streams"):
         next(student.stream(images()))
+
+
+def test_counting_waits_for_no_device() -> None:
+    student = small_student().to("meta")  # a meta tensor has no values: whatever asks for one fails
+    with FiringRates(student) as rates:
+        student(images().to("meta"))
+    with pytest.raises(RuntimeError, match="meta"):
+        rates.compute()

@@ -251,3 +251,11 @@ def test_without_data_there_is_nothing_to_say() -> None:
     with pytest.raises(ValueError, match="nothing was classified"):
         OperationCounter(small_net()).compute()
     assert math.isfinite(energy_mj(Count(0, 0, 0)))
+
+
+def test_counting_waits_for_no_device() -> None:
+    student = Student(small_net(), timesteps=3).to("meta")  # a meta tensor has no values: whatever asks for one fails
+    with OperationCounter(student) as counter, torch.no_grad():
+        student(torch.randn(5, 2, 12, 12, device="meta"))
+    with pytest.raises(RuntimeError, match="meta"):
+        counter.compute()

@@ -176,3 +176,12 @@ def test_another_number_of_steps_is_refused() -> None:
         StudentMeasures(timesteps=T, num_classes=C).update(student_TBC[:2], teacher_BC, labels_B)
     with pytest.raises(ValueError, match="class indices"):
         StudentMeasures(timesteps=T, num_classes=C).update(student_TBC, teacher_BC, torch.rand(B, C))
+
+
+def test_an_update_waits_for_no_device() -> None:
+    # A meta tensor has no values: whatever asks for one fails.
+    measures = StudentMeasures(timesteps=T, num_classes=C).to("meta")
+    student_TBC, teacher_BC, labels_B = (x.to("meta") for x in batch())
+    measures.update(student_TBC, teacher_BC, labels_B)
+    with pytest.raises(RuntimeError, match="meta"):
+        measures.compute()

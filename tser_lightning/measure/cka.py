@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tser_lightning.measure.evaluating import evaluating
 from tser_lightning.measure.firing import named_modules
-from tser_lightning.neurons.clock import OverTime
+from tser_lightning.models.student import Student
 from tser_lightning.neurons.neuron import Neuron
 
 
@@ -34,7 +34,7 @@ def linear_cka(features_TND: Tensor) -> Tensor:
     return alignment
 
 
-def step_cka(student: nn.Module, images: Tensor, paths: Sequence[str] | None = None) -> dict[str, Tensor]:
+def step_cka(student: Student, images: Tensor, paths: Sequence[str] | None = None) -> dict[str, Tensor]:
     """Linear CKA between the time steps of each layer.
 
     Args:
@@ -51,7 +51,7 @@ def step_cka(student: nn.Module, images: Tensor, paths: Sequence[str] | None = N
         ValueError: A path before the first neuron.
     """
     modules = named_modules(student)
-    clock = next(module.clock for module in modules.values() if isinstance(module, OverTime))
+    clock = student.clock
     found: dict[str, Tensor] = {}
 
     def hook(path: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:

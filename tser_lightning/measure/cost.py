@@ -106,7 +106,7 @@ def _reach(
 ) -> Tensor:
     """How many kernel places meet each place of the input: the gradient of the sum of a convolution with ones."""
     convolve = (F.conv1d, F.conv2d, F.conv3d)[len(size) - 1]
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
         probe = torch.ones(1, 1, *size, requires_grad=True)
         convolve(probe, torch.ones(1, 1, *kernel), None, stride, padding, dilation).sum().backward()
     assert probe.grad is not None

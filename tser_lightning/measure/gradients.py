@@ -6,10 +6,11 @@ Legend: T time step, B image, C class.
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tser_lightning.measure.evaluating import evaluating
 from tser_lightning.measure.firing import named_modules
+from tser_lightning.models.student import Student
 from tser_lightning.neurons.neuron import Neuron
 
 
@@ -26,7 +27,7 @@ def cosines(gradients_T: Tensor) -> Tensor:
     return products / (squares_T[:, None] * squares_T[None]).sqrt()
 
 
-def gradient_cosines(student: nn.Module, objective: Callable[[Tensor], Tensor], images: Tensor) -> dict[str, Tensor]:
+def gradient_cosines(student: Student, objective: Callable[[Tensor], Tensor], images: Tensor) -> dict[str, Tensor]:
     """Cosine between the gradients of different time steps, for each layer.
 
     The paper leaves the definition open; here G_t is the gradient of the loss with respect to the currents into a layer

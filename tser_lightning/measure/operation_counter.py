@@ -103,7 +103,7 @@ class OperationCounter:
 
     def add_product(self, left: Tensor, right: Tensor) -> None:
         """Count left [..., M, K] @ right [..., K, N] in the module that is running; nothing outside the network."""
-        if self._open and left.ndim > 1 and right.ndim > 1:
+        if self._open:
             path = self._open[-1]
             self._products[path] = self._products.get(path, 0) + 1
             self._add(
@@ -178,13 +178,14 @@ class _Products(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         output = func(*args, **(kwargs or {}))
-        if func in MATMULS:
-            self._counter.add_product(args[0], args[1])
+        operands = [*args, *(kwargs or {}).values()]
+        if func in MATMULS and min(operand.ndim for operand in operands[:2]) > 1:
+            self._counter.add_product(*operands[:2])
         elif func is F.scaled_dot_product_attention:
-            query, key, value = args[:3]
+            query, key, value = operands[:3]
             self._counter.add_product(query, key.transpose(-1, -2))
             # The attention map stays inside the kernel; after a softmax it is analog, whatever went in.
             self._counter.add_product(query.new_full((*query.shape[:-1], key.shape[-2]), 0.5), value)
-        elif func in UNKNOWN:
+        elif func in UNKNOWN or func in MATMULS:
             self._counter.add_unknown(func)
         return output

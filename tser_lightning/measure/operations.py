@@ -68,8 +68,8 @@ def layer_operations(kind: str, cost: Sums, structure: Sums, images: int) -> Lay
     Args:
         kind: As in `LayerOperations`.
         cost: The sums over all the data.
-        structure: The sums of the same layer in an `audit`, which tells an analog input that happens to be 0 or 1
-            everywhere from a binary one. Empty for an ANN.
+        structure: What the same layer cost in a call with random spikes, which tell an analog input that is 0 or 1
+            everywhere by chance from a binary one. Empty for an ANN.
         images: Number of images in `cost`.
     """
     cost = cost | {name: cost[name] + structure.get(name, 0) for name in cost if "not_" in name}

@@ -6,15 +6,16 @@ Legend: T time step, B image, C class.
 from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tser_lightning.measure.accuracy import is_correct, mean_of_first
 from tser_lightning.measure.evaluating import evaluating
+from tser_lightning.models.student import Student
 from tser_lightning.neurons.clock import OverTime
 
 
 def accuracy_at_timesteps(
-    student: nn.Module, batches: Iterable[Sequence[Tensor]], longest: int | None = None
+    student: Student, batches: Iterable[Sequence[Tensor]], longest: int | None = None
 ) -> dict[int, float]:
     """Accuracy at T' = 1 .. longest, also beyond the T of training.
 
@@ -32,7 +33,7 @@ def accuracy_at_timesteps(
     Raises:
         ValueError: Frames, which bring their own T, or no images.
     """
-    trained: int = student.timesteps  # type: ignore[assignment]
+    trained = student.timesteps
     longest = longest or 2 * trained
     device = next(student.parameters()).device
     right_T, images = torch.zeros(longest, dtype=torch.long, device=device), 0
@@ -44,17 +45,17 @@ def accuracy_at_timesteps(
                 right_T += _right_at(student, images_BCHW.to(device), labels_B.to(device), longest)
                 images += len(labels_B)
     finally:
-        student.timesteps = trained  # type: ignore[assignment]
+        student.timesteps = trained
     if not images:
         raise ValueError("there are no images to measure the accuracy on")
     return {steps: 100 * right / images for steps, right in enumerate(right_T.tolist(), start=1)}
 
 
-def _right_at(student: nn.Module, images_BCHW: Tensor, labels_B: Tensor, longest: int) -> Tensor:
+def _right_at(student: Student, images_BCHW: Tensor, labels_B: Tensor, longest: int) -> Tensor:
     causal = all(module.causal for module in student.modules() if isinstance(module, OverTime))
     means = []
     for steps in [longest] if causal else range(1, longest + 1):
-        student.timesteps = steps  # type: ignore[assignment]
+        student.timesteps = steps
         means_TBC = mean_of_first(student(images_BCHW))
         means.append(means_TBC if causal else means_TBC[-1:])
     return is_correct(torch.cat(means), labels_B).sum(1)

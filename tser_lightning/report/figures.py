@@ -9,7 +9,7 @@ import numpy as np
 from tser_lightning.report.table import Result
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 - the backend is chosen first
+from matplotlib import pyplot as plt
 
 
 def accuracy_per_step(results: Sequence[Result], path: Path) -> None:

@@ -1,0 +1,68 @@
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from tser_lightning.report.collect import RunRecord, collect, read_run
+from tser_lightning.tracking.records import RunDirectory
+
+Build = Callable[..., Path]
+
+
+def by_loss_and_seed(records: list[RunRecord]) -> dict[tuple[str, int | None], RunRecord]:
+    return {(record.settings["loss"], record.seed): record for record in records}
+
+
+def test_finished_failed_and_killed_runs_all_become_records(runs: Path) -> None:
+    records = collect(str(runs / "digits-*"))
+    assert len(records) == 15
+    found = by_loss_and_seed(records)
+    assert found["tser", 1].finished
+    assert found["tser", 1].timesteps == 4
+    failed, killed = found["ts_ce", 3], found["ts_kl", 2]
+    assert (failed.status, failed.finished) == ("failed", False)
+    assert "its term kl is the cause" in failed.reason
+    assert (killed.status, killed.reason) == ("unfinished", "still running, or killed; 3 epochs are recorded")
+
+
+def test_what_the_run_directory_writes_is_what_is_read(tmp_path: Path) -> None:
+    home = RunDirectory(tmp_path / "digits-loss_ce-0123abcd")
+    with home.opened({"loss": {"tau": 4.0}, "seed": 7}, {"settings": {"loss": "ce", "seed": 7}}):
+        home.record({"epoch": 0, "val/acc": 12.5})
+        home.record({"epoch": 1})
+        during = read_run(home.path)
+        home.finish({"loss": "ce", "seed": 7, "test/acc": 90.0, "test/acc_t1": 80, "test/acc_t2": 90.0})
+    record = read_run(home.path)
+    assert (during.status, during.seed) == ("unfinished", 7)
+    assert (record.status, record.seed, record.timesteps) == ("finished", 7, 2)
+    assert record.numbered("test/acc_t") == {1: 80.0, 2: 90.0}
+    assert record.config["loss.tau"] == 4.0
+    assert record.metrics["epoch"] == [0.0, 1.0]
+    assert record.metrics["val/acc"][0] == 12.5
+    assert math.isnan(record.metrics["val/acc"][1])
+
+
+def test_damaged_files_are_said_and_stop_nothing(build: Build, tmp_path: Path) -> None:
+    cut, wrong, poor, quiet = (build("tser", seed) for seed in (1, 2, 3, 4))
+    (cut / "result.json").write_text('{"loss": "tser", "test/acc": 9')
+    (wrong / "run.json").write_text("[]")
+    (poor / "result.json").write_text('{"loss": "tser", "seed": 3}')
+    for file in quiet.iterdir():
+        file.unlink()
+    reasons = [(record.status, record.reason) for record in collect(tmp_path / "runs" / "*")]
+    assert [status for status, _ in reasons] == ["damaged", "damaged", "damaged", "unfinished"]
+    assert "result.json is not JSON" in reasons[0][1]
+    assert "run.json holds no mapping" in reasons[1][1]
+    assert "result.json has no test/acc" in reasons[2][1]
+    assert "no epoch is recorded" in reasons[3][1]
+
+
+def test_teachers_wandb_and_files_are_no_runs_and_nothing_comes_twice(runs: Path, build: Build) -> None:
+    shutil.copytree(build("ce", 1), runs / "teachers" / "resnet-digits-0a1b2c3d")
+    (runs / "wandb" / "offline-run-1").mkdir(parents=True)
+    (runs / ".sweeps" / "2026").mkdir(parents=True)
+    (runs / "notes.txt").touch()
+    (runs / "other").mkdir()
+    patterns = [runs / "*", runs / "teachers" / "*", runs / "wandb" / "*", runs / ".sweeps" / "*", runs / "digits-*"]
+    assert len(collect(patterns)) == 16
+    assert collect(runs / "nothing-*") == []

@@ -1,0 +1,187 @@
+"""Find run directories and read what they say of themselves, finished or not."""
+
+import csv
+import glob
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SKIPPED = {"teachers", "wandb", ".sweeps"}
+RECORDS = ("result.json", "run.json", "config.yaml", "metrics.csv")
+ENDED_BADLY = {"failed", "interrupted", "terminated"}
+FINISHED = "finished"
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class DamageError(ValueError):
+    """A file of a run directory that does not hold what it should."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run as its directory tells it.
+
+    Attributes:
+        path: Its directory.
+        status: "finished", "failed", "interrupted", "terminated", "unfinished" (running, or killed without a word) or
+            "damaged".
+        reason: Why it is not finished; empty if it is.
+        settings: What was run: the names and dotted settings of result.json, e.g. {"loss": "tser", "loss.lam": 0.1}.
+            For a run without a result, those of run.json; empty if it has none either.
+        numbers: What came out: the `split/name` entries of result.json.
+        info: The content of run.json.
+    """
+
+    path: Path
+    status: str
+    reason: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The name of its directory."""
+        return self.path.name
+
+    @property
+    def finished(self) -> bool:
+        """Whether its numbers can be used."""
+        return self.status == FINISHED
+
+    @property
+    def seed(self) -> int | None:
+        """The student's seed."""
+        return self.settings.get("seed")
+
+    @cached_property
+    def timesteps(self) -> int | None:
+        """T: how many steps were measured; the setting, if nothing was."""
+        steps = len(self.numbered("test/acc_t"))
+        return steps or self.settings.get("student.timesteps") or self.config.get("student.timesteps")
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """All settings of config.yaml by dotted name; empty without a readable one."""
+        try:
+            content = yaml.load((self.path / "config.yaml").read_text(), _Loader)
+        except (OSError, ValueError, yaml.YAMLError):
+            return {}
+        return dict(_leaves(content)) if isinstance(content, Mapping) else {}
+
+    @cached_property
+    def metrics(self) -> dict[str, list[float]]:
+        """The columns of metrics.csv, a number per epoch; NaN where nothing was measured."""
+        try:
+            with (self.path / "metrics.csv").open(newline="") as lines:
+                rows = list(csv.DictReader(lines))
+        except (OSError, ValueError, csv.Error):
+            return {}
+        return {name: [_number(row.get(name)) for row in rows] for name in (rows[0] if rows else {}) if name}
+
+    @cached_property
+    def measures(self) -> dict[str, Any]:
+        """The content of measures.json (`measure=full`); empty without a readable one."""
+        try:
+            return _mapping(self.path / "measures.json")
+        except (OSError, DamageError):
+            return {}
+
+    def numbered(self, prefix: str) -> dict[int, float]:
+        """Give the numbers named `prefix` and a number, e.g. {1: 90.2, 2: 95.1} for "test/acc_t"."""
+        found = {key.removeprefix(prefix): value for key, value in self.numbers.items() if key.startswith(prefix)}
+        return {int(tail): found[tail] for tail in sorted(filter(str.isdigit, found), key=int)}
+
+
+def collect(patterns: str | Path | Iterable[str | Path]) -> list[RunRecord]:
+    """Read all run directories that match.
+
+    Args:
+        patterns: One glob or several, e.g. "runs/digits-*". Trained teachers, W&B's folder and Hydra's are passed over.
+
+    Returns:
+        A record per directory, by name; each directory once, however many globs match it.
+    """
+    many = [patterns] if isinstance(patterns, str | Path) else list(patterns)
+    found = {Path(match).absolute() for pattern in many for match in glob.glob(str(pattern), recursive=True)}
+    return [read_run(path) for path in sorted(found) if _is_run(path)]
+
+
+def _is_run(path: Path) -> bool:
+    if SKIPPED & set(path.parts[-2:]) or not path.is_dir():
+        return False
+    return bool(re.search(r"-[0-9a-f]{8}$", path.name)) or any((path / name).is_file() for name in RECORDS)
+
+
+def read_run(path: Path) -> RunRecord:
+    """Read one run directory; whatever is wrong with it stands in the record."""
+    info: dict[str, Any] = {}
+    try:
+        info = _mapping(path / "run.json")
+    except FileNotFoundError:
+        pass
+    except DamageError as damage:
+        return RunRecord(path, "damaged", str(damage))
+    try:
+        result = _mapping(path / "result.json")
+    except FileNotFoundError:
+        return _without_result(path, info)
+    except DamageError as damage:
+        return RunRecord(path, "damaged", str(damage), _settings(info), info=info)
+    return _with_result(path, result, info)
+
+
+def _with_result(path: Path, result: dict[str, Any], info: dict[str, Any]) -> RunRecord:
+    settings = {key: value for key, value in result.items() if "/" not in key}
+    numbers = {key: float(value) for key, value in result.items() if "/" in key and isinstance(value, int | float)}
+    if "test/acc" not in numbers or "loss" not in settings:
+        missing = "test/acc" if "test/acc" not in numbers else "loss"
+        return RunRecord(path, "damaged", f"result.json has no {missing}", settings, numbers, info)
+    return RunRecord(path, FINISHED, "", settings, numbers, info)
+
+
+def _without_result(path: Path, info: dict[str, Any]) -> RunRecord:
+    status = info.get("status")
+    if status in ENDED_BADLY:
+        said = " ".join(map(str, info.get("error") or [])) or f"{status}, without a message"
+        return RunRecord(path, str(status), said, _settings(info), info=info)
+    epochs = len(RunRecord(path, "").metrics.get("epoch", []))
+    after = f"{epochs} epochs are recorded" if epochs else "no epoch is recorded"
+    return RunRecord(path, "unfinished", f"still running, or killed; {after}", _settings(info), info=info)
+
+
+def _settings(info: Mapping[str, Any]) -> dict[str, Any]:
+    settings = info.get("settings")
+    return dict(settings) if isinstance(settings, Mapping) else {}
+
+
+def _mapping(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise DamageError(f"{file.name} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise DamageError(f"{file.name} holds no mapping")
+    return content
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return float("nan")
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -9,8 +9,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from tser_lightning.cli.config import Configs, chosen
+from tser_lightning.cli.config import Configs
 from tser_lightning.cli.mistakes import as_typed, nearest
+from tser_lightning.cli.rules import ListOf, rule
 from tser_lightning.mistake import Mistake
 
 TYPOGRAPHY = str.maketrans(
@@ -54,12 +55,41 @@ class Command:
 def read(overrides: Iterable[str], configs: Configs) -> Command:
     """Read overrides; nothing is raised, mistakes are collected."""
     command = Command()
-    for text in overrides:
+    for text in words(overrides, command.mistakes):
         try:
             _put(parse(text, configs), text, command, configs)
         except Mistake as mistake:
             command.mistakes.append(mistake)
     return command
+
+
+def words(overrides: Iterable[str], mistakes: list[Mistake]) -> list[str]:
+    """Find overrides that spaces have torn apart (`seed=1, 2` or `loss = tser`); they are put among the mistakes."""
+    whole: list[str] = []
+    torn: list[str] = []
+    for text in overrides:
+        starts = bool(torn) and (text.startswith((",", "=")) or torn[-1].endswith((",", "=")))
+        if starts and (text == "=" or "=" not in text.lstrip("=")):
+            torn.append(text)
+            continue
+        _close(torn, whole, mistakes)
+        torn = [text]
+    _close(torn, whole, mistakes)
+    return whole
+
+
+def _close(torn: list[str], whole: list[str], mistakes: list[Mistake]) -> None:
+    if len(torn) < 2:
+        whole += torn
+        return
+    joined = "".join(torn)
+    mistakes.append(
+        Mistake(
+            what=f"{' '.join(torn)!r} is torn apart by spaces",
+            why="the shell hands over each word by itself",
+            fix=f"-m {joined}" if "," in joined and "[" not in joined else joined,
+        )
+    )
 
 
 def parse(text: str, configs: Configs) -> Override:
@@ -99,18 +129,23 @@ def _no_assignment(text: str, configs: Configs) -> Mistake:
 
 
 def _ungrammatical(text: str, reason: str) -> Mistake:
+    first = next((line for line in reason.splitlines() if line.strip()), "unreadable").partition(" expecting")[0]
+    return Mistake(f"{text!r} cannot be read", f"it breaks Hydra's grammar: {first[:160]}", _readable(text))
+
+
+def _readable(text: str) -> str:
+    """Guess what an unreadable override means."""
     key, _, value = text.partition("=")
+    plain_key = ".".join(part for part in key.split(".") if part) or "loss"
     plain = value.translate(TYPOGRAPHY)
-    if plain != value:
-        fix = f"{key}={plain}"
-    elif re.search(r",\s|\s,|,$", value):
-        parts = [part.strip() for part in value.strip("[](), ").split(",") if part.strip()]
-        fix = f"{key}={','.join(parts)} without spaces, with -m" if len(parts) > 1 else f"{key}={''.join(parts)}"
-    else:
-        bare = re.sub(r"""['"]""", "", value)
-        fix = f"\"{key}='{bare}'\" (quotes inside quotes keep text as it is)"
-    first = next((line for line in reason.splitlines() if line.strip()), "unreadable")
-    return Mistake(what=f"{text!r} cannot be read", why=f"it breaks the grammar: {first[:160]}", fix=fix)
+    bare = re.sub(r"""['"\[\](){}]""", "", plain).strip(", ")
+    if plain_key != key or plain != value:
+        return f"{plain_key}={plain}"
+    if re.search(r",\s|\s,|,$", value) and "," in bare:
+        return f"-m {key}={re.sub(r'[, ]+', ',', bare)}"
+    if bare != value:
+        return f"{key}={bare}"
+    return f"\"{key}='{value}'\" (quotes inside quotes keep text as it is)"
 
 
 def _put(override: Override, text: str, command: Command, configs: Configs) -> None:
@@ -135,10 +170,13 @@ def _put(override: Override, text: str, command: Command, configs: Configs) -> N
 
 
 def _sweep(key: str, text: str) -> Mistake:
+    values = text.partition("=")[2]
+    if isinstance(rule(key, None), ListOf):
+        return Mistake(f"{text} is not a list", "values with commas between them are a sweep", f"{key}=[{values}]")
     return Mistake(
         what=f"{text} gives {key} more than one value",
         why="one run has one value; several are several runs, which -m starts one after the other",
-        fix=f"-m {text}   (or {key}=[...] where the setting is a list)",
+        fix=f"-m {text}",
     )
 
 
@@ -146,8 +184,7 @@ def _choice(override: Override, options: Sequence[str], configs: Configs) -> str
     key, value = override.get_key_element().lstrip("+"), override.value()
     if not isinstance(value, str) or value not in options:
         raise unknown_option(key, as_typed(value), options, configs)
-    appended = (override.is_add() or override.is_force_add()) and key not in chosen(configs.compose())
-    return f"{'+' if appended else ''}{key}={value}"
+    return f"{key}={value}"
 
 
 def unknown_option(key: str, value: str, options: Sequence[str], configs: Configs) -> Mistake:
@@ -163,7 +200,7 @@ def unknown_option(key: str, value: str, options: Sequence[str], configs: Config
         fix = f"{key}={close or _example(options)}"
     return Mistake(
         what=f"{key}={value}: there is no {group} of that name",
-        why=f"{'experiments' if group == 'experiment' else f'conf/{group}'} has {', '.join(options)}",
+        why=f"{'experiments/' if group == 'experiment' else f'conf/{group}'} has {', '.join(options)}",
         fix=fix,
     )
 

@@ -23,6 +23,7 @@ from tser_lightning.mistake import Mistake
 
 PRIMARY = "train"
 GROUP = "experiment"
+PUBLISHED = "paper"  # experiments/paper.yaml holds the published numbers; it is no experiment
 
 
 def folder(name: str, package: Path | None = None) -> Path:
@@ -65,13 +66,14 @@ class Experiments(FileConfigSource):
 
     def is_config(self, config_path: str) -> bool:
         """Tell whether there is such an experiment."""
-        return config_path.startswith(f"{GROUP}/") and super().is_config(self._inside(config_path))
+        name = self._inside(config_path)
+        return config_path.startswith(f"{GROUP}/") and name != PUBLISHED and super().is_config(name)
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         """List the experiments, or the group at the root."""
         if config_path.strip("/") == "":
             return [] if results_filter == ObjectType.CONFIG else [GROUP]
-        names = (path.stem for path in Path(self.path).glob("*.yaml"))
+        names = {path.stem for path in Path(self.path).glob("*.yaml")} - {PUBLISHED}
         return [] if results_filter == ObjectType.GROUP else sorted(names)
 
 
@@ -132,7 +134,7 @@ class Configs:
             )
         self.config_dir = config_dir
         self._loaders = {whole: ConfigLoaderImpl(self.search_path(whole)) for whole in (True, False)}
-        self._composed: dict[tuple[bool, *tuple[str, ...]], DictConfig] = {}
+        self._composed: dict[tuple[bool, bool, tuple[str, ...]], DictConfig] = {}
 
     def search_path(self, whole: bool = True) -> ConfigSearchPathImpl:
         """Give Hydra's search path; with `whole=False` experiments give their choices without their settings."""
@@ -156,6 +158,22 @@ class Configs:
         """List the options of a group, e.g. ["ce", "tser", ...]; empty if there is no such group."""
         return sorted(self._loaders[True].get_group_options(group, ObjectType.CONFIG))
 
+    def file(self, group: str, option: str) -> Path | None:
+        """Find the file of an option; None if it lies nowhere on this disk. The group "" is the root of conf."""
+        for place in self._loaders[True].get_sources():
+            inside = "" if place.scheme() == Experiments.scheme() else group
+            if (
+                place.scheme() in ("file", Experiments.scheme())
+                and (found := Path(place.path, inside, f"{option}.yaml")).is_file()
+            ):
+                return found
+        return None
+
+    def text(self, group: str, option: str) -> str:
+        """Read the file of an option as it is written; empty if there is none."""
+        path = self.file(group, option)
+        return path.read_text(encoding="utf-8") if path else ""
+
     def compose(self, choices: Sequence[str] = (), *, whole: bool = True, sweep: bool = False) -> DictConfig:
         """Compose the config of some choices; it is remembered, and the caller gets a copy.
 
@@ -168,7 +186,7 @@ class Configs:
             HydraException: As Hydra says it.
             yaml.YAMLError: A file that is no YAML.
         """
-        key = (whole, str(sweep), *choices)
+        key = (whole, sweep, tuple(choices))
         if key not in self._composed:
             mode = RunMode.MULTIRUN if sweep else RunMode.RUN
             self._composed[key] = self._loaders[whole].load_configuration(PRIMARY, list(choices), mode)

@@ -4,7 +4,7 @@ import importlib.util
 import json
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +12,31 @@ from tser_lightning.cli.mistakes import nearest
 from tser_lightning.mistake import Mistake
 
 
-def check_files(config: Mapping[str, Any], choices: Mapping[str, str], groups: Any = None) -> list[Mistake]:
+def check_files(config: Mapping[str, Any], choices: Mapping[str, str], spoiled: Collection[str] = ()) -> list[Mistake]:
     """Look at every file and folder that the task of a config needs.
 
     Args:
         config: Resolved, in plain containers.
         choices: The option of every group.
-        groups: Unused.
+        spoiled: Parts of the config that are known to be wrong already; nothing is looked up for them.
     """
-    task = config["task"]
-    checks: list[Callable[[], None]] = [lambda: _writable("machine.runs_dir", config["machine"]["runs_dir"])]
-    if task == "evaluate":
-        checks.append(lambda: _finished(config["run"], config["machine"]["runs_dir"]))
+    checks: dict[str, Callable[[], None]] = {}
+    task, machine, data = config["task"], config["machine"], config["data"]
+    if task in ("distill", "teach"):
+        checks["machine"] = lambda: _writable("machine.runs_dir", machine["runs_dir"])
+        checks["data"] = lambda: _data(data)
+        checks["teacher"] = lambda: _weights(config, choices)
     elif task == "prepare":
-        checks.append(lambda: _writable("data.root", config["data"].get("root", ".")))
-    else:
-        checks += [lambda: _data(config["data"]), lambda: _weights(config, choices)]
+        checks["data"] = lambda: _writable("data.root", data.get("root", "."))
+    elif task == "report":
+        checks["report"] = lambda: _writable("report.dir", config["report"]["dir"])
+    if "run" in config:
+        checks["run"] = lambda: _finished(config["run"], machine["runs_dir"])
     mistakes = []
-    for check in checks:
+    for part, check in checks.items():
         try:
-            check()
+            if part not in spoiled:
+                check()
         except Mistake as mistake:
             mistakes.append(mistake)
     return mistakes
@@ -40,7 +45,8 @@ def check_files(config: Mapping[str, Any], choices: Mapping[str, str], groups: A
 def _data(settings: Mapping[str, Any]) -> None:
     from tser_lightning.data.checks import check_data
 
-    if not any(value == "???" for value in settings.values()):
+    ours = str(settings["_target_"]).startswith("tser_lightning.")
+    if ours and not any(value == "???" for value in settings.values()):
         check_data(settings)
 
 
@@ -86,9 +92,8 @@ def _weights(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
             why="the teacher's weights are a file, torchvision:NAME, timm:NAME, or `train` to train it now",
             fix="teacher.weights=train, or an existing file",
         )
-    classes = readable_weights(path)
-    known = config["data"].get("num_classes")
-    if classes is not None and classes != known:
+    classes, known = readable_weights(path), config["data"].get("num_classes")
+    if classes is not None and isinstance(known, int) and classes != known:
         raise Mistake(
             what=f"teacher.weights={weights} has {classes} classes, data={choices.get('data')} has {known}",
             why="distillation compares teacher and student class by class",

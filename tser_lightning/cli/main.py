@@ -7,12 +7,16 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from tser_lightning.cli.mistakes import Mistakes, nearest, three_lines
 from tser_lightning.mistake import Failure, Mistake
 
+if TYPE_CHECKING:
+    from tser_lightning.cli.config import Configs
+
 OK, CRASH, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+INFO = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
     parser.add_argument("--resolve", action="store_true")
     parser.add_argument("--package", "-p")
-    parser.add_argument("--info", "-i", nargs="?", const="all")
+    parser.add_argument("--info", "-i", nargs="?", const="all", choices=INFO)
     parser.add_argument("--config-dir", "-cd")
     parser.add_argument("--shell-completion", "-sc", action="store_true")
     return parser
@@ -87,12 +91,40 @@ def _command(argv: list[str]) -> int:
     from tser_lightning.cli.config import Configs
 
     configs = Configs(options.config_dir)
+    if options.help or options.cfg or options.info or options.shell_completion:
+        return _show(options, configs)
+    if options.resolve or options.package:
+        raise Mistake("--resolve and --package do nothing alone", "they shape what --cfg shows", "--cfg job --resolve")
+    if options.multirun:
+        from tser_lightning.cli.multirun import multirun
+
+        return multirun(options.overrides, configs)
+    return _run(options.overrides, configs)
+
+
+def _show(options: argparse.Namespace, configs: "Configs") -> int:
+    from tser_lightning.cli.help import help_text
+    from tser_lightning.cli.show import complete, config_text, show_info
+
+    if options.help:
+        print(help_text(configs))
+    elif options.cfg:
+        print(config_text(options.overrides, configs, options.cfg, options.package, options.resolve), end="")
+    elif options.info:
+        show_info(options.info, options.overrides, configs)
+    else:
+        complete(options.overrides, configs)
+    return OK
+
+
+def _run(overrides: Sequence[str], configs: "Configs") -> int:
     from tser_lightning.cli.run import compose_run
 
-    run = compose_run(options.overrides, configs=configs)
+    run = compose_run(overrides, configs=configs)
     for note in run.notes:
         print(f"tser: {note}", file=sys.stderr)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("tser_lightning").setLevel(logging.INFO)
     from tser_lightning.cli.tasks import run_task
 
     run_task(run)

@@ -1,6 +1,7 @@
 """What a setting may be: known ranges and choices, else the type of its default."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -86,7 +87,8 @@ class ListOf:
 
     def says(self) -> str:
         """Name what will do."""
-        return f"a list [...], {'each item' if self.length is None else f'each of its {self.length} items'} {self.item.says()}"
+        items = "each item" if self.length is None else f"each of its {self.length} items"
+        return f"a list [...], {items} {self.item.says()}"
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,21 @@ class Anything:
         return "a finite number"
 
 
+@dataclass(frozen=True)
+class Either:
+    """What keeps to one of several rules."""
+
+    rules: tuple[Rule, ...]
+
+    def accepts(self, value: Any) -> bool:
+        """Tell whether a value will do."""
+        return any(each.accepts(value) for each in self.rules)
+
+    def says(self) -> str:
+        """Name what will do."""
+        return " or ".join(each.says() for each in self.rules)
+
+
 SHARE = Number(0, 1)
 PART = Number(0, 1, below=True)
 POSITIVE = Number(0, above=True)
@@ -141,8 +158,8 @@ SEED = Number(0, 2**32 - 1, whole=True)
 RULES: Mapping[str, Rule] = {
     "seed": SEED,
     "teacher.seed": SEED,
-    "selection": OneOf(("val", "last", "paper")),
     "run": Text(),
+    "runs": Either((Text(), ListOf(Text()))),
     "data.num_classes": Number(2, 1_000_000, whole=True),
     "data.shape": ListOf(Number(1, 4096, whole=True), 3),
     "data.mean": ListOf(Number()),
@@ -161,12 +178,9 @@ RULES: Mapping[str, Rule] = {
     "teacher.weights": Text(null=True),
     "teacher._target_": Text(null=True),
     "student.timesteps": Number(1, 1000, whole=True),
-    "*.stem": OneOf(("cifar", "imagenet")),
     "*.widths": ListOf(Number(1, 65536, whole=True)),
     "neuron.decay": SHARE,
     "neuron.v_threshold": POSITIVE,
-    "neuron.reset": OneOf(("hard", "soft")),
-    "neuron.surrogate": OneOf(("sigmoid", "atan", "triangle", "rectangular", "piecewise_quadratic")),
     "neuron.surrogate_scale": Number(0, above=True, words=(None,)),
     "norm.eps": POSITIVE,
     "norm.momentum": Number(0, 1, words=(None,)),
@@ -174,7 +188,6 @@ RULES: Mapping[str, Rule] = {
     "loss.lam": NOT_NEGATIVE,
     "loss.tau": POSITIVE,
     "loss.entropy_tau": POSITIVE,
-    "loss.mean": OneOf(("logits", "probs")),
     "loss.label_smoothing": PART,
     "*optim.lr": POSITIVE,
     "*optim.momentum": PART,
@@ -184,32 +197,40 @@ RULES: Mapping[str, Rule] = {
     "*schedule.final_lr": NOT_NEGATIVE,
     "trainer.epochs": COUNT,
     "teacher.training.epochs": COUNT,
-    "trainer.precision": OneOf(("32-true", "bf16-mixed", "16-mixed")),
     "trainer.accumulate": COUNT,
     "trainer.clip": Number(0, above=True, words=(None,)),
     "trainer.validate_every": COUNT,
     "logging.every_n_steps": COUNT,
-    "logging.wandb.mode": OneOf(("auto", "online", "offline", "disabled")),
     "logging.wandb.tags": ListOf(Text()),
     "logging.wandb.entity": Text(null=True),
     "logging.wandb.group": Text(null=True),
-    "machine.accelerator": OneOf(("auto", "cpu", "gpu", "cuda", "mps", "tpu")),
-    "machine.devices": Anything(),
+    "machine.devices": Either((Number(1, whole=True, words=("auto",)), ListOf(Number(0, whole=True)))),
     "machine.workers": Number(0, 1024, whole=True, words=("auto",)),
     "debug.steps": Number(1, whole=True, words=(None,)),
 }
 
 
-def rule(key: str, default: Any, ours: bool = True) -> Rule:
+def rule(key: str, default: Any, ours: bool = True, about: str = "") -> Rule:
     """Give what a setting may be.
 
     Args:
         key: Its dotted name, e.g. "loss.tau".
         default: Its value in the config file.
         ours: Whether it belongs to one of this package's classes; the settings of a user's own class have no ranges.
+        about: The comment behind it in its file; "hard (to 0) | soft" lists all that it may be.
     """
     known = next((found for pattern, found in RULES.items() if fnmatchcase(key, pattern)), None) if ours else None
-    return known or _like(default, ours)
+    return known or _listed(default, about) or _like(default, ours)
+
+
+def _listed(default: Any, about: str) -> OneOf | None:
+    """Read the choices from a comment such as "after a spike: hard (to 0) | soft (minus v_threshold)"."""
+    if "|" not in about or not isinstance(default, str | None):
+        return None
+    outside = re.sub(r"\([^)]*\)", "", about).partition(";")[0].rpartition(": ")[2]
+    names = [part.strip() for part in outside.split("|")]
+    fits = all(re.fullmatch(r"[\w.+-]+", name) for name in names) and (default or "null") in names
+    return OneOf(tuple(None if name == "null" else name for name in names)) if fits else None
 
 
 def _like(default: Any, ours: bool) -> Rule:

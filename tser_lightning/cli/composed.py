@@ -1,0 +1,163 @@
+"""One command's config at its three levels: option files, experiment, command."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tser_lightning.cli.check import Checker
+from tser_lightning.cli.command import Setting, read
+from tser_lightning.cli.config import Configs, chosen
+from tser_lightning.cli.defaults import MISSING, Defaults, leaves
+from tser_lightning.cli.hydra_errors import uncomposable
+from tser_lightning.cli.mistakes import as_typed, refuse
+from tser_lightning.cli.names import unknown_setting
+from tser_lightning.mistake import Mistake
+
+
+class Composed:
+    """A command, composed and checked as far as names, types and ranges go.
+
+    Attributes:
+        command: What was asked for.
+        choices: The option of every group.
+        defaults: What the files of these options say.
+        experiment: The same with what the experiment sets, resolved, in plain containers.
+        raw: The same with what the command sets; interpolations as they are.
+        config: `raw`, resolved, in plain containers.
+        mistakes: What is wrong, those of the command included.
+        spoiled: The first parts of the dotted names of settings that are wrong.
+        notes: What was left out.
+
+    Raises:
+        Mistakes: The config files do not go together.
+    """
+
+    def __init__(self, overrides: Sequence[str], configs: Configs, settings: Mapping[str, Any] | None = None) -> None:
+        self.configs, self.command = configs, read(overrides, configs)
+        for key, value in (settings or {}).items():
+            self.command.settings[key] = Setting(key, value, added=True)
+        self.mistakes, self.spoiled, self.notes = list(self.command.mistakes), set[str](), list[str]()
+        files, self.raw = self._layers()
+        self.choices = chosen(files)
+        self.defaults = Defaults(plain(_opened(files)), self.choices, configs)
+        self._leave_out()
+        self.experiment: dict[str, Any] = plain(self.raw)
+        self._apply()
+        broken: dict[str, str] = {}
+        self.config: dict[str, Any] = plain(self.raw, broken)
+        checker = Checker(self.defaults, self.command.settings, frozenset(self.derived()))
+        for key, mistake in checker.check(self.config):
+            self._refuse(key, mistake)
+        self._unresolved(broken)
+
+    def _refuse(self, key: str, mistake: Mistake) -> None:
+        self.mistakes.append(mistake)
+        self.spoiled.add(key.partition(".")[0])
+
+    def _layers(self) -> tuple[DictConfig, DictConfig]:
+        choices = list(self.command.choices.values())
+        try:
+            return self.configs.compose(choices, whole=False), _opened(self.configs.compose(choices))
+        except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError, AssertionError) as error:
+            refuse([*self.mistakes, uncomposable(error, self.configs)])
+            raise AssertionError("unreachable") from error
+
+    def _leave_out(self) -> None:
+        """Drop what the experiment sets for its own options where others were chosen."""
+        strays = list(_strays(self.raw, self.defaults.config))
+        name = self.choices["experiment"]
+        own = plain(_opened(self.configs.compose([f"experiment={name}"], whole=False))) if strays else {}
+        for key in (key for key in strays if _has(own, key)):
+            parent, _, last = key.rpartition(".")
+            del OmegaConf.select(self.raw, parent)[last]
+            group = key.partition(".")[0]
+            if self.defaults.at(f"{group}._target_") is not None:
+                note = f"experiment={name} sets {key}, which {self.defaults.place(key)} does not have: left out"
+                self.notes.append(note)
+
+    def _apply(self) -> None:
+        """Set what the command sets; a `_target_` first, since it decides which other settings are allowed."""
+        for setting in sorted(self.command.settings.values(), key=lambda each: not each.key.endswith("_target_")):
+            mistake = unknown_setting(setting, self.defaults, plain(self.raw))
+            if mistake is None:
+                try:
+                    OmegaConf.update(self.raw, setting.key, setting.value, merge=True, force_add=True)
+                except (OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
+                    mistake = _unfit(setting, error, self.defaults)
+            if mistake is not None:
+                self._refuse(setting.key, mistake)
+
+    def _unresolved(self, broken: Mapping[str, str]) -> None:
+        if self.mistakes:
+            return  # what follows from another mistake is no news
+        own = {key: reason for key, reason in broken.items() if key in self.command.settings}
+        for key, reason in (own or broken).items():
+            fix = f"{key}={as_typed(self.defaults.at(key))}"
+            self._refuse(key, Mistake(f"{key} cannot be resolved", reason, fix))
+
+    def unresolved(self) -> dict[str, Any]:
+        """Give `raw` in plain containers."""
+        tree: dict[str, Any] = OmegaConf.to_container(self.raw)  # type: ignore[assignment]
+        return tree
+
+    def derived(self) -> Iterator[str]:
+        """Name the settings that are interpolations of others."""
+        for key, value in leaves(self.unresolved()):
+            if isinstance(value, str) and "${" in value:
+                yield key
+
+
+def _opened(config: DictConfig) -> DictConfig:
+    """Take Hydra's own node out of a composed config and open it for changes."""
+    OmegaConf.set_struct(config, False)
+    del config["hydra"]
+    return config
+
+
+def plain(node: Any, broken: dict[str, str] | None = None, prefix: str = "") -> Any:
+    """Resolve a config into plain containers; what cannot be resolved becomes `???` and is named in `broken`."""
+    broken = {} if broken is None else broken
+    if isinstance(node, ListConfig):
+        return [_resolved(node, index, f"{prefix}{index}", broken) for index in range(len(node))]
+    return {str(name): _resolved(node, name, f"{prefix}{name}", broken) for name in node}
+
+
+def _resolved(node: Any, name: Any, key: str, broken: dict[str, str]) -> Any:
+    if OmegaConf.is_missing(node, name):
+        return MISSING
+    try:
+        value = node[name]
+    except (OmegaConfBaseException, RecursionError, ValueError, TypeError) as error:
+        if "Missing" not in type(error).__name__:
+            broken[key] = next(iter(str(error).splitlines()), type(error).__name__)
+        return MISSING
+    return plain(value, broken, f"{key}.") if isinstance(value, DictConfig | ListConfig) else value
+
+
+def _strays(config: DictConfig, default: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name in map(str, config):
+        inner = config._get_node(name)
+        if name not in default:
+            yield f"{prefix}{name}"
+        elif isinstance(inner, DictConfig) and isinstance(default[name], Mapping):
+            yield from _strays(inner, default[name], f"{prefix}{name}.")
+
+
+def _has(tree: Any, key: str) -> bool:
+    for part in key.split("."):
+        if not isinstance(tree, Mapping) or part not in tree:
+            return False
+        tree = tree[part]
+    return True
+
+
+def _unfit(setting: Setting, error: Exception, defaults: Defaults) -> Mistake:
+    return Mistake(
+        what=f"{str(setting)[:120]} cannot be set",
+        why=next(iter(str(error).splitlines()), type(error).__name__)[:160],
+        fix=f"{setting.key}={as_typed(defaults.at(setting.key))}",
+    )

@@ -1,0 +1,84 @@
+"""What the config files of the chosen options define: the settings there are, their values and their meaning."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tser_lightning.cli.config import Configs
+
+MISSING = "???"
+OURS = ("tser_lightning", "torch", "torchvision", "lightning")
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """All settings of the chosen options, before experiment and command.
+
+    Attributes:
+        config: Resolved, in plain containers.
+        choices: The option of every group, e.g. {"loss": "tser"}.
+        configs: Where the files are.
+    """
+
+    config: Mapping[str, Any]
+    choices: Mapping[str, str]
+    configs: Configs
+
+    @cached_property
+    def groups(self) -> dict[str, list[str]]:
+        """The options of every group."""
+        return {group: self.configs.options(group) for group in self.configs.groups()}
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """The dotted names of all settings."""
+        return [key for key, _ in leaves(self.config)]
+
+    def at(self, key: str) -> Any:
+        """Give the default of a dotted name; None if there is none."""
+        here: Any = self.config
+        for part in key.split("."):
+            here = here.get(part) if isinstance(here, Mapping) else None
+        return here
+
+    def place(self, key: str) -> str:
+        """Name the option whose file defines a setting, e.g. "loss=tser"."""
+        group = key.partition(".")[0]
+        return f"{group}={self.choices[group]}" if group in self.choices else "conf/train.yaml"
+
+    def about(self, key: str) -> str:
+        """Give the comment behind a setting in its file; empty if there is none."""
+        group, _, name = key.rpartition(".")
+        group = group.partition(".")[0]
+        text = (
+            self.configs.text(group, self.choices[group]) if group in self.choices else self.configs.text("", "train")
+        )
+        found = re.search(rf"^\s*{re.escape(name or key)}:[^#\n]*#\s*(.+)$", text, re.MULTILINE)
+        return found[1].strip() if found else ""
+
+    def elsewhere(self, key: str) -> list[str]:
+        """List the options of a setting's group whose files have it, e.g. ["tser"] for "loss.lam"."""
+        group, _, name = key.partition(".")
+        line = re.compile(rf"^{re.escape(name)}:", re.MULTILINE)
+        return [option for option in self.groups.get(group, ()) if line.search(self.configs.text(group, option))]
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Walk a nested mapping: dotted names and values, empty mappings included."""
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{key}.")
+        else:
+            yield key, value
+
+
+def is_foreign(node: Any, default: Any) -> bool:
+    """Tell whether a node makes an object of the user's own class; no file of ours names its settings."""
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        return False
+    target = node["_target_"]
+    known = default.get("_target_") if isinstance(default, Mapping) else None
+    return isinstance(target, str) and (target != known or target.partition(".")[0] not in OURS)

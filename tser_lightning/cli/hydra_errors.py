@@ -1,0 +1,50 @@
+"""What Hydra says when config files do not go together, in three lines."""
+
+import re
+
+import yaml
+from hydra.errors import MissingConfigException
+
+from tser_lightning.cli.command import unknown_option
+from tser_lightning.cli.config import Configs, chosen
+from tser_lightning.cli.mistakes import nearest
+from tser_lightning.mistake import Mistake
+
+
+def uncomposable(error: Exception, configs: Configs) -> Mistake:
+    """Make a mistake of the user's of an error in composing."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _missing_file(str(error.missing_cfg_file), str(error), configs)
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return Mistake(
+            what=f"{mark.name}, line {mark.line + 1}: this is not YAML",
+            why=f"{error.problem} at column {mark.column + 1}",
+            fix="key: value, with a space behind the colon and the same indent for what belongs together",
+        )
+    said = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    refused = re.search(r"Could not override '([^']+)'", said[0])
+    if refused:
+        return _unused_override(refused[1], said, configs)
+    why = f"{' '.join(said)} {error.__cause__ or ''}"
+    return Mistake("the config files do not go together", why[:240], "--info defaults shows which file asks for which")
+
+
+def _missing_file(path: str, said: str, configs: Configs) -> Mistake:
+    group, _, option = path.rpartition("/")
+    mistake = unknown_option(group, option, configs.options(group), configs)
+    asker = re.search(r"In '([^']+)'", said)
+    if asker is None or asker[1].startswith("hydra/"):
+        return mistake
+    what = f"{asker[1].replace('/', '=')} asks for {group}={option}, which does not exist"
+    return Mistake(what, mistake.why, mistake.fix)
+
+
+def _unused_override(key: str, said: list[str], configs: Configs) -> Mistake:
+    if key.startswith("hydra"):
+        return Mistake(f"{key} is not a setting of Hydra", said[0], "--cfg hydra shows what is")
+    group = key.partition("@")[0]
+    places = [place for place in chosen(configs.compose()) if place.partition("@")[0] == group]
+    fix = f"{nearest(key, places) or places[0]}=NAME" if places else "--help lists the groups"
+    asker = f"{said[0].partition(':')[0]}: " if said[0].startswith("In ") else ""
+    return Mistake(f"{asker}{key}: no part of a run reads this", f"{group} is chosen as {', '.join(places)}", fix)

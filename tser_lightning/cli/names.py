@@ -1,0 +1,107 @@
+"""Settings that do not exist: refused in every form, with what was probably meant."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tser_lightning.cli.command import Setting
+from tser_lightning.cli.defaults import Defaults, is_foreign
+from tser_lightning.cli.mistakes import as_typed, nearest
+from tser_lightning.mistake import Mistake
+
+# What the same thing is called elsewhere.
+OTHER_NAMES = {
+    "temperature": "tau",
+    "lambda": "lam",
+    "lamda": "lam",
+    "T": "timesteps",
+    "learning_rate": "lr",
+    "max_epochs": "epochs",
+    "num_workers": "workers",
+    "gpus": "devices",
+    "wd": "weight_decay",
+}
+
+
+def unknown_setting(setting: Setting, defaults: Defaults, config: Mapping[str, Any]) -> Mistake | None:
+    """Say what is wrong with the name of a setting that the command gives.
+
+    Args:
+        setting: As given.
+        defaults: What there is.
+        config: The config as far as it is known, for the user's own `_target_`.
+    """
+    here: Any = defaults.config
+    own: Any = config
+    parts = setting.key.split(".")
+    free = False
+    for depth, part in enumerate(parts):
+        free = free or is_foreign(own, here) or (depth > 0 and parts[0] == "callbacks")
+        if isinstance(here, list) and part.isdigit() and int(part) < len(here):
+            here, own = here[int(part)], None
+        elif isinstance(here, Mapping) and part in here:
+            here, own = here[part], own.get(part) if isinstance(own, Mapping) else None
+        elif free and part:
+            return None if setting.added else _needs_plus(setting)
+        else:
+            return not_a_setting(setting, ".".join(parts[:depth]), here, defaults)
+    return None
+
+
+def _needs_plus(setting: Setting) -> Mistake:
+    return Mistake(
+        what=f"{setting.key} is in no config file",
+        why="a new setting for a class of your own needs a +, which says that it is no misprint",
+        fix=f"+{setting}",
+    )
+
+
+def not_a_setting(setting: Setting, parent: str, node: Any, defaults: Defaults) -> Mistake:
+    """Say that there is no such setting.
+
+    Args:
+        setting: What does not exist.
+        parent: The part of its name that does.
+        node: The default of the parent.
+        defaults: What there is.
+    """
+    what = f"{setting.key} is not a setting"
+    if not isinstance(node, Mapping):
+        why = f"{parent} is a single value ({as_typed(node)}) with no settings inside"
+        return Mistake(what, why, f"{parent}={as_typed(node)}")
+    names = sorted(name for name in node if not name.startswith("_"))
+    place = parent if "." in parent else defaults.place(parent) if parent else "a config"
+    why = f"{place} has {', '.join(names)}"
+    homes = defaults.elsewhere(setting.key)
+    if homes:
+        group = setting.key.partition(".")[0]
+        home = nearest(defaults.choices.get(group, ""), homes) or homes[-1]
+        return Mistake(what, f"{why}; {', '.join(homes)} would have it", f"{group}={home} {setting}")
+    return Mistake(what, why, _meant(setting, parent, names, defaults))
+
+
+def _meant(setting: Setting, parent: str, names: list[str], defaults: Defaults) -> str:
+    key, value = setting.key, as_typed(setting.value)
+    if key == "run":
+        return f"task=evaluate run={value}"
+    if not parent and (choice := _meant_choice(key, value, names, defaults)):
+        return choice
+    last = key.rpartition(".")[2]
+    last = OTHER_NAMES.get(last, last)
+    inside = nearest(last, names) if parent else None
+    same = sorted((known for known in defaults.keys if known.rpartition(".")[2] == last), key=len)
+    best = f"{parent}.{inside}" if inside else next(iter(same), None) or nearest(key, [*names, *defaults.keys])
+    if best is None:
+        return "--cfg job shows all settings, --help the groups"
+    if best in defaults.groups:
+        return f"{best}={defaults.choices[best]}"
+    default = defaults.at(best)
+    return f"{best}.{next(iter(default), 'NAME')}=..." if isinstance(default, Mapping) else f"{best}={value}"
+
+
+def _meant_choice(key: str, value: str, names: list[str], defaults: Defaults) -> str | None:
+    """Take a misspelt group, or another word for it, from the option that was given for it."""
+    homes = [group for group, options in defaults.groups.items() if value in options]
+    misspelt = nearest(key, [name for name in names if name in defaults.groups])
+    if misspelt in homes or (misspelt and not homes and nearest(value, defaults.groups[misspelt])):
+        return f"{misspelt}={nearest(value, defaults.groups[misspelt])}"
+    return f"{'student' if 'student' in homes else homes[0]}={value}" if homes and value else None

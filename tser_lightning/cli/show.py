@@ -1,0 +1,73 @@
+"""What a command would do, without doing it: --cfg, --info, --shell-completion."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from tser_lightning.cli.composed import Composed
+from tser_lightning.cli.config import PRIMARY, Configs
+from tser_lightning.cli.mistakes import refuse
+from tser_lightning.mistake import Mistake
+
+
+def config_text(overrides: Sequence[str], configs: Configs, kind: str, package: str | None, resolve: bool) -> str:
+    """Write the config of a command as YAML.
+
+    Args:
+        overrides: As on the command line.
+        configs: The config files to choose from.
+        kind: "job" (the run's own), "hydra" or "all".
+        package: A dotted name, for a part of it.
+        resolve: Whether interpolations are filled in.
+
+    Raises:
+        Mistakes: All that is wrong with the command.
+        Mistake: No such part.
+    """
+    composed = Composed(overrides, configs)
+    refuse(composed.mistakes)
+    tree: dict[str, Any] = {}
+    if kind in ("job", "all"):
+        tree = dict(composed.config) if resolve else dict(composed.raw)
+    if kind in ("hydra", "all"):
+        tree["hydra"] = configs.compose(list(composed.command.choices.values())).hydra
+    found = OmegaConf.select(OmegaConf.create(tree), package) if package not in (None, "_global_") else tree
+    if found is None:
+        raise Mistake(
+            what=f"--package {package}: there is no such part of the config",
+            why=f"it has {', '.join(sorted(map(str, tree)))}",
+            fix="--package loss",
+        )
+    return OmegaConf.to_yaml(found) if not isinstance(found, str | int | float | bool) else f"{found}\n"
+
+
+def with_hydra(configs: Configs, work: Callable[[Hydra], Any]) -> Any:
+    """Let Hydra itself do something with our config files.
+
+    Raises:
+        Mistake: What Hydra refuses.
+    """
+    GlobalHydra.instance().clear()
+    try:
+        return work(Hydra.create_main_hydra2("tser", configs.search_path()))
+    except (HydraException, ValueError) as error:
+        if isinstance(error, Mistake):
+            raise
+        said = " ".join(str(error).split())[:240]
+        raise Mistake("Hydra refuses this command", said, "--help, or --info searchpath") from error
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def show_info(what: str, overrides: Sequence[str], configs: Configs) -> None:
+    """Print what Hydra composes the config from."""
+    with_hydra(configs, lambda hydra: hydra.show_info(what, config_name=PRIMARY, overrides=list(overrides)))
+
+
+def complete(overrides: Sequence[str], configs: Configs) -> None:
+    """Answer the shell's question for completions, or print the code that makes it ask."""
+    with_hydra(configs, lambda hydra: hydra.shell_completion(config_name=PRIMARY, overrides=list(overrides)))

@@ -90,6 +90,31 @@ def test_backward_is_that_of_the_autograd_graph(settings: dict[str, Any]) -> Non
         torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [SWITCHES[0], SWITCHES[7]], ids=lambda s: "-".join(map(str, s.values())))
+def test_compiled_is_eager(settings: dict[str, Any]) -> None:
+    torch.compiler.reset()
+    for shape in [(4, 3, 7), (4, 5, 2, 3), (1, 6)]:
+        results = [gradients(settings, backend, shape) for backend in ("compiled", "eager")]
+        for ours, expected in zip(*results, strict=True):
+            torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_compiled_keeps_layout_dtype_and_the_float32_membrane() -> None:
+    torch.compiler.reset()
+    x = (2 * torch.randn(6, 3, 5, 5)).bfloat16().to(memory_format=torch.channels_last).requires_grad_()
+    cotangent = torch.randn_like(x)
+    results = []
+    for backend in ("compiled", "eager"):
+        spikes, v_last = lif(x.unflatten(0, (3, 2)), backend=backend)
+        assert v_last.dtype == torch.float32
+        assert spikes.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+        results.append([spikes, v_last, *torch.autograd.grad(spikes.flatten(0, 1), x, cotangent)])
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
 @pytest.mark.parametrize("reset", ["hard", "soft"])
 def test_two_steps_by_hand(reset: Any) -> None:
     # h1 = x1, s1 = [h1 >= 1], v1 = reset(h1); h2 = v1 / 2 + x2.   dL = d s2 with the rectangle of width 1, g = 1.

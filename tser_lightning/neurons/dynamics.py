@@ -36,7 +36,7 @@ class Dynamics:
 
     def settle(self, h: Tensor, fired: Tensor) -> Tensor:
         """Reset where it fired."""
-        return h.masked_fill(fired, 0) if self.reset == "hard" else h - self.v_threshold * fired.to(h.dtype)
+        return torch.where(fired, 0.0, h) if self.reset == "hard" else h - self.v_threshold * fired.to(h.dtype)
 
 
 class Gradients(NamedTuple):
@@ -72,11 +72,12 @@ def backward_body(
     steps = []
     for x in currents_TM.unbind(0):
         h = dynamics.charge(v_M, x.to(v_M.dtype), decay)
-        steps.append((x, v_M, h))
-        v_M = dynamics.settle(h, h >= dynamics.v_threshold)
+        fired = h >= dynamics.v_threshold
+        steps.append((x, v_M, h, fired))
+        v_M = dynamics.settle(h, fired)
     grads, grad_decay = [], v_M.new_zeros(())
-    for (x, v, h), grad_spikes in zip(reversed(steps), reversed(grad_spikes_TM.unbind(0)), strict=True):
-        grad_h = _back_through_firing(h, grad_spikes.to(h.dtype), grad_v_M, scale, dynamics)
+    for (x, v, h, fired), grad_spikes in zip(reversed(steps), reversed(grad_spikes_TM.unbind(0)), strict=True):
+        grad_h = _back_through_firing(h, fired, grad_spikes.to(h.dtype), grad_v_M, scale, dynamics)
         if learn_decay:
             grad_decay = grad_decay + (grad_h * (v - x if dynamics.decay_input else v)).sum()
         grads.append((grad_h * (1 - decay) if dynamics.decay_input else grad_h).to(x.dtype))
@@ -84,12 +85,14 @@ def backward_body(
     return Gradients(torch.stack(grads[::-1]), grad_v_M, grad_decay)
 
 
-def _back_through_firing(h: Tensor, grad_s: Tensor, grad_v: Tensor, scale: Scale, dynamics: Dynamics) -> Tensor:
+def _back_through_firing(
+    h: Tensor, fired: Tensor, grad_s: Tensor, grad_v: Tensor, scale: Scale, dynamics: Dynamics
+) -> Tensor:
     hard = dynamics.reset == "hard"
     if not dynamics.detach_reset:
         grad_s = grad_s - grad_v * (h if hard else dynamics.v_threshold)
-    kept = grad_v.masked_fill(h >= dynamics.v_threshold, 0) if hard else grad_v
-    return kept + grad_s * dynamics.gradient(h - dynamics.v_threshold, scale)
+    kept = torch.where(fired, 0.0, grad_v) if hard else grad_v
+    return torch.addcmul(kept, grad_s, dynamics.gradient(h - dynamics.v_threshold, scale))
 
 
 def at_rest(currents: Tensor, v_init: Tensor | None) -> Tensor:

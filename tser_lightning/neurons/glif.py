@@ -24,10 +24,7 @@ class GLIF(Neuron):
     U = (1 - a (1 - decay)) U' (1 - c S') - (1 - a) leak + (1 - b (1 - g_t)) X - (1 - c) v_reset S', S = 1[U >= v_th],
     where U' and S' are those of the step before. The gates are a = `alpha` (exponential against linear leak),
     b = `beta` (input weighted by step or not) and c = `gamma` (hard against soft reset); g_t = `conductance` has one
-    value for each step. The gates train at a tenth of the learning rate on CIFAR.
-
-    Attributes:
-        lr_scales: Factor on the learning rate, by name of a parameter.
+    value for each step. The gates train at a tenth of the learning rate on CIFAR (1 on ImageNet).
 
     Args:
         channels: C; None: one set of parameters for the layer.

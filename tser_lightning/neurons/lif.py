@@ -1,11 +1,12 @@
 """Leaky integrate-and-fire neurons over all steps at once (Eq. 1-3 of the paper), behind one function.
 
 Legend: T time step, B image, M everything but time, in the order in which it lies in memory.
-A backend is a pair of functions over [T, M] tensors, `Bodies`: a further one is one more entry in `BODIES`.
+A backend is a pair of functions over [T, M] tensors, `Bodies`: a further one is one more case in `bodies_of`.
 """
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -22,8 +23,15 @@ class Bodies(NamedTuple):
     backward: Callable[..., Gradients]
 
 
-BODIES = {"eager": Bodies(forward_body, backward_body)}
-BACKENDS = ("auto", "reference", *BODIES)
+BACKENDS = ("auto", "eager", "compiled", "reference")
+
+
+@cache
+def bodies_of(backend: str) -> Bodies:
+    """The two passes of a backend."""
+    if backend == "compiled":
+        return Bodies(torch.compile(forward_body, dynamic=True), torch.compile(backward_body, dynamic=True))
+    return Bodies(forward_body, backward_body)
 
 
 class _LIF(torch.autograd.Function):
@@ -125,7 +133,8 @@ def lif(
         surrogate: A name in `SURROGATES`.
         surrogate_scale: Its shape parameter, a number or a 0-dim tensor; None: its default.
         v_init: The membrane before the first step, broadcast to [...]; None: 0.
-        backend: "eager", "reference" (see `lif_reference`), or "auto": the best for the device.
+        backend: "eager", "compiled" (the same fused by torch.compile, which needs a compiler and takes some seconds at
+            the first call), "reference" (see `lif_reference`), or "auto": eager.
 
     Returns:
         The spikes [T, ...], in the layout and dtype of the currents, and the last membrane [...], float32 or wider.
@@ -139,7 +148,7 @@ def lif(
     dynamics = Dynamics(decay_input, v_threshold, reset, detach_reset, known.gradient)
     if backend == "reference" or torch.compiler.is_compiling():
         return lif_reference(currents_TB, v_init, decay, scale, dynamics)
-    bodies = BODIES["eager" if backend == "auto" else backend]
+    bodies = bodies_of(backend)
     return _in_memory_order(currents_TB, v_init, lambda x, v: _LIF.apply(x, v, decay, scale, dynamics, bodies))
 
 

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,12 @@ class Neuron(OverTime):
 
     Outside a student the leading axis of its input is time. Channels, where a neuron has parameters for each, are the
     axis after the batch: [T*B, C, ...], outside a student [T, B, C, ...].
+
+    Attributes:
+        lr_scales: Factor on the learning rate of a parameter of its own, by name; 1 for those that are not in it.
     """
+
+    lr_scales: ClassVar[dict[str, float]] = {}
 
     def forward(self, currents: Tensor) -> Tensor:
         """Map currents [T*B, ...] to spikes of the same shape, layout and dtype."""
@@ -49,7 +54,7 @@ class LIF(Neuron):
         detach_reset: Whether the gradient ignores that a spike resets the membrane.
         surrogate: A name in `SURROGATES`.
         surrogate_scale: Its shape parameter; None: its default.
-        backend: auto, eager or reference.
+        backend: auto, eager, compiled or reference.
 
     Raises:
         ValueError: A setting out of its range or an unknown name.

@@ -22,7 +22,12 @@ def result_of(loss: str, seed: int, steps: int = 4, quality: float | None = None
     level = QUALITY.get(loss, 94.0) if quality is None else quality
     level += 0.3 * np.random.default_rng(seed).standard_normal() + 0.1 * draws.standard_normal()
     alone = [level - 6 / t - 1 for t in range(1, steps + 1)]
-    result = {"experiment": "digits", "loss": loss, "student": "resnet_small", "teacher": "resnet_small"}
+    result: dict[str, Any] = {
+        "experiment": "digits",
+        "loss": loss,
+        "student": "resnet_small",
+        "teacher": "resnet_small",
+    }
     result |= {"neuron": "lif", "data": "digits", **settings, "seed": seed, "selection": "val", "test/acc": level}
     result |= {f"test/acc_t{t}": level - 4 / t + 4 / steps for t in range(1, steps + 1)}
     result |= {f"test/acc_step{t}": accuracy for t, accuracy in enumerate(alone, start=1)}
@@ -39,7 +44,7 @@ def metrics_of(result: dict[str, Any], epochs: int = 10) -> list[dict[str, float
     rows = []
     for epoch in range(epochs):
         left = np.exp(-epoch / 2)
-        row = {"epoch": epoch, "step": 20 * (epoch + 1), "lr": 0.1 * (1 - epoch / epochs)}
+        row: dict[str, float] = {"epoch": epoch, "step": 20 * (epoch + 1), "lr": 0.1 * (1 - epoch / epochs)}
         row |= {"train/loss": 2.3 * left + 0.2, "train/ce": 2.2 * left + 0.1, "train/kl": 3 * left + 0.1}
         rows.append({**row, "val/acc": final * (1 - 0.8 * left) + 0.3 * draws.standard_normal()})
     return rows

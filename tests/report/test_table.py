@@ -1,6 +1,15 @@
+import re
+from collections.abc import Callable
+from pathlib import Path
+
 from rich.console import Console
 
-from tser_lightning.report.table import steps_table
+from tser_lightning.report.cells import compare_methods
+from tser_lightning.report.collect import collect
+from tser_lightning.report.grid import make_grid
+from tser_lightning.report.table import steps_table, summary_table
+
+Build = Callable[..., Path]
 
 RESULT = {
     "loss": "tser",
@@ -36,3 +45,36 @@ def test_every_number_stands_under_its_name() -> None:
     }
     assert "not measured" in ce
     assert "98.50" in text
+
+
+def text_of(runs: Path, width: int = 160) -> str:
+    console = Console(width=width, record=True)
+    console.print(summary_table(compare_methods(make_grid(collect(runs / "*")))))
+    return console.export_text()
+
+
+def test_the_comparison_has_a_row_per_method_and_one_per_run_that_is_missing(runs: Path) -> None:
+    text = text_of(runs)
+    tser = next(line for line in text.splitlines() if "tser" in line)
+    assert re.search(r"9\d\.\d\d \+- \d\.\d\d \(3\)", tser)
+    assert "digits" in text
+    assert "teacher resnet_small 98.50" in text
+    assert "ts_ce, seed 3" in text
+    assert "failed: the loss is nan at epoch 3" in text
+    assert "ts_kl, seed 2" in text
+    assert "unfinished: still running, or killed; 3 epochs are recorded" in text
+    assert "without seed 3" in text
+    assert re.search(r"\+\d\.\d\d to baseline, p=", text)
+
+
+def test_a_hole_in_the_grid_is_a_row_too(build: Build, tmp_path: Path) -> None:
+    for loss, seed in (("vanilla_kd", 1), ("vanilla_kd", 2), ("tser", 1)):
+        build(loss, seed)
+    text = text_of(tmp_path / "runs")
+    assert re.search(r"tser, seed 2 .*missing: no such run was found", text)
+
+
+def test_a_method_without_a_finished_run_says_so(build: Build, tmp_path: Path) -> None:
+    build("vanilla_kd", 1)
+    build("tser", 1, status="failed", error="out of memory")
+    assert re.search("tser +│ +failed", text_of(tmp_path / "runs"))

@@ -1,9 +1,12 @@
-"""Results as tables."""
+"""Results as tables for the terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
+
+from tser_lightning.report.cells import Cell, Comparisons
 
 Result = Mapping[str, Any]
 
@@ -41,3 +44,81 @@ def steps_table(results: Sequence[Result]) -> Table:
             _number(result, "test/firing_rate"),
         )
     return table
+
+
+def spread(cell: Cell, plus_minus: str = "+-") -> str:
+    """Say accuracy over seeds: "96.31 +- 0.22 (3)"; without numbers, why there are none."""
+    if cell.summary is None:
+        return ", ".join(sorted({record.status for record in cell.failed})) or "no run"
+    std = "" if cell.summary.std is None else f" {plus_minus} {cell.summary.std:.2f}"
+    return f"{cell.summary.mean:.2f}{std} ({cell.summary.n})"
+
+
+def interval(cell: Cell) -> str:
+    """Say the 95 % interval of the mean: "[95.8, 96.9]"; empty where there is none."""
+    bounds = cell.summary.interval if cell.summary else None
+    return "" if bounds is None else f"[{bounds[0]:.2f}, {bounds[1]:.2f}]"
+
+
+def p_value(cell: Cell) -> str:
+    """Say the p-value: "0.031"; empty where there is none."""
+    p = cell.comparison.p if cell.comparison else None
+    return "" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def difference(cell: Cell) -> str:
+    """Say the mean difference from the baseline in points: "+1.02"; empty where there is none."""
+    value = cell.comparison.difference if cell.comparison else None
+    return "" if value is None else f"{value:+.2f}"
+
+
+def printed(cell: Cell, plus_minus: str = "+-") -> str:
+    """Say the published number: "78.30 +- 0.08", with a ? if it is in doubt; empty where there is none."""
+    found = cell.published
+    if found is None:
+        return ""
+    std = "" if found.std is None else f" {plus_minus} {found.std:.2f}"
+    return f"{found.mean:.2f}{std}{'?' if found.doubt else ''}"
+
+
+def summary_table(comparisons: Comparisons) -> Table:
+    """Draw the comparison: a row per method, a column per setting, the best in bold, what is missing below."""
+    table = Table(title="Test accuracy in %", caption="\n".join(comparisons.notes), caption_justify="left")
+    table.add_column("method")
+    for column in comparisons.columns:
+        teacher = comparisons.teacher(column)
+        table.add_column("\n".join([*column.parts, f"teacher {teacher}" if teacher else ""]).strip(), justify="right")
+    for row in comparisons.rows:
+        cells = [comparisons.cells.get((row, column), Cell()) for column in comparisons.columns]
+        name = f"{row} (baseline)" if row in comparisons.baseline.values() else str(row)
+        table.add_row(name, *map(_stacked, cells))
+    for name, setting, seed, status, reason in unfinished(comparisons):
+        if len(comparisons.columns) == 1:
+            table.add_row(f"{name}, seed {seed}", Text(f"{status}: {reason}", style="red"))
+        else:
+            table.add_row(f"{name}, seed {seed}", Text(f"{setting}: {status}: {reason}", style="red"))
+    return table
+
+
+def _stacked(cell: Cell) -> Text:
+    text = Text(spread(cell), style="bold" if cell.best else "")
+    seeds = f"without seed {', '.join(map(str, cell.missing))}" if cell.missing and cell.summary else ""
+    p, points, paper = p_value(cell), difference(cell), printed(cell)
+    against = f"{points} to baseline" + (f", p={p}" if p else "") if points else ""
+    for line in (interval(cell), against, f"published {paper}" if paper else "", seeds):
+        if line:
+            text.append(f"\n{line}", style="not bold dim")
+    return text
+
+
+def unfinished(comparisons: Comparisons) -> list[tuple[str, str, str, str, str]]:
+    """List what is missing: method, setting, seed, status ("missing", "failed" ...) and the reason."""
+    found = []
+    for (row, column), cell in comparisons.cells.items():
+        known = {record.seed or 0: record for record in cell.failed}
+        for seed in cell.missing:
+            record = known.get(seed)
+            status, reason = (record.status, record.reason) if record else ("missing", "no such run was found")
+            found.append((str(row), str(column), str(seed), status, reason))
+    unplaced = comparisons.grid.unplaced
+    return [*sorted(found), *((record.name, "unknown", "?", record.status, record.reason) for record in unplaced)]

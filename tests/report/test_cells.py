@@ -1,0 +1,85 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from scipy import stats  # type: ignore[import-untyped]
+
+from tser_lightning.mistake import Mistake
+from tser_lightning.report.cells import Cell, Comparisons, compare_methods
+from tser_lightning.report.collect import collect
+from tser_lightning.report.grid import make_grid
+
+Build = Callable[..., Path]
+
+
+def comparisons_of(folder: Path, baseline: str | None = None) -> Comparisons:
+    return compare_methods(make_grid(collect(folder / "runs" / "*")), baseline)
+
+
+def cells_by_row(comparisons: Comparisons) -> dict[str, Cell]:
+    return {str(row): cell for (row, _), cell in comparisons.cells.items()}
+
+
+def test_every_cell_holds_its_seeds_and_only_the_best_is_best(runs: Path, tmp_path: Path) -> None:
+    cells = cells_by_row(comparisons_of(tmp_path))
+    assert {name: list(cell.values) for name, cell in cells.items()} == {
+        "vanilla_kd": [1, 2, 3],
+        "ts_ce": [1, 2],
+        "ts_kl": [1, 3],
+        "ts": [1, 2, 3],
+        "tser": [1, 2, 3],
+    }
+    assert [name for name, cell in cells.items() if cell.best] == ["tser"]
+    assert cells["ts_ce"].missing == (3,)
+    assert [record.status for record in cells["ts_ce"].failed] == ["failed"]
+
+
+def test_p_values_are_paired_with_the_baseline_by_seed(runs: Path, tmp_path: Path) -> None:
+    cells = cells_by_row(comparisons_of(tmp_path))
+    assert cells["vanilla_kd"].comparison is None
+    ours, base = cells["ts_kl"].values, cells["vanilla_kd"].values
+    found = cells["ts_kl"].comparison
+    assert found is not None
+    assert found.p == pytest.approx(float(stats.ttest_rel([ours[1], ours[3]], [base[1], base[3]]).pvalue))
+    assert "against vanilla_kd" in " ".join(comparisons_of(tmp_path).notes)
+
+
+def test_another_baseline_can_be_named_and_a_wrong_one_is_refused(runs: Path, tmp_path: Path) -> None:
+    cells = cells_by_row(comparisons_of(tmp_path, "ts"))
+    assert cells["ts"].comparison is None
+    assert cells["vanilla_kd"].comparison is not None
+    with pytest.raises(Mistake, match="no method is called 'tsr'"):
+        comparisons_of(tmp_path, "tsr")
+
+
+def test_with_several_neurons_each_method_meets_the_baseline_of_its_own(build: Build, tmp_path: Path) -> None:
+    for neuron in ("lif", "plif"):
+        for loss in ("vanilla_kd", "tser"):
+            build(loss, 1, neuron=neuron)
+    found = {str(row): str(base) for row, base in comparisons_of(tmp_path).baseline.items()}
+    assert found["tser neuron=plif"] == "vanilla_kd neuron=plif"
+    assert found["tser neuron=lif"] == "vanilla_kd neuron=lif"
+
+
+def test_the_published_number_stands_beside_ours(build: Build, tmp_path: Path) -> None:
+    for neuron in ("lif", "glif"):
+        build("tser", 60, steps=2, student="resnet18", data="cifar100", experiment="cifar100_r18_t2", neuron=neuron)
+    cells = cells_by_row(comparisons_of(tmp_path))
+    printed = cells["tser neuron=lif"].published
+    assert printed is not None
+    assert (printed.mean, printed.std) == (78.30, 0.08)
+    assert "78.13" in printed.doubt
+    assert cells["tser neuron=glif"].published is None  # the paper's students have plain LIF neurons
+
+
+def test_the_protocol_is_named(build: Build, tmp_path: Path) -> None:
+    build("tser", 1)
+    notes = " ".join(comparisons_of(tmp_path).notes)
+    assert "best validation accuracy" in notes
+    assert "one run says nothing about the spread" in notes
+    assert "BEST TEST EPOCH" not in notes
+    path = build("tser", 1, selection="paper")
+    (path / "result.json").write_text((path / "result.json").read_text().replace('"val"', '"paper"'))
+    both = comparisons_of(tmp_path)
+    assert [str(row) for row in both.rows] == ["tser selection=paper", "tser selection=val"]
+    assert "BEST TEST EPOCH" in " ".join(both.notes)

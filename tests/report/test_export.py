@@ -1,0 +1,57 @@
+import csv
+import io
+import re
+from pathlib import Path
+
+from tser_lightning.report.cells import compare_methods
+from tser_lightning.report.collect import collect
+from tser_lightning.report.export import escape_tex, results_csv, table_md, table_tex
+from tser_lightning.report.grid import make_grid
+
+
+def test_the_csv_has_every_run_and_every_number(runs: Path) -> None:
+    records = collect(runs / "*")
+    lines = list(csv.DictReader(io.StringIO(results_csv(records))))
+    assert len(lines) == 15
+    first = next(line for line in lines if line["loss"] == "tser" and line["seed"] == "2")
+    record = next(r for r in records if r.settings["loss"] == "tser" and r.seed == 2)
+    assert all(float(first[name]) == value for name, value in record.numbers.items())
+    assert first["version torch"] == "2.15.0"
+    assert first["commit"].startswith("0123456789abcdef")
+    failed = next(line for line in lines if line["status"] == "failed")
+    assert failed["test/acc"] == ""
+    assert "its term kl" in failed["reason"]
+
+
+def test_markdown_and_latex_hold_the_same_numbers(runs: Path) -> None:
+    comparisons = compare_methods(make_grid(collect(runs / "*")))
+    markdown, latex = table_md(comparisons), table_tex(comparisons)
+    row = next(line for line in markdown.splitlines() if line.startswith("| tser"))
+    cells = [word.strip() for word in row.strip("| ").split(" | ")]
+    assert re.fullmatch(r"\*\*9\d\.\d\d \N{PLUS-MINUS SIGN} \d\.\d\d \(3\)\*\*", cells[1])
+    in_latex = next(line for line in latex.splitlines() if line.startswith("tser"))
+    plain = in_latex.replace(r"$\pm$", "\N{PLUS-MINUS SIGN}").replace(r"\textbf{", "**").replace("}", "**")
+    assert [word.strip() for word in plain.removesuffix(r" \\").split(" & ")] == [
+        word.replace("<", r"\textless{**") for word in cells
+    ]
+    assert r"vanilla\_kd" in latex
+    assert latex.count("{") == latex.count("}")
+    for table in (markdown, latex):
+        assert "ts_ce" in table.replace("\\", "")
+        assert "the loss is nan at epoch 3" in table
+        assert "best validation accuracy" in table
+
+
+def test_every_row_of_the_latex_table_has_as_many_cells_as_columns(runs: Path) -> None:
+    lines = table_tex(compare_methods(make_grid(collect(runs / "*")))).splitlines()
+    columns = re.search(r"\{(lr+)\}", next(line for line in lines if "begin{tabular}" in line))
+    assert columns is not None
+    rows = [line for line in lines if line.endswith(r" \\") and "multicolumn" not in line]
+    assert len(rows) == 6
+    assert {line.count(" & ") + 1 for line in rows} == {len(columns[1])}
+
+
+def test_latex_prints_what_it_is_given() -> None:
+    assert escape_tex("a_b & 5% {x}\\ ~^ <0.1") == (
+        r"a\_b \& 5\% \{x\}\textbackslash{} \textasciitilde{}\textasciicircum{} \textless{}0.1"
+    )

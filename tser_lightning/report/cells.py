@@ -1,0 +1,167 @@
+"""What stands in a cell of the comparison: accuracy over seeds, its test against the baseline, the printed number."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tser_lightning.mistake import Mistake
+from tser_lightning.report.collect import RunRecord
+from tser_lightning.report.grid import Grid, Label, latest
+from tser_lightning.report.published import Published, published
+from tser_lightning.report.statistics import Comparison, Summary, compare, summarise
+
+MEASURE = "test/acc"
+BASELINE = "vanilla_kd"
+PLAIN_NEURONS = ("lif", "if")
+
+SELECTION = {
+    "val": "test accuracy of the epoch with the best validation accuracy (selection=val)",
+    "last": "test accuracy of the last epoch (selection=last)",
+    "paper": "BEST TEST EPOCH: the epoch was chosen on the test split itself, as the field does; too high by some "
+    "tenths (selection=paper)",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method in one setting.
+
+    Attributes:
+        values: Test accuracy in percent by seed, finished runs alone.
+        missing: Seeds that other methods of this setting have and this one has not.
+        failed: Runs that are not finished.
+        summary: Over the seeds; None if no run is finished.
+        comparison: With the baseline; None for the baseline itself or without one.
+        published: What the paper prints for this method here.
+        best: Whether no other method of this setting has a higher mean.
+    """
+
+    values: Mapping[int, float] = field(default_factory=dict)
+    missing: tuple[int, ...] = ()
+    failed: tuple[RunRecord, ...] = ()
+    summary: Summary | None = None
+    comparison: Comparison | None = None
+    published: Published | None = None
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """The summary table before it is drawn.
+
+    Attributes:
+        grid: The runs.
+        cells: A cell for every row and column that has runs.
+        baseline: By row, the row that it is compared with.
+        notes: What the table rests on: selection, tests, what is unequal.
+    """
+
+    grid: Grid
+    cells: Mapping[tuple[Label, Label], Cell]
+    baseline: Mapping[Label, Label]
+    notes: tuple[str, ...]
+
+    @property
+    def rows(self) -> list[Label]:
+        """Methods."""
+        return self.grid.rows
+
+    @property
+    def columns(self) -> list[Label]:
+        """Settings."""
+        return self.grid.columns
+
+    def teacher(self, column: Label) -> str:
+        """Name the teachers of a setting with their test accuracy in percent."""
+        records = [record for runs in self.grid.of_column(column).values() for record in runs]
+        found = {(str(r.settings.get("teacher")), r.numbers.get("teacher/acc")) for r in records}
+        named = sorted((name, accuracy) for name, accuracy in found if accuracy is not None)
+        return ", ".join(f"{name} {accuracy:.2f}" for name, accuracy in named)
+
+
+def compare_methods(grid: Grid, baseline: str | None = None) -> Comparisons:
+    """Work out every cell.
+
+    Args:
+        grid: The runs.
+        baseline: A loss, or the whole name of a row; None: vanilla_kd where it was run.
+
+    Raises:
+        Mistake: No row has that name.
+    """
+    against = _baselines(grid, baseline)
+    cells: dict[tuple[Label, Label], Cell] = {}
+    for column in grid.columns:
+        values = {row: latest(records, lambda r: r.numbers[MEASURE]) for row, records in grid.of_column(column).items()}
+        summaries = {row: summarise(list(by_seed.values())) for row, by_seed in values.items()}
+        top = max((round(summary.mean, 2) for summary in summaries.values()), default=0.0)
+        placed = {row: grid.cells[row, column] for row in grid.rows if (row, column) in grid.cells}
+        seeds = {record.seed or 0 for records in placed.values() for record in records}
+        for row, records in placed.items():
+            base, own = against.get(row), values.get(row, {})
+            cells[row, column] = Cell(
+                values=own,
+                missing=tuple(sorted(seeds - set(own))),
+                failed=tuple(record for record in records if not record.finished and (record.seed or 0) not in own),
+                summary=summaries.get(row),
+                comparison=compare(own, values.get(base, {})) if base not in (None, row) and own else None,
+                published=_printed(row, column, records[0]),
+                best=row in summaries and round(summaries[row].mean, 2) == top and len(summaries) > 1,
+            )
+    return Comparisons(grid, cells, against, tuple(_notes(grid, against, cells)))
+
+
+def _printed(row: Label, column: Label, record: RunRecord) -> Published | None:
+    if record.settings.get("neuron", "lif") not in PLAIN_NEURONS:
+        return None
+    return published(
+        str(column.get("data")), str(column.get("student")), column.get("student.timesteps"), row.get("loss")
+    )
+
+
+def _baselines(grid: Grid, name: str | None) -> dict[Label, Label]:
+    """Find what each row is compared with: of several rows of the named loss, the one that is like it otherwise."""
+    wanted = name or BASELINE
+    named = [row for row in grid.rows if str(row) == wanted] or [row for row in grid.rows if row.get("loss") == wanted]
+    if not named and name is not None:
+        known = ", ".join(repr(str(row)) for row in grid.rows)
+        raise Mistake(f"no method is called {name!r}", f"the runs have {known}", "report.baseline=NAME of these")
+    if len(named) == 1:
+        return dict.fromkeys(grid.rows, named[0])
+    found = {}
+    for row in grid.rows:
+        alike = [base for base in named if _besides_loss(base) == _besides_loss(row)]
+        if len(alike) == 1:
+            found[row] = alike[0]
+    return found
+
+
+def _besides_loss(row: Label) -> list[tuple[str, object]]:
+    pairs = zip(row.keys, row.values, strict=True)
+    return [(key, value) for key, value in pairs if not key.startswith("loss")]
+
+
+def _notes(grid: Grid, against: Mapping[Label, Label], cells: Mapping[tuple[Label, Label], Cell]) -> list[str]:
+    records = [record for found in grid.cells.values() for record in found if record.finished]
+    rules = sorted({str(record.settings.get("selection")) for record in records})
+    notes = [f"Accuracy in percent: {SELECTION.get(rule, f'selection={rule}')}." for rule in rules]
+    notes.append(
+        "Mean +- standard deviation over seeds (n - 1), number of seeds in brackets; 95 % t-interval of the mean."
+    )
+    bases = sorted({str(base) for base in against.values()})
+    if bases and any(cell.comparison for cell in cells.values()):
+        notes.append(
+            f"p: two-sided paired t-test over common seeds against {' or '.join(bases)}, not corrected for the number "
+            "of comparisons."
+        )
+    else:
+        notes.append("No p-values: there is no baseline among the runs to compare with.")
+    if any(cell.summary and cell.summary.n == 1 for cell in cells.values()):
+        notes.append("No interval and no p where there is one seed: one run says nothing about the spread.")
+    if any(cell.published for cell in cells.values()):
+        notes.append(
+            "Published: what the paper prints for the same method, data, student and T (experiments/paper.yaml); it "
+            "chose epochs on the test split and does not print alpha and lambda. ? marks a number that is in doubt."
+        )
+    if any(record.settings.get("data") == "synthetic" for record in records):
+        notes.append("data=synthetic is random data: its accuracies mean nothing.")
+    return [*notes, *(f"{note[0].upper()}{note[1:]}." for note in grid.notes)]

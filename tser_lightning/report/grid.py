@@ -1,0 +1,211 @@
+"""Which runs stand side by side: methods in rows, settings in columns, seeds inside a cell."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tser_lightning.report.collect import RunRecord
+from tser_lightning.tracking.identity import matters
+
+LOSSES = ("ce", "tet", "vanilla_kd", "kdsnn", "lasnn", "bkdsnn", "ts_ce", "ts_kl", "ts", "vanilla_kd_er", "tser")
+CHOICES = ("experiment", "loss", "student", "teacher", "neuron", "data")
+COLUMN = ("data", "student", "student.timesteps")
+OWN = ("loss", "teacher")  # what methods differ in by their nature
+
+Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a row or a column stands for.
+
+    Attributes:
+        keys: Names of the settings that tell it from its neighbours, e.g. ("loss", "loss.lam").
+        values: Their values, None where a setting does not exist.
+    """
+
+    keys: tuple[str, ...]
+    values: Key
+
+    def get(self, key: str) -> Any:
+        """Give the value of a setting; None if it is not one of those that matter here."""
+        return dict(zip(self.keys, self.values, strict=True)).get(key)
+
+    @property
+    def parts(self) -> list[str]:
+        """Say it in words: ["tser", "lam=0.1"], or ["digits", "resnet_small", "T=4"]."""
+        return [word for key, value in zip(self.keys, self.values, strict=True) if (word := _word(key, value))]
+
+    def __str__(self) -> str:
+        return " ".join(self.parts)
+
+
+def _word(key: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if key in ("loss", "data", "student"):
+        return str(value)
+    if key == "student.timesteps":
+        return f"T={value}"
+    if key.endswith("._target_"):
+        return f"{key.removesuffix('._target_')}={str(value).rpartition('.')[2]}"
+    short = key.removeprefix("loss.") if key.startswith("loss.") else key
+    return f"{short}={value}"
+
+
+@dataclass
+class Grid:
+    """Runs in rows and columns.
+
+    Attributes:
+        rows: Methods.
+        columns: Settings.
+        cells: The runs of every row and column that has any, finished or not.
+        unplaced: Runs that do not even say what they were.
+        notes: What a reader has to know to compare fairly.
+    """
+
+    rows: list[Label]
+    columns: list[Label]
+    cells: dict[tuple[Label, Label], list[RunRecord]]
+    unplaced: list[RunRecord] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def of_column(self, column: Label) -> dict[Label, list[RunRecord]]:
+        """Give the finished runs of a column, by row."""
+        found = {row: [r for r in self.cells.get((row, column), []) if r.finished] for row in self.rows}
+        return {row: records for row, records in found.items() if records}
+
+
+class Values:
+    """The settings of runs, with the defaults that result.json leaves out.
+
+    A setting that result.json does not name has the default of its option's file, so it is read from one config.yaml
+    for all runs of the same options.
+    """
+
+    def __init__(self) -> None:
+        self._defaults: dict[tuple[Key, str], Any] = {}
+        self.unrecorded: set[str] = set()
+
+    def __call__(self, record: RunRecord, key: str) -> Any:
+        """Give the value of a setting in a run; None if the run has no such setting."""
+        if key == "student.timesteps":
+            return record.timesteps
+        if key in record.settings:
+            return _hashable(record.settings[key])
+        if key in self.unrecorded:
+            return _hashable(record.config.get(key))
+        if "." not in key:
+            return None
+        choice = (tuple(record.settings.get(name) for name in CHOICES), key)
+        if choice not in self._defaults:
+            self._defaults[choice] = _hashable(record.config.get(key))
+        return self._defaults[choice]
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(map(_hashable, value))
+    return str(value) if isinstance(value, dict) else value
+
+
+def make_grid(records: Iterable[RunRecord]) -> Grid:
+    """Lay runs out so that what differs between them is told by the fewest settings."""
+    unique = {record.name: record for record in sorted(records, key=lambda r: r.finished)}
+    placed = sorted((r for r in unique.values() if r.settings.get("loss")), key=lambda r: r.name)
+    values = Values()
+    grid = _laid_out(placed, values)
+    hidden = _differences_inside(grid)
+    if hidden:  # options that result.json does not name, e.g. of the norm
+        values.unrecorded |= hidden
+        grid = _laid_out(placed, values)
+    grid.unplaced = sorted((r for r in unique.values() if not r.settings.get("loss")), key=lambda r: r.name)
+    return grid
+
+
+def _laid_out(records: Sequence[RunRecord], values: Values) -> Grid:
+    keys = {key for record in records for key in record.settings if matters(key)} | values.unrecorded
+    keys -= {"seed", *COLUMN}
+    aside = ["experiment", *sorted(key for key in keys if key.startswith(("data.", "student.")))]
+    column_keys = [*COLUMN, *_telling(records, COLUMN, aside, values)]
+    candidates = sorted(keys - {"loss", *aside}, key=lambda key: (not key.startswith("loss."), "." in key, key))
+    kept = _telling(records, (*column_keys, "loss"), candidates, values)
+    row_keys = ["loss", *kept]
+    cells: dict[tuple[Label, Label], list[RunRecord]] = defaultdict(list)
+    for record in records:
+        cells[_label(record, row_keys, values), _label(record, column_keys, values)].append(record)
+    rows = sorted({row for row, _ in cells}, key=lambda row: _order(row.values))
+    columns = sorted({column for _, column in cells}, key=lambda column: _order(column.values))
+    notes = [_confounded(records, column_keys, key, values) for key in candidates if key not in kept]
+    return Grid(rows, columns, dict(cells), notes=[note for note in notes if note])
+
+
+def _label(record: RunRecord, keys: Sequence[str], values: Values) -> Label:
+    return Label(tuple(keys), tuple(values(record, key) for key in keys))
+
+
+def _telling(records: Sequence[RunRecord], known: Sequence[str], keys: Iterable[str], values: Values) -> list[str]:
+    """Choose the settings that tell runs apart which the known ones do not."""
+    kept: list[str] = []
+    told = [tuple(values(record, key) for key in known) for record in records]
+    for key in keys:
+        finer = [(*one, values(record, key)) for one, record in zip(told, records, strict=True)]
+        if len(set(finer)) > len(set(told)):
+            kept.append(key)
+            told = finer
+    return kept
+
+
+def _order(values: Key) -> list[tuple[int, float, str]]:
+    def rank(value: Any) -> tuple[int, float, str]:
+        if value in LOSSES:
+            return (0, LOSSES.index(value), "")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return (1, float(value), "") if is_number else (2, 0.0, str(value or ""))
+
+    return [rank(value) for value in values]
+
+
+def _confounded(records: Sequence[RunRecord], column_keys: Sequence[str], key: str, values: Values) -> str:
+    """Say that methods of the same column differ in a setting that is none of their own."""
+    if key.partition(".")[0] in OWN:
+        return ""
+    seen: dict[Key, dict[Any, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for record in records:
+        value = values(record, key)
+        if value is not None:
+            column = tuple(values(record, name) for name in column_keys)
+            seen[column][value].add(str(record.settings["loss"]))
+    unequal = next((by_value for by_value in seen.values() if len(by_value) > 1), None)
+    if unequal is None:
+        return ""
+    ordered = sorted(unequal.items(), key=lambda item: _order((item[0],)))
+    said = "; ".join(f"{value} for {', '.join(sorted(losses))}" for value, losses in ordered)
+    return f"not the same for all methods: {key} is {said}"
+
+
+def _differences_inside(grid: Grid) -> set[str]:
+    """Find the settings in which runs of one cell and seed differ."""
+    found: set[str] = set()
+    for records in grid.cells.values():
+        by_seed: dict[Any, list[RunRecord]] = defaultdict(list)
+        for record in records:
+            by_seed[record.seed].append(record)
+        for same in by_seed.values():
+            if len(same) > 1:
+                first = same[0].config
+                for other in same[1:]:
+                    keys = {
+                        key for key in first.keys() | other.config.keys() if first.get(key) != other.config.get(key)
+                    }
+                    found |= set(filter(matters, keys))
+    return found
+
+
+def latest(records: Iterable[RunRecord], value: Callable[[RunRecord], float | None]) -> dict[int, float]:
+    """Give a number by seed; of runs with the same settings and seed the one that ended last."""
+    by_seed = {record.seed or 0: record for record in sorted(records, key=lambda r: str(r.info.get("ended", "")))}
+    numbers = {seed: value(by_seed[seed]) for seed in sorted(by_seed)}
+    return {seed: number for seed, number in numbers.items() if number is not None}

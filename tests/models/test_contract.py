@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
-from torch import nn
+from torch import Tensor, nn
 
 from tser_lightning.models import Factory, Network, Student, relu
 from tser_lightning.neurons import LIF
@@ -18,7 +18,16 @@ from tser_lightning.neurons.clock import Clock, OverTime
 CONF = Path(__file__).parents[2] / "conf"
 STUDENTS = sorted(path.stem for path in (CONF / "student").glob("*.yaml"))
 NORMS = sorted(path.stem for path in (CONF / "norm").glob("*.yaml"))
-SMALL = ("resnet_small", "vgg_small", "spikformer_4_256", "spikingformer_4_256", "spikingformer_cml_4_256")
+NEURONS = sorted(path.stem for path in (CONF / "neuron").glob("*.yaml"))
+SMALL = ("resnet_small", "vgg_small")
+TINY: dict[str, dict[str, Any]] = {
+    "resnet_small": {"widths": [8, 16]},
+    "vgg_small": {},
+    "sew_resnet18": {"stem": "cifar"},
+    "spikformer_4_256": {"depth": 1, "dim": 32, "heads": 4},
+    "spikingformer_4_256": {"depth": 1, "dim": 32, "heads": 4},
+    "sdt_2_512": {"depth": 1, "dim": 32, "heads": 4},
+}
 T, B = 2, 2
 IMAGES_BCHW = torch.randn(B, 3, 32, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -50,19 +59,19 @@ def built(name: str) -> Student:
     return fired(Student(build(name, partial(LIF, v_threshold=0.5)), T))
 
 
-def fired(student: Student) -> Student:
+def fired(student: Student, images_BCHW: Tensor = IMAGES_BCHW) -> Student:
     """Shift and measure the norms so that neurons fire; in float64, or the rounding of a convolution flips spikes."""
     for module in student.double().modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.bias, 0, 0.5)
             module.momentum = 1
-    student(IMAGES_BCHW)
+    student(images_BCHW)
     return student.eval()
 
 
-def assert_finite_gradients(student: Student) -> None:
+def assert_finite_gradients(student: Student, images_BCHW: Tensor = IMAGES_BCHW) -> None:
     student.train()
-    student(IMAGES_BCHW).square().mean().backward()
+    student(images_BCHW).square().mean().backward()
     for name, parameter in student.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad is not None, name
@@ -126,19 +135,54 @@ def test_everything_before_the_first_neuron_sees_an_image_once(name: str) -> Non
     assert first == [B]
 
 
+def assert_keeps_the_contract(name: str, neuron_name: str, norm_name: str, **changes: Any) -> None:
+    torch.manual_seed(0)
+    images_BCHW = IMAGES_BCHW[..., ::2, ::2]
+    (neuron_class, neuron), (norm_class, norm) = settings("neuron", neuron_name), settings("norm", norm_name)
+    activation, norm_factory = partial(neuron_class, **neuron), partial(norm_class, **norm)
+    student = fired(Student(build(name, activation, norm_factory, **TINY[name], **changes), T), images_BCHW)
+    assert_finite_gradients(student, images_BCHW)
+    copied = Student(build(name, activation, norm_factory, **TINY[name], **changes), T).double().eval()
+    copied.load_state_dict(student.eval().state_dict(), strict=True)
+    with torch.no_grad():
+        logits_TBC = student(images_BCHW)
+        torch.testing.assert_close(torch.stack(list(student.stream(images_BCHW))), logits_TBC)
+        torch.testing.assert_close(copied(images_BCHW), logits_TBC)
+        student.timesteps = 3
+        assert student(images_BCHW).shape == (3, B, 10)
+        student.float()
+        with torch.autocast("cpu", torch.bfloat16):
+            assert student(images_BCHW.float()).isfinite().all()
+
+
 @pytest.mark.parametrize("norm_name", NORMS)
 @pytest.mark.parametrize("name", ["resnet_small", "vgg_small", "spikformer_4_256"])
 def test_every_norm_fits_every_kind_of_network(name: str, norm_name: str) -> None:
-    norm_class, plain = settings("norm", norm_name)
-    torch.manual_seed(0)
-    student = fired(Student(build(name, LIF, partial(norm_class, **plain)), T))
-    assert_finite_gradients(student)
-    student.eval()
-    with torch.no_grad():
-        streamed_TBC = torch.stack(list(student.stream(IMAGES_BCHW)))
-        torch.testing.assert_close(streamed_TBC, student(IMAGES_BCHW))
-        student.timesteps = 3
-        assert student(IMAGES_BCHW).shape == (3, B, 10)
+    assert_keeps_the_contract(name, "lif", norm_name)
+
+
+@pytest.mark.parametrize("neuron_name", NEURONS)
+@pytest.mark.parametrize("name", ["resnet_small", "spikformer_4_256"])
+def test_every_neuron_fits_every_kind_of_network(name: str, neuron_name: str) -> None:
+    assert_keeps_the_contract(name, neuron_name, "bn")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm_name", NORMS)
+@pytest.mark.parametrize("neuron_name", NEURONS)
+@pytest.mark.parametrize("name", TINY)
+def test_every_family_with_every_neuron_and_every_norm(name: str, neuron_name: str, norm_name: str) -> None:
+    assert_keeps_the_contract(name, neuron_name, norm_name)
+
+
+@pytest.mark.parametrize("name", ["resnet_small", "vgg_small"])
+def test_attention_fits_the_convolutional_networks(name: str) -> None:
+    assert_keeps_the_contract(name, "lif", "bn", attention="pfa")
+
+
+def test_an_unknown_attention_is_refused() -> None:
+    with pytest.raises(ValueError, match="attention"):
+        build("resnet_small", LIF, attention="se")
 
 
 def test_every_name_of_a_student_exists() -> None:

@@ -8,11 +8,11 @@ from tser_lightning.training.optimizer import parameter_groups
 
 
 class Gate(OverTime):
-    lr_scale = 0.1
-
     def __init__(self) -> None:
         super().__init__()
+        self.lr_scales = {"gate": 0.1}
         self.gate = Parameter(torch.zeros(3, 3))
+        self.leak = Parameter(torch.zeros(()))
 
     def forward(self, currents: Tensor) -> Tensor:
         return currents

@@ -100,7 +100,7 @@ def build_student(config: Config, *, num_classes: int, in_channels: int) -> Stud
     return Student(network, config["student"]["timesteps"])
 
 
-BATCH_NORM = {"_target_": "tser_lightning.models.BatchNorm"}
+BATCH_NORM = {"_target_": "torch.nn.BatchNorm2d"}
 
 
 def build_teacher_network(teacher: Config, *, num_classes: int, in_channels: int) -> nn.Module:
@@ -124,7 +124,8 @@ def build_loss(config: Config) -> nn.Module:
 
 def build_recipe(settings: Config, optim: Config, schedule: Config, steps: int | None) -> Recipe:
     """Make a recipe of plain settings, an optimiser config and a schedule config."""
-    known = {key: value for key, value in settings.items() if key in Recipe.__dataclass_fields__}
+    own = set(Recipe.__dataclass_fields__) - {"optimizer", "schedule", "steps"}
+    known = {key: value for key, value in settings.items() if key in own}
     if steps is not None:
         known["epochs"] = 1
     return Recipe(

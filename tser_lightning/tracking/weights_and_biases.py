@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,36 @@ from typing import Any
 import wandb
 from lightning.pytorch.loggers import WandbLogger
 
+from tser_lightning.mistake import Mistake
+
 log = logging.getLogger("tser_lightning")
 
 
-def _mode(asked: str) -> Any:
-    if asked != "auto":
-        return asked
-    return "online" if os.environ.get("WANDB_API_KEY") or wandb.api.api_key else "offline"
+CONNECT_SECONDS = 30
+
+
+def _started(mode: str, settings: Mapping[str, Any]) -> Any:
+    """Start the run; without a key or a network in mode auto, offline."""
+    quiet = {"silent": True, "console": "off", "x_disable_stats": True}
+    if mode == "auto":
+        mode = "online" if wandb.login(prompt=False, verify=False) else "offline"
+        asked = False
+    else:
+        asked = mode == "online"
+    if mode == "online":
+        try:
+            patience = wandb.Settings(**quiet, init_timeout=CONNECT_SECONDS)
+            return wandb.init(**settings, mode="online", resume="allow", settings=patience)
+        except (wandb.errors.CommError, wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
+            reason = str(error).splitlines()[0]
+            if asked:
+                raise Mistake(
+                    what=f"W&B cannot be reached: {reason}",
+                    why="logging.wandb.mode=online asks for it",
+                    fix="logging.wandb.mode=offline, and `wandb sync` later",
+                ) from error
+            log.warning("W&B cannot be reached (%s): this run is logged offline", reason)
+    return wandb.init(**settings, mode="offline", settings=wandb.Settings(**quiet))
 
 
 @contextlib.contextmanager
@@ -47,25 +69,27 @@ def wandb_run(
 
     Yields:
         The Lightning logger, None if disabled. The run is told how the block ended: exit code 0, 1, 130 or 143.
+
+    Raises:
+        Mistake: Mode online, and W&B cannot be reached.
     """
-    mode = _mode(mode)
     if mode == "disabled":
         yield None
         return
     folder.mkdir(parents=True, exist_ok=True)
-    run = wandb.init(
-        id=name,
-        name=name,
-        dir=folder,
-        config=dict(config),
-        mode=mode,  # type: ignore[arg-type]
-        project=project,
-        entity=entity,
-        group=group,
-        job_type=job_type,
-        tags=list(tags),
-        resume="allow" if mode == "online" else None,
-        settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
+    run = _started(
+        mode,
+        {
+            "id": name,
+            "name": name,
+            "dir": folder,
+            "config": dict(config),
+            "project": project,
+            "entity": entity,
+            "group": group,
+            "job_type": job_type,
+            "tags": list(tags),
+        },
     )
     run.define_metric("epoch")
     for split in ("train", "val"):

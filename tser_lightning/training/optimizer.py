@@ -15,12 +15,12 @@ def parameter_groups(model: nn.Module, lr: float) -> list[dict[str, Any]]:
     """Split the trainable parameters of a model into groups for an optimiser.
 
     Weights of convolutions and linear layers decay. Norms, biases and the parameters of neurons do not: decay would
-    pull a threshold or a membrane constant towards 0. A neuron class may ask for a slower rate with `lr_scale` (GLIF's
-    gates learn at a tenth).
+    pull a threshold or a membrane constant towards 0. A neuron may name a rate of its own for some of them in
+    `lr_scales` (GLIF's gates learn at a tenth).
 
     Args:
         model: Student and loss together.
-        lr: Learning rate that `lr_scale` multiplies.
+        lr: Learning rate that `lr_scales` multiply.
 
     Returns:
         Non-empty groups with `params`, and `weight_decay` or `lr` where they differ from the optimiser's own.
@@ -28,8 +28,9 @@ def parameter_groups(model: nn.Module, lr: float) -> list[dict[str, Any]]:
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for module in model.modules():
         in_neuron = isinstance(module, OverTime)
-        scale = float(getattr(module, "lr_scale", 1.0)) if in_neuron else 1.0
-        for parameter in module.parameters(recurse=False):
+        scales = getattr(module, "lr_scales", {}) if in_neuron else {}
+        for name, parameter in module.named_parameters(recurse=False):
+            scale = float(scales.get(name, 1.0))
             if parameter.requires_grad:
                 decays = not in_neuron and parameter.ndim > 1
                 groups.setdefault((decays, scale), []).append(parameter)

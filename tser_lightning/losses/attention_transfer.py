@@ -25,7 +25,7 @@ class AttentionTransfer(FeatureTerm):
 
     def __init__(
         self,
-        weight: float = 1000.0,
+        weight: float = 10.0,
         student_taps: Sequence[str] = STAGES,
         teacher_taps: Sequence[str] = STAGES,
         p: float = 2.0,

@@ -16,9 +16,14 @@ from tser_lightning.neurons import LIF
 from tser_lightning.neurons.clock import Clock, OverTime
 
 CONF = Path(__file__).parents[2] / "conf"
-STUDENTS = sorted(path.stem for path in (CONF / "student").glob("*.yaml"))
-NORMS = sorted(path.stem for path in (CONF / "norm").glob("*.yaml"))
-NEURONS = sorted(path.stem for path in (CONF / "neuron").glob("*.yaml"))
+
+
+def names(group: str) -> list[str]:
+    """Every file of a config group but the forms that a user fills in."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if "_target_: ???" not in path.read_text())
+
+
+STUDENTS, NEURONS, NORMS = names("student"), names("neuron"), names("norm")
 SMALL = ("resnet_small", "vgg_small")
 TINY: dict[str, dict[str, Any]] = {
     "resnet_small": {"widths": [8, 16]},

@@ -1,6 +1,6 @@
 """What every architecture is: stages that can be tapped, and the parts that make it an ANN or a spiking network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -37,3 +37,8 @@ class Network(nn.Module):
 
     stages: dict[str, str]
     penultimate: str = "fc"
+
+
+def four_stages(stem: str, ends: Sequence[str]) -> dict[str, str]:
+    """Name the last four stages of a network; where it has fewer, the stem comes before them."""
+    return {f"stage{number}": path for number, path in enumerate([*[stem] * 4, *ends][-4:], start=1)}

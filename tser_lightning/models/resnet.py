@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tser_lightning.mistake import Mistake
 from tser_lightning.models.activation import relu
 from tser_lightning.models.attention import parts_with
-from tser_lightning.models.network import Factory, Network, Parts
+from tser_lightning.models.network import Factory, Network, Parts, four_stages
 from tser_lightning.models.norms import joined
 
 Stem = Literal["cifar", "imagenet"]
@@ -91,8 +91,7 @@ class ResNet(Network):
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc1 = Hidden(width, hidden, parts) if hidden else nn.Identity()
         self.fc = nn.Linear(hidden or width, num_classes)
-        tapped = self.layers if len(depths) == 4 else ["act1", *self.layers]
-        self.stages = {f"stage{index}": path for index, path in enumerate(tapped, start=1)}
+        self.stages = four_stages("act1", self.layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [N, in_channels, H, W] -> logits [N, num_classes]."""

@@ -79,8 +79,8 @@ class Student(nn.Module):
         """Classify step by step, e.g. to stop as soon as the answer is sure.
 
         Yields:
-            logits_BC of step 0, 1, ...: the same numbers as the full call. A network with a module that looks ahead
-            in time computes all steps at the first.
+            logits_BC of step 0, 1, ...: in eval mode the same numbers as the full call. A network with a module that
+            looks ahead in time computes all steps at the first.
         """
         if not self._causal:
             yield from self(images)

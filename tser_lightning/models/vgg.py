@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tser_lightning.mistake import Mistake
 from tser_lightning.models.activation import relu
 from tser_lightning.models.attention import parts_with
-from tser_lightning.models.network import Factory, Network, Parts
+from tser_lightning.models.network import Factory, Network, Parts, four_stages
 
 
 class VGG(Network):
@@ -42,7 +42,7 @@ class VGG(Network):
             self.features.append(nn.Sequential(nn.AvgPool2d(2), parts.attention(width)))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(width, num_classes)
-        self.stages = {f"stage{index}": path for index, path in enumerate(["features.2", *group_ends][-4:], start=1)}
+        self.stages = four_stages("features.2", group_ends)
         self.smallest = 2 ** len(groups)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """One command's config at its three levels: option files, experiment, command."""
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tser_lightning.cli.check import Checker
 from tser_lightning.cli.command import Setting, read
-from tser_lightning.cli.config import Configs, chosen
+from tser_lightning.cli.config import Composition, Configs
 from tser_lightning.cli.defaults import MISSING, Defaults, leaves
 from tser_lightning.cli.hydra_errors import uncomposable
 from tser_lightning.cli.mistakes import as_typed, refuse
@@ -42,8 +43,8 @@ class Composed:
             self.command.settings[key] = Setting(key, value, added=True)
         self.mistakes, self.spoiled, self.notes = list(self.command.mistakes), set[str](), list[str]()
         files, self.raw = self._layers()
-        self.choices = chosen(files)
-        self.defaults = Defaults(plain(_opened(files)), self.choices, configs)
+        self.choices = files.choices
+        self.defaults = Defaults(plain(files.config), self.choices, configs)
         self._leave_out()
         self.experiment: dict[str, Any] = plain(self.raw)
         self._apply()
@@ -58,19 +59,22 @@ class Composed:
         self.mistakes.append(mistake)
         self.spoiled.add(key.partition(".")[0])
 
-    def _layers(self) -> tuple[DictConfig, DictConfig]:
+    def _layers(self) -> tuple[Composition, DictConfig]:
         choices = list(self.command.choices.values())
         try:
-            return self.configs.compose(choices, whole=False), _opened(self.configs.compose(choices))
+            files = self.configs.compose(choices, whole=False)
+            alone = files.choices["experiment"] == "none"
+            return files, copy.deepcopy(files.config) if alone else self.configs.compose(choices).config
         except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError, AssertionError) as error:
-            refuse([*self.mistakes, uncomposable(error, self.configs)])
+            refuse([*self.mistakes, uncomposable(error, self.command.choices, self.configs)])
             raise AssertionError("unreachable") from error
 
     def _leave_out(self) -> None:
         """Drop what the experiment sets for its own options where others were chosen."""
         strays = list(_strays(self.raw, self.defaults.config))
         name = self.choices["experiment"]
-        own = plain(_opened(self.configs.compose([f"experiment={name}"], whole=False))) if strays else {}
+        bare = self.bare_experiment() if strays else None
+        own = plain(bare.config) if bare else {}
         for key in (key for key in strays if _has(own, key)):
             parent, _, last = key.rpartition(".")
             del OmegaConf.select(self.raw, parent)[last]
@@ -78,6 +82,13 @@ class Composed:
             if self.defaults.at(f"{group}._target_") is not None:
                 note = f"experiment={name} sets {key}, which {self.defaults.place(key)} does not have: left out"
                 self.notes.append(note)
+
+    def bare_experiment(self) -> Composition | None:
+        """Compose what the experiment chooses by itself; None if it asks for an option that there is not."""
+        try:
+            return self.configs.compose([f"experiment={self.choices['experiment']}"], whole=False)
+        except (HydraException, ValueError):
+            return None
 
     def _apply(self) -> None:
         """Set what the command sets; a `_target_` first, since it decides which other settings are allowed."""
@@ -109,13 +120,6 @@ class Composed:
         for key, value in leaves(self.unresolved()):
             if isinstance(value, str) and "${" in value:
                 yield key
-
-
-def _opened(config: DictConfig) -> DictConfig:
-    """Take Hydra's own node out of a composed config and open it for changes."""
-    OmegaConf.set_struct(config, False)
-    del config["hydra"]
-    return config
 
 
 def plain(node: Any, broken: dict[str, str] | None = None, prefix: str = "") -> Any:

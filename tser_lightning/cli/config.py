@@ -4,6 +4,7 @@ import copy
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import hydra.version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -134,7 +135,7 @@ class Configs:
             )
         self.config_dir = config_dir
         self._loaders = {whole: ConfigLoaderImpl(self.search_path(whole)) for whole in (True, False)}
-        self._composed: dict[tuple[bool, bool, tuple[str, ...]], DictConfig] = {}
+        self._composed: dict[tuple[bool, bool, tuple[str, ...]], Composition] = {}
 
     def search_path(self, whole: bool = True) -> ConfigSearchPathImpl:
         """Give Hydra's search path; with `whole=False` experiments give their choices without their settings."""
@@ -174,7 +175,7 @@ class Configs:
         path = self.file(group, option)
         return path.read_text(encoding="utf-8") if path else ""
 
-    def compose(self, choices: Sequence[str] = (), *, whole: bool = True, sweep: bool = False) -> DictConfig:
+    def compose(self, choices: Sequence[str] = (), *, whole: bool = True, sweep: bool = False) -> "Composition":
         """Compose the config of some choices; it is remembered, and the caller gets a copy.
 
         Args:
@@ -189,11 +190,29 @@ class Configs:
         key = (whole, sweep, tuple(choices))
         if key not in self._composed:
             mode = RunMode.MULTIRUN if sweep else RunMode.RUN
-            self._composed[key] = self._loaders[whole].load_configuration(PRIMARY, list(choices), mode)
-        return copy.deepcopy(self._composed[key])
+            config = self._loaders[whole].load_configuration(PRIMARY, list(choices), mode)
+            OmegaConf.set_struct(config, False)
+            hydra_node = config.hydra
+            del config["hydra"]
+            self._composed[key] = Composition(config, _options(hydra_node), hydra_node)
+        found = self._composed[key]
+        return Composition(copy.deepcopy(found.config), dict(found.choices), found.hydra)
 
 
-def chosen(config: DictConfig) -> dict[str, str]:
-    """Give the option of every group of a composed config, Hydra's own groups left out."""
-    choices = config.hydra.runtime.choices
-    return {str(key): str(choices[key]) for key in sorted(map(str, choices)) if not str(key).startswith("hydra/")}
+class Composition(NamedTuple):
+    """What comes of some choices.
+
+    Attributes:
+        config: All settings, open for changes, interpolations as they are.
+        choices: The option of every group, e.g. {"loss": "tser", "optim@teacher.training.optim": "sgd"}.
+        hydra: Hydra's own settings.
+    """
+
+    config: DictConfig
+    choices: dict[str, str]
+    hydra: DictConfig
+
+
+def _options(hydra_node: DictConfig) -> dict[str, str]:
+    choices = {str(key): str(option) for key, option in hydra_node.runtime.choices.items()}
+    return {key: choices[key] for key in sorted(choices) if not key.startswith("hydra/")}

@@ -3,7 +3,7 @@
 import textwrap
 from importlib.metadata import version
 
-from tser_lightning.cli.config import Configs, chosen
+from tser_lightning.cli.config import Configs
 
 EXAMPLES = """
   tser                                                      digits, TSER, two CPU cores, half a minute
@@ -25,7 +25,7 @@ FLAGS = """
 
 def help_text(configs: Configs) -> str:
     """Write what the program is, its tasks, groups, experiments, flags and five commands."""
-    defaults = chosen(configs.compose(["experiment=none"]))
+    defaults = configs.compose(["experiment=none"]).choices
     groups = [group for group in configs.groups() if group not in ("task", "experiment")]
     return "\n".join(
         [

@@ -1,20 +1,27 @@
 """What Hydra says when config files do not go together, in three lines."""
 
 import re
+from collections.abc import Mapping
 
 import yaml
 from hydra.errors import MissingConfigException
 
 from tser_lightning.cli.command import unknown_option
-from tser_lightning.cli.config import Configs, chosen
+from tser_lightning.cli.config import GROUP, PRIMARY, Configs
 from tser_lightning.cli.mistakes import nearest
 from tser_lightning.mistake import Mistake
 
 
-def uncomposable(error: Exception, configs: Configs) -> Mistake:
-    """Make a mistake of the user's of an error in composing."""
+def uncomposable(error: Exception, choices: Mapping[str, str], configs: Configs) -> Mistake:
+    """Make a mistake of the user's of an error in composing.
+
+    Args:
+        error: What Hydra or YAML raised.
+        choices: The overrides of groups that the command gives; other choices are the experiment's.
+        configs: The config files.
+    """
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        return _missing_file(str(error.missing_cfg_file), str(error), configs)
+        return _missing_file(str(error.missing_cfg_file), str(error), choices, configs)
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return Mistake(
@@ -30,21 +37,21 @@ def uncomposable(error: Exception, configs: Configs) -> Mistake:
     return Mistake("the config files do not go together", why[:240], "--info defaults shows which file asks for which")
 
 
-def _missing_file(path: str, said: str, configs: Configs) -> Mistake:
+def _missing_file(path: str, said: str, choices: Mapping[str, str], configs: Configs) -> Mistake:
     group, _, option = path.rpartition("/")
     mistake = unknown_option(group, option, configs.options(group), configs)
     asker = re.search(r"In '([^']+)'", said)
-    if asker is None or asker[1].startswith("hydra/"):
+    if asker is None or group in choices:
         return mistake
-    what = f"{asker[1].replace('/', '=')} asks for {group}={option}, which does not exist"
-    return Mistake(what, mistake.why, mistake.fix)
+    where = choices.get(GROUP, "the default experiment") if asker[1] == PRIMARY else asker[1].replace("/", "=")
+    return Mistake(f"{where} asks for {group}={option}, which does not exist", mistake.why, mistake.fix)
 
 
 def _unused_override(key: str, said: list[str], configs: Configs) -> Mistake:
     if key.startswith("hydra"):
         return Mistake(f"{key} is not a setting of Hydra", said[0], "--cfg hydra shows what is")
     group = key.partition("@")[0]
-    places = [place for place in chosen(configs.compose()) if place.partition("@")[0] == group]
+    places = [place for place in configs.compose().choices if place.partition("@")[0] == group]
     fix = f"{nearest(key, places) or places[0]}=NAME" if places else "--help lists the groups"
     asker = f"{said[0].partition(':')[0]}: " if said[0].startswith("In ") else ""
     return Mistake(f"{asker}{key}: no part of a run reads this", f"{group} is chosen as {', '.join(places)}", fix)

@@ -58,7 +58,7 @@ def multirun(overrides: Sequence[str], configs: Configs) -> int:
         Mistakes: All that is wrong with any job, before one has started.
     """
     texts = _for_hydra(overrides, configs)
-    jobs = _jobs(texts, configs)
+    jobs = jobs_of(overrides, configs)
     _check(jobs, configs)
     print(f"tser: {len(jobs)} jobs, one process each", file=sys.stderr)
     work = partial(run_job, config_dir=configs.config_dir, total=len(jobs))
@@ -88,8 +88,13 @@ def _for_hydra(overrides: Sequence[str], configs: Configs) -> list[str]:
     return texts
 
 
-def _jobs(texts: Sequence[str], configs: Configs) -> list[list[str]]:
-    """List the overrides of every job; for a sweeper that invents its own values, of the one job that it varies."""
+def jobs_of(overrides: Sequence[str], configs: Configs) -> list[list[str]]:
+    """List the overrides of every job; for a sweeper that invents its own values, of the one job that it varies.
+
+    Raises:
+        Mistakes: Overrides that do not follow Hydra's grammar.
+    """
+    texts = _for_hydra(overrides, configs)
     parsed = [parse(text, configs) for text in texts]
     sweeper = _sweeper(texts, parsed, configs)
     own = [override for override in parsed if not override.is_hydra_override()]

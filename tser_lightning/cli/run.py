@@ -6,7 +6,7 @@ from typing import Any
 
 from tser_lightning.cli.check import missing_settings, unimportable_targets
 from tser_lightning.cli.composed import Composed
-from tser_lightning.cli.config import Configs, chosen
+from tser_lightning.cli.config import Configs
 from tser_lightning.cli.defaults import leaves
 from tser_lightning.cli.files import check_files
 from tser_lightning.cli.mistakes import as_typed, refuse
@@ -111,7 +111,8 @@ def _described(composed: Composed, overrides: list[str]) -> Run:
 
 
 def _other_choices(composed: Composed) -> Iterable[str]:
-    base = chosen(composed.configs.compose([f"experiment={composed.choices['experiment']}"], whole=False))
+    bare = composed.bare_experiment()
+    base = bare.choices if bare else {}
     for key, option in composed.choices.items():
         if key == "loss" or (key != "experiment" and matters(key) and base.get(key) != option):
             yield f"{key}={option}"

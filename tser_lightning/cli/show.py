@@ -6,7 +6,7 @@ from typing import Any
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from tser_lightning.cli.composed import Composed
 from tser_lightning.cli.config import PRIMARY, Configs
@@ -30,19 +30,28 @@ def config_text(overrides: Sequence[str], configs: Configs, kind: str, package: 
     """
     composed = Composed(overrides, configs)
     refuse(composed.mistakes)
-    tree: dict[str, Any] = {}
-    if kind in ("job", "all"):
-        tree = dict(composed.config) if resolve else dict(composed.raw)
-    if kind in ("hydra", "all"):
-        tree["hydra"] = configs.compose(list(composed.command.choices.values())).hydra
-    found = OmegaConf.select(OmegaConf.create(tree), package) if package not in (None, "_global_") else tree
+    whole = OmegaConf.create(composed.config if resolve else composed.unresolved())
+    whole.hydra = configs.compose(list(composed.command.choices.values())).hydra
+    parts = {"job": set(whole) - {"hydra"}, "hydra": {"hydra"}, "all": set(whole)}[kind]
+    keys = [str(key) for key in whole if key in parts]
+    if package in (None, "_global_"):
+        return OmegaConf.to_yaml(OmegaConf.masked_copy(whole, keys))
+    found = _part(whole, str(package))
     if found is None:
         raise Mistake(
             what=f"--package {package}: there is no such part of the config",
-            why=f"it has {', '.join(sorted(map(str, tree)))}",
+            why=f"it has {', '.join(map(str, keys))}",
             fix="--package loss",
         )
-    return OmegaConf.to_yaml(found) if not isinstance(found, str | int | float | bool) else f"{found}\n"
+    return OmegaConf.to_yaml(found) if OmegaConf.is_config(found) else f"{found}\n"
+
+
+def _part(config: DictConfig, key: str) -> Any:
+    """Give a part of a config as it is written: a value may be an interpolation."""
+    parent, _, last = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else config
+    inner = node._get_node(last) if isinstance(node, DictConfig) else None
+    return inner if OmegaConf.is_config(inner) or inner is None else inner._value()
 
 
 def with_hydra(configs: Configs, work: Callable[[Hydra], Any]) -> Any:

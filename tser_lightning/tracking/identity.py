@@ -53,22 +53,22 @@ def run_name(experiment: str, overrides: Iterable[str], digest: str) -> str:
         digest: Its identity; two runs with different ones never share a name.
 
     Returns:
-        E.g. "digits-lam_0.1-loss_tser-1a2b3c4d": letters, digits and ``._-`` alone, below 120 characters. What is too
-        much is left out at the end of the overrides.
+        E.g. "digits-loss_tser-lam_0.1-1a2b3c4d", the loss first: letters, digits and ``._-`` alone, below 120
+        characters. What does not fit is left out.
     """
-    words = [_clean(experiment)[:40] or "run", *sorted(_clean(_short(text)) for text in set(overrides))]
-    name = words[0]
-    for word in words[1:]:
-        if len(name) + len(word) + len(digest) + 2 > LONGEST:
-            continue
-        name = f"{name}-{word}" if word else name
+    name = _clean(experiment)[:40] or "run"
+    for override in sorted(set(overrides), key=_loss_first):
+        key, _, value = override.partition("=")
+        word = _clean(f"{key.partition('.')[2] or key}_{value}")
+        if word and len(f"{name}-{word}-{digest}") <= LONGEST:
+            name = f"{name}-{word}"
     return f"{name}-{digest}"
 
 
-def _short(override: str) -> str:
-    key, _, value = override.partition("=")
-    return f"{key.partition('.')[2] or key}_{value}"
+def _loss_first(override: str) -> tuple[bool, str, str]:
+    key = override.partition("=")[0]
+    return key != "loss", key.rpartition(".")[2], override
 
 
 def _clean(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._]+", "_", text).strip("._-")
+    return re.sub(r"[^A-Za-z0-9.]+", "_", text).strip("._")

@@ -1,0 +1,68 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tser_lightning.cli.config import Configs
+from tser_lightning.cli.main import main
+from tser_lightning.cli.mistakes import Mistakes
+from tser_lightning.cli.run import Run, compose_run
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder to work in; no test may leave a run there."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture(scope="session")
+def configs() -> Configs:
+    """The package's own files, composed once per set of choices."""
+    return Configs()
+
+
+@pytest.fixture
+def compose(configs: Configs) -> Callable[..., Run]:
+    """Compose a command given as one string."""
+    return lambda command="", **options: compose_run(command.split(), configs=configs, **options)
+
+
+Triple = tuple[str, str, str]
+
+
+def triples(text: str) -> list[Triple]:
+    """Read what the command line says about mistakes: (what, why, what to type) each."""
+    lines = text.splitlines()
+    assert lines
+    assert len(lines) % 3 == 0
+    starts = ("tser: ", "  why: ", "  try: ")
+    assert [line[: len(start)] for line, start in zip(lines, starts * (len(lines) // 3), strict=True)] == [
+        *starts * (len(lines) // 3)
+    ]
+    bare = [line[6:].strip() for line in lines]
+    return list(zip(bare[::3], bare[1::3], bare[2::3], strict=True))
+
+
+@pytest.fixture
+def told(capsys: pytest.CaptureFixture[str]) -> Callable[..., list[Triple]]:
+    """Give a command to the command line, which must refuse it."""
+
+    def run(*argv: str) -> list[Triple]:
+        assert main(argv) == 2
+        return triples(capsys.readouterr().err)
+
+    return run
+
+
+@pytest.fixture
+def refused(configs: Configs) -> Callable[..., list[Triple]]:
+    """Compose a command, which must be refused; the same without reading all config files anew."""
+
+    def run(*argv: str) -> list[Triple]:
+        with pytest.raises(Mistakes) as caught:
+            compose_run(argv, configs=configs)
+        return triples(str(caught.value))
+
+    return run

@@ -1,0 +1,85 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tser_lightning.cli.config import Configs
+from tser_lightning.cli.config import folder as find
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def test_files_are_found_in_a_checkout() -> None:
+    assert find("conf") == CHECKOUT / "conf"
+    assert find("experiments") == CHECKOUT / "experiments"
+
+
+def test_a_wheels_files_come_before_what_lies_beside_the_package(folder: Path) -> None:
+    package = folder / "site" / "tser_lightning"
+    (package / "_data" / "conf").mkdir(parents=True)
+    (folder / "site" / "conf").mkdir()
+    (folder / "site" / "experiments").mkdir()
+    assert find("conf", package) == package / "_data" / "conf"
+    assert find("experiments", package) == folder / "site" / "experiments"
+
+
+def test_the_program_works_from_a_wheels_layout(folder: Path) -> None:
+    package = folder / "site" / "tser_lightning"
+    shutil.copytree(CHECKOUT / "tser_lightning", package, ignore=shutil.ignore_patterns("__pycache__", "_data"))
+    for name in ("conf", "experiments"):
+        shutil.copytree(CHECKOUT / name, package / "_data" / name)
+    (package / "_data" / "conf" / "loss" / "wheel_only.yaml").write_text("_target_: tser_lightning.losses.None\n")
+    ended = subprocess.run(
+        [sys.executable, "-m", "tser_lightning", "loss=wheel_only", "--cfg", "job", "--package", "loss"],
+        env=os.environ | {"PYTHONPATH": str(folder / "site")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.stdout == "_target_: tser_lightning.losses.None\n"
+
+
+def test_the_users_experiments_come_before_the_packages(folder: Path) -> None:
+    (folder / "experiments").mkdir()
+    (folder / "experiments" / "digits.yaml").write_text("# @package _global_\nseed: 77\n")
+    (folder / "experiments" / "mine.yaml").write_text("seed: 78\n")
+    configs = Configs()
+    assert {"digits", "fashion_mnist", "mine"} <= set(configs.options("experiment"))
+    assert configs.compose().config.seed == 77
+    assert configs.compose(["experiment=mine"]).config.seed == 78
+    assert configs.text("experiment", "mine") == "seed: 78\n"
+
+
+def test_choices_alone_leave_the_experiments_settings_out(folder: Path) -> None:
+    (folder / "experiments").mkdir()
+    text = "# @package _global_\ndefaults:\n  - override /loss: ce\nseed: 78\n"
+    (folder / "experiments" / "mine.yaml").write_text(text)
+    composed = Configs().compose(["experiment=mine"], whole=False)
+    assert (composed.config.seed, composed.choices["loss"]) == (1, "ce")
+
+
+def test_published_numbers_are_no_experiment(configs: Configs) -> None:
+    assert "paper" not in configs.options("experiment")
+
+
+def test_what_is_composed_belongs_to_the_caller(configs: Configs) -> None:
+    configs.compose().config.seed = 99
+    assert configs.compose().config.seed == 1
+
+
+def test_composing_leaves_hydra_free_for_others(configs: Configs) -> None:
+    from hydra.core.global_hydra import GlobalHydra
+
+    configs.compose()
+    assert not GlobalHydra.instance().is_initialized()
+
+
+@pytest.mark.parametrize("name", ["one_minus", "negative"])
+def test_losses_can_write_their_weights(configs: Configs, name: str) -> None:
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.create({"a": 0.25, "b": f"${{{name}:${{a}}}}"})
+    assert config.b == {"one_minus": 0.75, "negative": -0.25}[name]

@@ -1,0 +1,198 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tser_lightning.cli.config import Configs
+from tser_lightning.cli.mistakes import Mistakes
+from tser_lightning.cli.run import Run, compose_run
+
+Compose = Callable[..., Run]
+
+
+def test_a_run_is_plain_and_resolved(compose: Compose) -> None:
+    config = compose("loss.alpha=0.25 loss.lam=0.1").config
+    assert type(config) is dict
+    assert type(config["loss"]) is dict
+    assert config["loss"]["terms"]["ce"]["weight"] == 0.75
+    assert config["loss"]["terms"]["entropy"]["weight"] == -0.1
+    assert "hydra" not in config
+
+
+def test_a_run_knows_its_choices(compose: Compose) -> None:
+    choices = compose("loss=ce student=resnet18 neuron=if").choices
+    assert {name: choices[name] for name in ("experiment", "data", "teacher", "student", "neuron", "loss")} == {
+        "experiment": "digits",
+        "data": "digits",
+        "teacher": "resnet_small",
+        "student": "resnet18",
+        "neuron": "if",
+        "loss": "ce",
+    }
+
+
+def test_what_the_command_gives_is_told_from_what_changes(compose: Compose) -> None:
+    run = compose("student.timesteps=4 loss.lam=0.1")
+    assert run.given == {"student.timesteps": 4, "loss.lam": 0.1}
+    assert run.changed["loss.lam"] == 0.1
+    assert "student.timesteps" not in run.changed
+    assert run.differences == ["loss.lam=0.1", "loss=tser"]
+
+
+def test_settings_of_the_experiment_count_as_changed_even_where_the_command_sets_them_back(
+    folder: Path,
+) -> None:
+    (folder / "experiments").mkdir()
+    (folder / "experiments" / "mine.yaml").write_text("# @package _global_\nstudent:\n  timesteps: 2\n")
+    assert compose_run(["experiment=mine"]).changed == {"student.timesteps": 2}
+    assert compose_run(["experiment=mine", "student.timesteps=4"]).changed == {"student.timesteps": 4}
+
+
+def test_the_name_depends_on_content_not_on_words(compose: Compose) -> None:
+    name = compose("").name
+    assert name.startswith("digits-loss_tser-")
+    for same in ("loss=tser", "loss.tau=5", "loss.tau=5.0", "seed=1 machine.workers=0", "logging.wandb.mode=offline"):
+        assert compose(same).name == name
+    assert compose("seed=2 loss.lam=0.1").name == compose("loss.lam=0.1 seed=2").name
+    assert compose("seed=2").name != name
+    assert compose("loss=ce").name.startswith("digits-loss_ce-")
+
+
+def test_later_words_take_the_place_of_earlier_ones(compose: Compose) -> None:
+    run = compose("loss=ce seed=1 loss=tser seed=7")
+    assert (run.choices["loss"], run.config["seed"]) == ("tser", 7)
+
+
+def test_a_plus_before_what_exists_does_no_harm(compose: Compose) -> None:
+    assert compose("+experiment=digits ++loss=ce +seed=3").name == compose("loss=ce seed=3").name
+
+
+def test_whole_numbers_given_for_fractions_become_fractions(compose: Compose) -> None:
+    assert type(compose("loss.tau=4").config["loss"]["tau"]) is float
+    assert type(compose("seed=4").config["seed"]) is int
+
+
+def test_settings_may_come_as_python_values(compose: Compose) -> None:
+    config = compose("loss=tser", settings={"loss.alpha": 0.3, "loss.tau": 2}, check_data=False).config
+    assert (config["loss"]["alpha"], config["loss"]["tau"]) == (0.3, 2.0)
+    with pytest.raises(Mistakes, match=r"loss\.beta is not a setting"):
+        compose("loss=tser", settings={"loss.beta": 1}, check_data=False)
+
+
+def test_without_files_nothing_is_looked_up(compose: Compose) -> None:
+    assert compose("data=cifar10", check_data=False).config["data"]["num_classes"] == 10
+
+
+def test_an_experiments_setting_for_an_option_not_chosen_is_left_out_aloud(folder: Path) -> None:
+    (folder / "experiments").mkdir()
+    (folder / "experiments" / "mine.yaml").write_text("# @package _global_\nneuron:\n  decay: 0.25\n")
+    assert compose_run(["experiment=mine"]).config["neuron"]["decay"] == 0.25
+    run = compose_run(["experiment=mine", "neuron=if"])
+    assert "decay" not in run.config["neuron"]
+    assert run.notes == ["experiment=mine sets neuron.decay, which neuron=if does not have: left out"]
+
+
+def test_a_misprint_in_an_experiment_is_found(folder: Path) -> None:
+    (folder / "experiments").mkdir()
+    (folder / "experiments" / "mine.yaml").write_text("# @package _global_\nloss:\n  lamda: 1\ntrainer:\n  epochs: 0\n")
+    with pytest.raises(Mistakes) as caught:
+        compose_run(["experiment=mine"])
+    assert [mistake.what for mistake in caught.value.mistakes] == [
+        "experiment=mine sets loss.lamda, which is not a setting",
+        "experiment=mine: trainer.epochs=0 is not a whole number from 1 to 1000000",
+    ]
+
+
+def test_an_experiment_that_asks_for_what_does_not_exist_says_so(folder: Path) -> None:
+    (folder / "experiments").mkdir()
+    text = "# @package _global_\ndefaults:\n  - override /student: sew_resnet99\n"
+    (folder / "experiments" / "mine.yaml").write_text(text)
+    with pytest.raises(Mistakes, match="experiment=mine asks for student=sew_resnet99, which does not exist"):
+        compose_run(["experiment=mine"])
+    assert compose_run(["experiment=mine", "student=vgg_small"]).choices["student"] == "vgg_small"
+
+
+def test_a_broken_file_is_named_with_its_line(folder: Path) -> None:
+    (folder / "experiments").mkdir()
+    (folder / "experiments" / "mine.yaml").write_text("# @package _global_\nseed: 1\n loss: [\n")
+    with pytest.raises(Mistakes, match=r"mine\.yaml.*, line \d+: this is not YAML"):
+        compose_run(["experiment=mine"])
+
+
+def test_a_class_of_ones_own_may_have_settings_of_its_own(folder: Path) -> None:
+    (folder / "my_losses.py").write_text("")
+    (folder / "own" / "loss").mkdir(parents=True)
+    (folder / "own" / "loss" / "mine.yaml").write_text("_target_: my_losses.Mine\nbeta: 1\n")
+    configs = Configs("own")
+    run = compose_run(["loss=mine", "loss.beta=2.5", "+loss.gamma=3"], configs=configs, check_data=False)
+    assert run.config["loss"] == {"_target_": "my_losses.Mine", "beta": 2.5, "gamma": 3}
+    assert run.changed["loss.gamma"] == 3
+    with pytest.raises(Mistakes, match=r"loss\.gamma is in no config file"):
+        compose_run(["loss=mine", "loss.gamma=3"], configs=configs)
+    assert "mine" in configs.options("loss")
+
+
+def test_without_a_file_a_class_of_ones_own_is_named_on_the_command_line(folder: Path, compose: Compose) -> None:
+    config = compose("loss=custom loss._target_=my_losses.Mine +loss.beta=2", check_data=False).config
+    assert config["loss"] == {"_target_": "my_losses.Mine", "beta": 2}
+    run = compose("+callbacks.mine._target_=my_module.Callback +callbacks.mine.every=3", check_data=False)
+    assert run.config["callbacks"] == {"mine": {"_target_": "my_module.Callback", "every": 3}}
+
+
+def test_evaluate_refuses_what_it_would_not_look_at(folder: Path, compose: Compose) -> None:
+    (folder / "done").mkdir()
+    (folder / "done" / "student.safetensors").touch()
+    run = compose("task=evaluate run=done student.timesteps=8")
+    assert run.given == {"run": "done", "student.timesteps": 8}
+    with pytest.raises(Mistakes, match=r"task=evaluate does not look at loss\.lam"):
+        compose("task=evaluate run=done loss.lam=1")
+
+
+def test_every_option_of_every_group_composes(compose: Compose, configs: Configs) -> None:
+    groups = [group for group in configs.groups() if group not in ("experiment", "task")]
+    options = {group: configs.options(group) for group in groups}
+    for index in range(max(map(len, options.values()))):
+        words = [f"{group}={names[index % len(names)]}" for group, names in options.items()]
+        run = compose(" ".join(["experiment=none", *words]), check_data=False)
+        assert all(run.choices[word.partition("=")[0]] == word.partition("=")[2] for word in words)
+        assert run.changed == {}
+
+
+def test_every_experiment_composes_whatever_the_loss(compose: Compose, configs: Configs) -> None:
+    for experiment in configs.options("experiment"):
+        run = compose(f"experiment={experiment} loss=ce teacher=none", check_data=False)
+        assert (run.choices["experiment"], run.notes) == (experiment, [])
+
+
+WORDS = st.one_of(
+    st.sampled_from(
+        ["loss", "loss.lam", "loss.alpha", "student", "student.timesteps", "data.shape", "seed", "hydra", ""]
+    ),
+    st.text(max_size=12),
+)
+VALUES = st.one_of(
+    st.sampled_from(
+        ["tser", "1e400", "-1", "[1,2", "{a:1}", "null", "${seed}", "'", "1,2", "range(1,3)", "\u22121", " "]
+    ),
+    st.text(max_size=12),
+    st.floats().map(str),
+    st.integers().map(str),
+)
+OVERRIDES = st.builds(
+    "{}{}{}{}".format, st.sampled_from(["", "+", "++", "~"]), WORDS, st.sampled_from(["=", "", "=="]), VALUES
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(OVERRIDES, max_size=4))
+def test_any_words_compose_or_are_answered(configs: Configs, words: list[str]) -> None:
+    found = ""
+    try:
+        compose_run(words, configs=configs, check_data=False)
+    except Mistakes as mistakes:
+        found = str(mistakes)
+    assert [line[:6] for line in found.splitlines()] == ["tser: ", "  why:", "  try:"] * (
+        found.count("\n") // 3 + bool(found)
+    )

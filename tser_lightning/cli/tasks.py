@@ -98,6 +98,7 @@ def _train(run: Run, home: RunDirectory, data: Any, teacher: "Teacher | None", l
     save_network(student, home.path / "student.safetensors", student_card(config, data))
     return {
         **{key: run.choices[key] for key in ("experiment", "loss", "student", "teacher", "neuron", "data")},
+        **({"debug": run.choices["debug"]} if config["debug"]["steps"] is not None else {}),
         **run.changed,
         "seed": config["seed"],
         "selection": config["selection"],

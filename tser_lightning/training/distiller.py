@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tser_lightning.data.batch import Batch
 from tser_lightning.losses import LossTerms
 from tser_lightning.measure.student_measures import StudentMeasures
-from tser_lightning.mistake import Failure
+from tser_lightning.mistake import Failure, Mistake
 from tser_lightning.training.optimizer import parameter_groups
 from tser_lightning.training.recipe import Recipe
 from tser_lightning.training.taps import Taps
@@ -70,6 +70,12 @@ class Distiller(pl.LightningModule):
         self.data, self.recipe, self.seed = data, recipe, seed
         self.selection, self.workers, self.record = selection, workers, record
         self.asks_teacher = bool(getattr(loss, "needs_teacher", False))
+        if self.asks_teacher and teacher is None:
+            raise Mistake(
+                what="this loss compares with a teacher, and there is none",
+                why="teacher=none leaves nothing to distil from",
+                fix="teacher=resnet_small, for example, or a loss without a teacher: loss=tet",
+            )
         self._student_taps = Taps(getattr(student, "net", student), _names(loss, "student_taps"), "student")
         self._teacher_taps = Taps(teacher.net, _names(loss, "teacher_taps"), "teacher") if teacher else None
         self.measures = StudentMeasures(int(getattr(student, "timesteps", 1)), data.num_classes)

@@ -1,45 +1,185 @@
-"""Figures of finished runs."""
+"""Figures of accuracy: per step (Fig. 2), at any T, against energy."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import matplotlib as mpl
-import numpy as np
+from tser_lightning.report.cells import Comparisons, compare_methods
+from tser_lightning.report.collect import RunRecord
+from tser_lightning.report.drawing import (
+    Figure,
+    Point,
+    accuracy_of,
+    in_order,
+    left_out,
+    line_over,
+    main_rows,
+    point,
+    seeds_of,
+    shown,
+    slug,
+)
+from tser_lightning.report.grid import Label, make_grid
+from tser_lightning.report.style import FAINT, INK, legend, look, panels, save, styled
 
-from tser_lightning.report.table import Result
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
+Result = Mapping[str, Any]
 
 
 def accuracy_per_step(results: Sequence[Result], path: Path) -> None:
-    """Draw what Fig. 2 of the TSER paper shows: bars per step, a line per method for the mean, one for the teacher.
+    """Draw Fig. 2 of the TSER paper of results with the same number of time steps.
 
     Args:
-        results: Contents of result.json files with the same number of time steps, one per method.
-        path: PNG to write.
+        results: Contents of result.json files.
+        path: PNG to write; an SVG is written beside it.
     """
-    steps = sum(f"test/acc_step{t}" in results[0] for t in range(1, 1000))
-    places = np.arange(1, steps + 1)
-    width = 0.8 / len(results)
-    figure, axes = plt.subplots(figsize=(8.5, 4), layout="constrained")
-    lowest = 100.0
-    for index, result in enumerate(results):
-        color = f"C{index}"
-        alone = [result[f"test/acc_step{t}"] for t in places]
-        lowest = min(lowest, *alone)
-        offset = (index - (len(results) - 1) / 2) * width
-        axes.bar(places + offset, alone, width * 0.95, color=color, alpha=0.75, label=f"{result['loss']}: step alone")
-        mean = result["test/acc"]
-        axes.axhline(mean, color=color, lw=1.5, label=f"{result['loss']}: mean of {steps} steps, {mean:.2f}")
-    teacher = results[0].get("teacher/acc")
-    if teacher is not None:
-        axes.axhline(teacher, color="black", ls="--", lw=1.2, label=f"teacher, {teacher:.2f}")
-    axes.set(xlabel="time step", ylabel="test accuracy in %", xticks=places)
-    axes.set_ylim(max(0.0, lowest - 0.15 * (100 - lowest) - 1), 100)
-    axes.set_title(f"{results[0]['data']}, seed {results[0]['seed']}", loc="left")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right center", fontsize="small", frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=160)
-    plt.close(figure)
+    records = [
+        RunRecord(
+            Path(f"{index}"),
+            "finished",
+            settings={key: value for key, value in result.items() if "/" not in key},
+            numbers={key: float(value) for key, value in result.items() if "/" in key and value is not None},
+        )
+        for index, result in enumerate(results)
+    ]
+    figure = next(iter(steps(compare_methods(make_grid(records)))))
+    save(figure.canvas, path.parent, path.stem)
+
+
+@styled
+def steps(comparisons: Comparisons) -> list[Figure]:
+    """Draw Fig. 2 for every setting: each step alone, the mean of all steps, the teacher."""
+    return [
+        figure
+        for column in comparisons.columns
+        if (figure := _steps_of(comparisons, column, shown(comparisons, column)))
+    ]
+
+
+def _steps_of(comparisons: Comparisons, column: Label, found: dict[Label, list[RunRecord]]) -> Figure | None:
+    total = max((len(r.numbered("test/acc_step")) for records in found.values() for r in records), default=0)
+    if total < 2:
+        return None
+    figure, (axes,) = panels(1, width=max(5.5, 1.1 * (total + 1)), height=3.8)
+    entries = {}
+    for index, (row, records) in enumerate(found.items()):
+        shift = 0.0 if len(found) == 1 else 0.7 * (index / (len(found) - 1) - 0.5)
+        names = [*(f"test/acc_step{step}" for step in range(1, total + 1)), "test/acc"]
+        points = [point(records, lambda record, name=name: record.numbers.get(name)) for name in names]  # type: ignore[misc]
+        places = [place + shift for place in [*range(1, total + 1), total + 1.3]]
+        mean = f", {points[-1].mean:.2f}" if points[-1] else ""
+        entries[f"{row}{mean}"] = _dots(axes, places, points, look(row, main_rows(comparisons.grid)))
+    axes.axvline(total + 0.65, color=FAINT, lw=0.8)
+    entries |= _teacher_line(axes, found)
+    axes.set_xticks([*range(1, total + 1), total + 1.3], [*map(str, range(1, total + 1)), "mean of\nall steps"])
+    axes.set(xlabel="time step alone", ylabel="test accuracy in %", title=", ".join(column.parts))
+    axes.margins(y=0.12)
+    legend(figure, entries, "mean of all steps")
+    return Figure(
+        f"fig2_steps_{slug(column)}",
+        f"Accuracy of each time step: {', '.join(column.parts)}",
+        f"As Fig. 2 of the paper: accuracy of each step's own logits, and of the mean over all steps. Bars are one "
+        f"standard deviation over {seeds_of(found.values())}; the axis does not begin at 0."
+        f"{left_out(comparisons, column)}",
+        figure,
+    )
+
+
+def _dots(axes: Any, places: Sequence[float], points: Sequence[Point | None], style: Mapping[str, Any]) -> Any:
+    there = [(x, p) for x, p in zip(places, points, strict=True) if p is not None]
+    return axes.errorbar(
+        [x for x, _ in there],
+        [p.mean for _, p in there],
+        [p.std for _, p in there],
+        ls="none",
+        ms=5.5,
+        lw=1.2,
+        capsize=2,
+        **style,
+    )
+
+
+def _teacher_line(axes: Any, found: Mapping[Label, Sequence[RunRecord]]) -> dict[str, Any]:
+    accuracies = {r.numbers["teacher/acc"] for rs in found.values() for r in rs if "teacher/acc" in r.numbers}
+    lines = [axes.axhline(accuracy, color=INK, ls="--", lw=1) for accuracy in sorted(accuracies)]
+    return {"teacher": lines[0]} if lines else {}
+
+
+@styled
+def any_time(comparisons: Comparisons) -> list[Figure]:
+    """Draw accuracy after any number of steps: T' = 1 .. 2T where it was measured, else the first t of T."""
+    columns = [column for column in comparisons.columns if shown(comparisons, column)]
+    columns = [column for column in columns if (column.get("student.timesteps") or 0) > 1]
+    if not columns:
+        return []
+    figure, places = panels(len(columns))
+    entries: dict[str, Any] = {}
+    for axes, column in zip(places, columns, strict=True):
+        found = shown(comparisons, column)
+        for row, records in found.items():
+            reach = {steps for record in records for steps in full_range(record)}
+            line: dict[float, list[RunRecord]] = dict.fromkeys(sorted(reach), records)
+            style = look(row, main_rows(comparisons.grid))
+            entries[str(row)] = line_over(axes, line, lambda record, x: full_range(record).get(int(x)), style)
+        axes.axvline(column.get("student.timesteps"), color=FAINT, ls=":", lw=1.2)
+        entries |= _teacher_line(axes, found)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set(xlabel="time steps used T'", ylabel="test accuracy in %", title=", ".join(column.parts))
+    legend(figure, in_order(comparisons, entries))
+    caption = (
+        "Accuracy of the mean of the logits of T' steps; the dotted line is the T of training. Beyond it only runs "
+        f"with measure=full are drawn. Bars are one standard deviation over seeds.{left_out(comparisons, *columns)}"
+    )
+    return [Figure("any_time", "Accuracy at any number of time steps", caption, figure)]
+
+
+def full_range(record: RunRecord) -> dict[int, float]:
+    """Give accuracy by T': `full_range` of measures.json, or `test/acc_T1` .., or the first t steps of the run."""
+    measured = {int(steps): float(value) for steps, value in (record.measures.get("full_range") or {}).items()}
+    return measured or record.numbered("test/acc_T") or record.numbered("test/acc_t")
+
+
+@styled
+def energy(comparisons: Comparisons) -> list[Figure]:
+    """Draw accuracy against energy, students and teacher."""
+    name = "test/energy_mj"
+    columns = [
+        column
+        for column in comparisons.columns
+        if any(name in record.numbers for records in shown(comparisons, column).values() for record in records)
+    ]
+    if not columns:
+        return []
+    figure, places = panels(len(columns))
+    entries: dict[str, Any] = {}
+    for axes, column in zip(places, columns, strict=True):
+        for row, records in shown(comparisons, column).items():
+            cost = point(records, lambda record: record.numbers.get(name))
+            accuracy = point(records, accuracy_of)
+            if cost and accuracy:
+                entries[str(row)] = axes.errorbar(
+                    cost.mean,
+                    accuracy.mean,
+                    accuracy.std,
+                    cost.std,
+                    ls="none",
+                    ms=6,
+                    lw=1.1,
+                    capsize=2,
+                    **look(row, main_rows(comparisons.grid)),
+                )
+        entries |= _teacher_dot(axes, shown(comparisons, column))
+        axes.margins(x=0.15, y=0.15)
+        axes.set_xlim(left=0)
+        axes.set(xlabel="energy in mJ per image", ylabel="test accuracy in %", title=", ".join(column.parts))
+    legend(figure, in_order(comparisons, entries))
+    caption = (
+        "Energy by the paper's convention (45 nm, 0.9 pJ per AC, 4.6 pJ per MAC, arithmetic alone); bars are one "
+        f"standard deviation over seeds.{left_out(comparisons, *columns)}"
+    )
+    return [Figure("energy", "Accuracy against energy", caption, figure)]
+
+
+def _teacher_dot(axes: Any, found: Mapping[Label, Sequence[RunRecord]]) -> dict[str, Any]:
+    pairs = {(r.numbers.get("teacher/energy_mj"), r.numbers.get("teacher/acc")) for rs in found.values() for r in rs}
+    dots = [axes.plot(x, y, marker="*", ms=11, color=INK, ls="none")[0] for x, y in pairs if x and y]
+    return {"teacher (ANN)": dots[0]} if dots else {}

@@ -23,10 +23,12 @@ class Label:
     Attributes:
         keys: Names of the settings that tell it from its neighbours, e.g. ("loss", "loss.lam").
         values: Their values, None where a setting does not exist.
+        unnamed: Those of the keys that have their defaults, which need not be said.
     """
 
     keys: tuple[str, ...]
     values: Key
+    unnamed: frozenset[str] = field(default=frozenset(), compare=False)
 
     def get(self, key: str) -> Any:
         """Give the value of a setting; None if it is not one of those that matter here."""
@@ -35,7 +37,8 @@ class Label:
     @property
     def parts(self) -> list[str]:
         """Say it in words: ["tser", "lam=0.1"], or ["digits", "resnet_small", "T=4"]."""
-        return [word for key, value in zip(self.keys, self.values, strict=True) if (word := _word(key, value))]
+        said = [pair for pair in zip(self.keys, self.values, strict=True) if pair[0] not in self.unnamed]
+        return [word for key, value in said if (word := _word(key, value))]
 
     def __str__(self) -> str:
         return " ".join(self.parts)
@@ -135,15 +138,26 @@ def _laid_out(records: Sequence[RunRecord], values: Values) -> Grid:
     row_keys = ["loss", *kept]
     cells: dict[tuple[Label, Label], list[RunRecord]] = defaultdict(list)
     for record in records:
-        cells[_label(record, row_keys, values), _label(record, column_keys, values)].append(record)
+        usual = frozenset(key for key in kept if key.startswith("loss.") and key not in record.settings)
+        row = Label(tuple(row_keys), tuple(values(record, key) for key in row_keys), usual)
+        column = Label(tuple(column_keys), tuple(values(record, key) for key in column_keys))
+        cells[row, column].append(record)
     rows = sorted({row for row, _ in cells}, key=lambda row: _order(row.values))
     columns = sorted({column for _, column in cells}, key=lambda column: _order(column.values))
     notes = [_confounded(records, column_keys, key, values) for key in candidates if key not in kept]
-    return Grid(rows, columns, dict(cells), notes=[note for note in notes if note])
+    return Grid(rows, columns, dict(cells), notes=[note for note in [*notes, *_unsaid(rows)] if note])
 
 
-def _label(record: RunRecord, keys: Sequence[str], values: Values) -> Label:
-    return Label(tuple(keys), tuple(values(record, key) for key in keys))
+def _unsaid(rows: Sequence[Label]) -> list[str]:
+    """Say the defaults that rows leave out although other rows of the same loss differ in them."""
+    said = []
+    for loss in dict.fromkeys(str(row.get("loss")) for row in rows):
+        kin = [row for row in rows if row.get("loss") == loss]
+        varied = [key for key in kin[0].keys if len({row.get(key) for row in kin}) > 1 and key.startswith("loss.")]
+        usual = {key: row.get(key) for row in kin for key in varied if key in row.unnamed}
+        if usual:
+            said.append(f"{loss} has {', '.join(_word(key, value) for key, value in usual.items())} unless named")
+    return said
 
 
 def _telling(records: Sequence[RunRecord], known: Sequence[str], keys: Iterable[str], values: Values) -> list[str]:

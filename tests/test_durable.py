@@ -14,11 +14,16 @@ def test_a_file_is_written_whole_and_nothing_is_left_beside_it(tmp_path: Path) -
     assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["a.json", "a.txt"]
 
 
+def fill_the_disk(target: Path) -> None:
+    with replacing(target) as beside:
+        beside.write_text("half")
+        raise OSError(errno.ENOSPC, "the disk is full")
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_no_part(tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     write_text(target, "old")
-    with pytest.raises(OSError, match="full"), replacing(target) as beside:
-        beside.write_text("half")
-        raise OSError(errno.ENOSPC, "the disk is full")
+    with pytest.raises(OSError, match="full"):
+        fill_the_disk(target)
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]

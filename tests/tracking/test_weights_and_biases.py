@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-
 SCRIPT = """
 import sys
 from pathlib import Path

@@ -1,7 +1,7 @@
+import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-import torch
 from tser_lightning.neurons import LIF, PLIF
 from tser_lightning.neurons.clock import OverTime
 from tser_lightning.training.optimizer import parameter_groups

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -39,12 +40,14 @@ def test_warm_up_rises_in_a_line_and_the_cosine_follows() -> None:
 
 
 def test_constant_stays() -> None:
-    assert rates(Constant(warmup_epochs=1), epochs=2, steps_per_epoch=2) == pytest.approx([0.1 / 3, 0.2 / 3, 0.1, 0.1, 0.1])
+    expected = [0.1 / 3, 0.2 / 3, 0.1, 0.1, 0.1]
+    assert rates(Constant(warmup_epochs=1), epochs=2, steps_per_epoch=2) == pytest.approx(expected)
 
 
 def test_every_group_ends_at_the_final_rate() -> None:
     weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
-    optimizer = SGD([{"params": weights[:1]}, {"params": weights[1:], "lr": 0.01}], lr=0.1)
+    groups: list[dict[str, Any]] = [{"params": weights[:1]}, {"params": weights[1:], "lr": 0.01}]
+    optimizer = SGD(groups, lr=0.1)
     scheduler = Cosine(final_lr=0.001)(optimizer, epochs=1, steps_per_epoch=5)
     for _ in range(5):
         optimizer.step()

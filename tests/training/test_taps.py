@@ -15,7 +15,7 @@ def test_a_stage_name_and_a_module_path_catch_the_same_layer_once() -> None:
     caught = taps.take()
     assert set(caught) == {"stage4", path}
     torch.testing.assert_close(caught["stage4"], caught[path], rtol=0, atol=0)
-    torch.testing.assert_close(network.fc(caught[path].mean((2, 3))), logits)
+    torch.testing.assert_close(network.get_submodule(network.penultimate)(caught[path].mean((2, 3))), logits)
     assert taps.take() == {}
 
 

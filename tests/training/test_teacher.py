@@ -9,7 +9,7 @@ from tser_lightning.mistake import Mistake
 from tser_lightning.training.teacher import Once, Teacher, check_teacher, load_weights
 
 
-def network() -> nn.Module:
+def network() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 3))
 
@@ -40,7 +40,7 @@ def test_once_is_one_step() -> None:
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 def test_weights_come_back_from_a_file(tmp_path: Path, wrap: str, suffix: str) -> None:
     source, target = network(), network()
-    nn.init.normal_(source[3].weight)
+    nn.init.normal_(source[3].get_parameter("weight"))
     state = source.state_dict()
     if wrap == "module.":
         state = {f"module.{name}": value for name, value in state.items()}

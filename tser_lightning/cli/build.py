@@ -48,7 +48,9 @@ def _found(target: str) -> Callable[..., Any]:
         made: Callable[..., Any] = getattr(holder, name)
         return made
     except (ImportError, ValueError, AttributeError) as error:
-        known = [entry for entry in dir(holder) if not entry.startswith("_")] if isinstance(error, AttributeError) else []
+        known = (
+            [entry for entry in dir(holder) if not entry.startswith("_")] if isinstance(error, AttributeError) else []
+        )
         close = difflib.get_close_matches(name, known, n=1)
         raise Mistake(
             what=f"{target} cannot be imported: {error}",
@@ -89,7 +91,7 @@ def build_network(
 
 
 def build_student(config: Config, *, num_classes: int, in_channels: int) -> Student:
-    """Make the student of a config's groups `student`, `neuron` and `norm`, with weights drawn from torch's generator."""
+    """Make the student of a config's groups `student`, `neuron` and `norm`, with fresh weights."""
     network = build_network(
         config["student"],
         num_classes=num_classes,
@@ -149,4 +151,3 @@ def build_callbacks(config: Config) -> list[Any]:
 def seeded(seed: int) -> None:
     """Seed what initialises weights."""
     torch.manual_seed(seed)
-

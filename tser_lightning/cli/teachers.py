@@ -16,6 +16,7 @@ from tser_lightning.tracking.provenance import provenance
 from tser_lightning.tracking.records import RunDirectory
 from tser_lightning.training import Machine, Once, Recipe, Teacher, check_teacher, examine, fit, load_weights
 from tser_lightning.training.checkpoints import save_network
+from tser_lightning.training.distiller import Split
 
 log = logging.getLogger("tser_lightning")
 
@@ -65,7 +66,7 @@ def _check(teacher: Teacher, config: Mapping[str, Any], name: str, data: Any) ->
             fix="a teacher of this data set, or teacher.weights=train",
         )
     if config["debug"]["steps"] is None:
-        split = "val" if config["selection"] == "val" else "test"
+        split: Split = "val" if config["selection"] == "val" else "test"
         scores = examine(Once(teacher.net), None, data, split, machine=build_machine(config))
         log.info("teacher %s: %.2f %% on %s (%s)", name, scores["acc"], data.name, split)
         check_teacher(scores["acc"], data.num_classes, name)
@@ -104,9 +105,7 @@ def _train(network: nn.Module, config: Mapping[str, Any], name: str, data: Any, 
     home.finish(numbers | {"test/acc": scores["acc"], "teacher": name, "data": data.name})
 
 
-def _fit(
-    student: Once, data: Any, home: RunDirectory, recipe: Recipe, machine: Machine, seed: int
-) -> dict[str, float]:
+def _fit(student: Once, data: Any, home: RunDirectory, recipe: Recipe, machine: Machine, seed: int) -> dict[str, float]:
     loss = DistillationLoss({"ce": CrossEntropy()})
     return fit(
         student,

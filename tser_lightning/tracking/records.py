@@ -1,6 +1,6 @@
 """The run directory: what was run, on what, and what came out.
 
-    config.yaml  run.json  metrics.csv  result.json  log.txt  checkpoints/  student.safetensors  student.json  figures/
+config.yaml  run.json  metrics.csv  result.json  log.txt  checkpoints/  student.safetensors  student.json  figures/
 """
 
 import contextlib

@@ -19,7 +19,7 @@ CONNECT_SECONDS = 30
 
 def _started(mode: str, settings: Mapping[str, Any]) -> Any:
     """Start the run; without a key or a network in mode auto, offline."""
-    quiet = {"silent": True, "console": "off", "x_disable_stats": True}
+    quiet: dict[str, Any] = {"silent": True, "console": "off", "x_disable_stats": True}
     if mode == "auto":
         mode = "online" if wandb.login(prompt=False, verify=False) else "offline"
         asked = False

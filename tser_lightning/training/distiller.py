@@ -5,13 +5,14 @@ Legend: T time step, B image, C class, H, W.
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
 from tser_lightning.data.batch import Batch
+from tser_lightning.data.image_data import ImageData
 from tser_lightning.losses import LossTerms
 from tser_lightning.measure.student_measures import StudentMeasures
 from tser_lightning.mistake import Failure, Mistake
@@ -21,17 +22,7 @@ from tser_lightning.training.taps import Taps
 from tser_lightning.training.teacher import Teacher
 
 Row = Mapping[str, float | int]
-
-
-class ImageData(Protocol):
-    """What training needs of a data set; see `tser_lightning.data`."""
-
-    name: str
-    num_classes: int
-    shape: tuple[int, int, int]
-
-    def loader(self, split: str, **settings: Any) -> Any:
-        """Batches of a split."""
+Split = Literal["train", "val", "test"]
 
 
 class Distiller(pl.LightningModule):
@@ -48,6 +39,7 @@ class Distiller(pl.LightningModule):
         seed: Of the order of the data, the augmentation and the random numbers inside an epoch.
         selection: Split whose accuracy is followed during training ("val" or "test"), or None.
         workers: Processes that load data.
+        log_every: Steps between two entries of the loss in the loggers.
         record: Called with the row of numbers of every finished epoch.
     """
 
@@ -60,15 +52,16 @@ class Distiller(pl.LightningModule):
         recipe: Recipe,
         *,
         seed: int = 1,
-        selection: str | None = "val",
+        selection: Split | None = "val",
         workers: int = 0,
+        log_every: int = 50,
         record: Callable[[Row], None] = lambda row: None,
     ) -> None:
         super().__init__()
         self.student, self.loss = student, loss
         self._teacher = (teacher,)  # in a tuple, so that it is not registered
         self.data, self.recipe, self.seed = data, recipe, seed
-        self.selection, self.workers, self.record = selection, workers, record
+        self.selection, self.workers, self.log_every, self.record = selection, workers, log_every, record
         self.asks_teacher = bool(getattr(loss, "needs_teacher", False))
         if self.asks_teacher and teacher is None:
             raise Mistake(
@@ -132,7 +125,7 @@ class Distiller(pl.LightningModule):
             self.teacher.to(self.device)
 
     def on_train_epoch_start(self) -> None:
-        """Make the random numbers of an epoch depend on (seed, epoch, rank) alone, so that a resumed run has them too."""
+        """Let the random numbers of an epoch depend on (seed, epoch, rank) alone: a resumed run has the same."""
         torch.manual_seed((self.seed * 1_000_003 + self.current_epoch) * 10_007 + self.global_rank)
         self._sums, self._steps = {}, 0
 
@@ -149,7 +142,7 @@ class Distiller(pl.LightningModule):
             self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
         self._steps += 1
         self.latest = values
-        if self.logger is not None and (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+        if self.logger is not None and (self.global_step + 1) % self.log_every == 0:
             row = {f"train_step/{name}": float(value) for name, value in values.items()}
             self.logger.log_metrics({**row, "epoch": self.current_epoch}, step=self.global_step)
         return terms.total
@@ -179,9 +172,7 @@ class Distiller(pl.LightningModule):
         optimizer = self.optimizers()
         rate = optimizer.param_groups[0]["lr"] if not isinstance(optimizer, list) else 0.0
         if self.trainer.is_global_zero:
-            self.record(
-                {"epoch": self.current_epoch, "step": self.global_step, "lr": rate, **means, **self._measured}
-            )
+            self.record({"epoch": self.current_epoch, "step": self.global_step, "lr": rate, **means, **self._measured})
         self._measured = {}
 
     # ------------------------------------------------------------------ validation
@@ -196,7 +187,7 @@ class Distiller(pl.LightningModule):
         self.log_dict(self._measured)
 
     # ------------------------------------------------------------------ what Lightning asks for
-    def _loader(self, split: str) -> Any:
+    def _loader(self, split: Split) -> Any:
         return self.data.loader(
             split,
             seed=self.seed,

@@ -10,11 +10,12 @@ import lightning.pytorch as pl
 from torch import nn
 
 from tser_lightning.data.batch import Batch
+from tser_lightning.data.image_data import ImageData
 from tser_lightning.measure.energy import student_energy, teacher_energy
 from tser_lightning.measure.firing import FiringRates
 from tser_lightning.measure.operation_counter import OperationCounter
 from tser_lightning.measure.student_measures import StudentMeasures
-from tser_lightning.training.distiller import ImageData
+from tser_lightning.training.distiller import Split
 from tser_lightning.training.teacher import Once, Teacher
 
 
@@ -30,7 +31,7 @@ class Exam(pl.LightningModule):
     """
 
     def __init__(
-        self, student: nn.Module, teacher: Teacher | None, data: ImageData, split: str, workers: int = 0
+        self, student: nn.Module, teacher: Teacher | None, data: ImageData, split: Split, workers: int = 0
     ) -> None:
         super().__init__()
         self.student = student

@@ -14,8 +14,9 @@ from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
 from torch import nn
 
+from tser_lightning.data.image_data import ImageData
 from tser_lightning.training.checkpoints import DurableCheckpoints, checkpoint_callbacks, load_student_state
-from tser_lightning.training.distiller import Distiller, ImageData, Row
+from tser_lightning.training.distiller import Distiller, Row, Split
 from tser_lightning.training.exam import Exam
 from tser_lightning.training.progress import progress_callbacks
 from tser_lightning.training.recipe import Machine, Recipe
@@ -23,7 +24,11 @@ from tser_lightning.training.teacher import Teacher
 
 log = logging.getLogger("tser_lightning")
 
-FOLLOWED = {"val": "val", "paper": "test", "last": None}  # selection -> split that is followed during training
+FOLLOWED: dict[str, Split | None] = {
+    "val": "val",
+    "paper": "test",
+    "last": None,
+}  # selection -> split that is followed during training
 
 
 class Terminated(SystemExit):
@@ -113,6 +118,7 @@ def fit(
         seed=seed,
         selection=split,
         workers=machine.workers_for(getattr(data, "in_memory", True)),
+        log_every=log_every,
         record=record,
     )
     distiller.materialise()
@@ -154,7 +160,7 @@ def examine(
     student: nn.Module,
     teacher: Teacher | None,
     data: ImageData,
-    split: str = "test",
+    split: Split = "test",
     *,
     recipe: Recipe = Recipe(),  # noqa: B008 - frozen
     machine: Machine = Machine(),  # noqa: B008 - frozen

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from torch.optim import Optimizer
@@ -60,4 +61,4 @@ class Cosine:
             return final + (1 - final) * share
 
         rates = [group["lr"] for group in optimizer.param_groups]
-        return LambdaLR(optimizer, [lambda step, rate=rate: factor(step, rate) for rate in rates])
+        return LambdaLR(optimizer, [partial(factor, start_lr=rate) for rate in rates])

@@ -1,7 +1,7 @@
 """Features of named layers, caught while a network runs."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
@@ -33,7 +33,7 @@ class Taps:
                 raise _unknown(name, role, [*stages, *(key for key in modules if key)])
             modules[path].register_forward_hook(self._catcher(name))
 
-    def _catcher(self, name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def _catcher(self, name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def catch(module: nn.Module, inputs: object, output: Tensor) -> None:
             self._caught[name] = output
 

@@ -28,7 +28,7 @@ def result_of(loss: str, seed: int, steps: int = 4, quality: float | None = None
         "student": "resnet_small",
         "teacher": "resnet_small",
     }
-    result |= {"neuron": "lif", "data": "digits", **settings, "seed": seed, "selection": "val", "test/acc": level}
+    result |= {"neuron": "lif", "data": "digits", "selection": "val", **settings, "seed": seed, "test/acc": level}
     result |= {f"test/acc_t{t}": level - 4 / t + 4 / steps for t in range(1, steps + 1)}
     result |= {f"test/acc_step{t}": accuracy for t, accuracy in enumerate(alone, start=1)}
     result |= {"test/agreement": level + 0.5, "test/firing_rate": 12 + 0.1 * seed, "test/energy_mj": 0.002 * steps}

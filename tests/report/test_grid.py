@@ -39,9 +39,11 @@ def test_a_default_that_no_result_names_is_read_from_the_config(build: Build, tm
     assert [str(row) for row in grid_of(tmp_path).rows] == [
         "vanilla_kd",
         "tser lam=0.001",
-        "tser lam=0.01",
+        "tser",
         "tser lam=0.1",
     ]
+    assert [row.get("loss.lam") for row in grid_of(tmp_path).rows] == [None, 0.001, 0.01, 0.1]
+    assert grid_of(tmp_path).notes == ["unless named, tser has lam=0.01"]
 
 
 def test_a_teacher_that_only_some_losses_need_splits_nothing(build: Build, tmp_path: Path) -> None:
@@ -85,3 +87,10 @@ def test_a_run_that_does_not_say_what_it_was_is_kept_aside(build: Build, tmp_pat
     path = build("tser", 1, status="running")
     (path / "run.json").write_text("{")
     assert [record.status for record in grid_of(tmp_path).unplaced] == ["damaged"]
+
+
+def test_protocols_never_share_a_column(build: Build, tmp_path: Path) -> None:
+    build("tser", 1)
+    build("tser", 1, data="cifar10", selection="paper")
+    names = [str(column) for column in grid_of(tmp_path).columns]
+    assert names == ["cifar10 resnet_small T=4 selection=paper", "digits resnet_small T=4 selection=val"]

@@ -7,7 +7,7 @@ from rich.console import Console
 from tser_lightning.report.cells import compare_methods
 from tser_lightning.report.collect import collect
 from tser_lightning.report.grid import make_grid
-from tser_lightning.report.table import steps_table, summary_table
+from tser_lightning.report.table import steps_table, summary_tables
 
 Build = Callable[..., Path]
 
@@ -47,34 +47,51 @@ def test_every_number_stands_under_its_name() -> None:
     assert "98.50" in text
 
 
-def text_of(runs: Path, width: int = 160) -> str:
+def text_of(runs: Path, width: int = 140) -> str:
     console = Console(width=width, record=True)
-    console.print(summary_table(compare_methods(make_grid(collect(runs / "*")))))
+    console.print(*summary_tables(compare_methods(make_grid(collect(runs / "*")))))
     return console.export_text()
 
 
-def test_the_comparison_has_a_row_per_method_and_one_per_run_that_is_missing(runs: Path) -> None:
+def test_the_comparison_has_a_row_per_method(runs: Path) -> None:
     text = text_of(runs)
-    tser = next(line for line in text.splitlines() if "tser" in line)
-    assert re.search(r"9\d\.\d\d \+- \d\.\d\d \(3\)", tser)
-    assert "digits" in text
-    assert "teacher resnet_small 98.50" in text
-    assert "ts_ce, seed 3" in text
-    assert "failed: the loss is nan at epoch 3" in text
-    assert "ts_kl, seed 2" in text
-    assert "unfinished: still running, or killed; 3 epochs are recorded" in text
-    assert "without seed 3" in text
-    assert re.search(r"\+\d\.\d\d to baseline, p=", text)
+    assert "digits resnet_small T=4: test accuracy in % (teacher resnet_small 98.50)" in text
+    tser = next(line for line in text.splitlines() if line.startswith("\N{BOX DRAWINGS LIGHT VERTICAL} tser"))
+    cells = [word.strip() for word in tser.split("\N{BOX DRAWINGS LIGHT VERTICAL}")[1:-1]]
+    assert re.fullmatch(r"9\d\.\d\d \+- \d\.\d\d \(3\)", cells[1])
+    assert re.fullmatch(r"\[9\d\.\d\d, 9\d\.\d\d\]", cells[2])
+    assert re.fullmatch(r"\+\d\.\d\d", cells[3])
+    assert re.fullmatch(r"0\.\d{3}", cells[4])
+    assert "vanilla_kd (baseline)" in text
+    assert "best validation accuracy" in text
+
+
+def test_failed_and_killed_runs_are_rows_that_say_so(runs: Path) -> None:
+    text = text_of(runs)
+    assert re.search(r"ts_ce .* 3 .* failed .* the loss is nan at epoch 3", text)
+    assert re.search(r"ts_kl .* 2 .* unfinished .* still running, or killed; 3 epochs are recorded", text)
 
 
 def test_a_hole_in_the_grid_is_a_row_too(build: Build, tmp_path: Path) -> None:
     for loss, seed in (("vanilla_kd", 1), ("vanilla_kd", 2), ("tser", 1)):
         build(loss, seed)
     text = text_of(tmp_path / "runs")
-    assert re.search(r"tser, seed 2 .*missing: no such run was found", text)
+    assert re.search(r"tser .* 2 .* missing .* no such run was found", text)
 
 
 def test_a_method_without_a_finished_run_says_so(build: Build, tmp_path: Path) -> None:
     build("vanilla_kd", 1)
     build("tser", 1, status="failed", error="out of memory")
-    assert re.search("tser +│ +failed", text_of(tmp_path / "runs"))
+    assert re.search(r"tser +\S +failed", text_of(tmp_path / "runs"))
+
+
+def test_settings_stand_side_by_side(build: Build, tmp_path: Path) -> None:
+    for steps in (2, 4):
+        for loss in ("vanilla_kd", "tser"):
+            build(loss, 1, steps=steps)
+    build("ce", 1)
+    lines = text_of(tmp_path / "runs").splitlines()
+    head = next(line for line in lines if "T=2" in line)
+    assert head.index("T=2") < head.index("T=4")
+    assert len(re.findall(r"9\d\.\d\d \(1\)", next(line for line in lines if " tser " in line))) == 2
+    assert len(re.findall(r"9\d\.\d\d \(1\)", next(line for line in lines if " ce " in line))) == 1

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tser_lightning.report.cells import Comparisons
 from tser_lightning.report.drawing import Figure, left_out, shown, slug
 from tser_lightning.report.grid import Label
-from tser_lightning.report.style import INK, panels, styled
+from tser_lightning.report.style import panels, styled
 
 IMAGES = 1000  # t-SNE takes seconds for so many
 CLASSES = 10  # more cannot be told apart
@@ -81,6 +81,6 @@ def _cloud(axes: Any, features_ND: Features, labels_N: NDArray[np.int64]) -> Non
         axes.scatter(*of_class.T, s=4, color=COLORS[index], lw=0, rasterized=True)
         x, y = np.median(of_class, axis=0)
         around = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": COLORS[index], "alpha": 0.85}
-        axes.text(x, y, str(label), ha="center", va="center", fontsize=7, weight="bold", color=INK, bbox=around)
+        axes.text(x, y, str(label), ha="center", va="center", fontsize=7, weight="bold", color="black", bbox=around)
     axes.grid(visible=False)
     axes.set(xticks=[], yticks=[])

@@ -130,9 +130,11 @@ def make_grid(records: Iterable[RunRecord]) -> Grid:
 
 def _laid_out(records: Sequence[RunRecord], values: Values) -> Grid:
     keys = {key for record in records for key in record.settings if matters(key)} | values.unrecorded
-    keys -= {"seed", *COLUMN}
+    keys -= {"seed", "selection", *COLUMN}
+    protocols = {record.settings.get("selection") for record in records}
+    always = [*COLUMN, *(["selection"] if len(protocols) > 1 else [])]  # numbers of different protocols do not compare
     aside = ["experiment", *sorted(key for key in keys if key.startswith(("data.", "student.")))]
-    column_keys = [*COLUMN, *_telling(records, COLUMN, aside, values)]
+    column_keys = [*always, *_telling(records, always, aside, values)]
     candidates = sorted(keys - {"loss", *aside}, key=lambda key: (not key.startswith("loss."), "." in key, key))
     kept = _telling(records, (*column_keys, "loss"), candidates, values)
     row_keys = ["loss", *kept]
@@ -156,7 +158,7 @@ def _unsaid(rows: Sequence[Label]) -> list[str]:
         varied = [key for key in kin[0].keys if len({row.get(key) for row in kin}) > 1 and key.startswith("loss.")]
         usual = {key: row.get(key) for row in kin for key in varied if key in row.unnamed}
         if usual:
-            said.append(f"{loss} has {', '.join(_word(key, value) for key, value in usual.items())} unless named")
+            said.append(f"unless named, {loss} has {', '.join(_word(key, value) for key, value in usual.items())}")
     return said
 
 

@@ -26,7 +26,7 @@ COLORS = {
     "vanilla_kd_er": ("#cc79a7", "P"),
     "ce": ("#7f7f7f", "X"),
     "tet": ("#a08050", "p"),
-    "kdsnn": ("#882255", "<"),
+    "kdsnn": ("#aa3377", "<"),
     "lasnn": ("#999933", ">"),
     "bkdsnn": ("#44aa99", "h"),
 }
@@ -38,6 +38,7 @@ MARKERS = "osv^D<>Pph*X8dH"
 
 STYLE: Any = {
     "axes.edgecolor": INK,
+    "axes.facecolor": "none",
     "axes.labelcolor": INK,
     "axes.grid": True,
     "axes.grid.axis": "y",

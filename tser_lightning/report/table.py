@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tser_lightning.report.cells import Cell, Comparisons
+from tser_lightning.report.grid import Label
 
 Result = Mapping[str, Any]
 
@@ -81,31 +82,63 @@ def printed(cell: Cell, plus_minus: str = "+-") -> str:
     return f"{found.mean:.2f}{std}{'?' if found.doubt else ''}"
 
 
-def summary_table(comparisons: Comparisons) -> Table:
-    """Draw the comparison: a row per method, a column per setting, the best in bold, what is missing below."""
-    table = Table(title="Test accuracy in %", caption="\n".join(comparisons.notes), caption_justify="left")
+def summary_tables(comparisons: Comparisons) -> list[Table]:
+    """Draw the comparison: a row per method, a column per setting, the best in bold; then what is missing."""
+    single = len(comparisons.columns) == 1
+    drawn = [_single(comparisons, comparisons.columns[0]) if single else _side_by_side(comparisons)]
+    drawn[0].caption, drawn[0].caption_justify = "\n".join(comparisons.notes), "left"
+    missing = unfinished(comparisons)
+    if missing:
+        gaps = Table("method", "setting", "seed", "status", "reason", title="Not finished")
+        for name, setting, seed, status, reason in missing:
+            gaps.add_row(name, setting, seed, Text(status, style="red"), reason)
+        drawn.append(gaps)
+    return drawn
+
+
+SINGLE = {
+    "accuracy": spread,
+    "95 % interval": interval,
+    "to baseline": difference,
+    "p": p_value,
+    "published": printed,
+}
+
+
+def _single(comparisons: Comparisons, column: Label) -> Table:
+    teacher = comparisons.teacher(column)
+    table = Table(title=f"{column}: test accuracy in %{f' (teacher {teacher})' if teacher else ''}")
+    cells = {row: comparisons.cells.get((row, column), Cell()) for row in comparisons.rows}
+    names = [name for name, say in SINGLE.items() if any(map(say, cells.values()))]
+    table.add_column("method")
+    for name in names:
+        table.add_column(name, justify="right")
+    for row, cell in cells.items():
+        words = [SINGLE[name](cell) for name in names]
+        table.add_row(_named(comparisons, row), Text(words[0], style="bold" if cell.best else ""), *words[1:])
+    return table
+
+
+def _side_by_side(comparisons: Comparisons) -> Table:
+    table = Table(title="Test accuracy in %")
     table.add_column("method")
     for column in comparisons.columns:
         teacher = comparisons.teacher(column)
-        table.add_column("\n".join([*column.parts, f"teacher {teacher}" if teacher else ""]).strip(), justify="right")
+        table.add_column("\n".join([*column.parts, *([f"teacher {teacher}"] if teacher else [])]), justify="right")
     for row in comparisons.rows:
-        cells = [comparisons.cells.get((row, column), Cell()) for column in comparisons.columns]
-        name = f"{row} (baseline)" if row in comparisons.baseline.values() else str(row)
-        table.add_row(name, *map(_stacked, cells))
-    for name, setting, seed, status, reason in unfinished(comparisons):
-        if len(comparisons.columns) == 1:
-            table.add_row(f"{name}, seed {seed}", Text(f"{status}: {reason}", style="red"))
-        else:
-            table.add_row(f"{name}, seed {seed}", Text(f"{setting}: {status}: {reason}", style="red"))
+        cells = [comparisons.cells.get((row, column)) for column in comparisons.columns]
+        table.add_row(_named(comparisons, row), *(_stacked(cell) if cell else "" for cell in cells))
     return table
+
+
+def _named(comparisons: Comparisons, row: Label) -> str:
+    return f"{row} (baseline)" if row in comparisons.baseline.values() else str(row)
 
 
 def _stacked(cell: Cell) -> Text:
     text = Text(spread(cell), style="bold" if cell.best else "")
-    seeds = f"without seed {', '.join(map(str, cell.missing))}" if cell.missing and cell.summary else ""
-    p, points, paper = p_value(cell), difference(cell), printed(cell)
-    against = f"{points} to baseline" + (f", p={p}" if p else "") if points else ""
-    for line in (interval(cell), against, f"published {paper}" if paper else "", seeds):
+    p, paper = p_value(cell), printed(cell)
+    for line in (f"p={p}" if p else "", f"published {paper}" if paper else ""):
         if line:
             text.append(f"\n{line}", style="not bold dim")
     return text

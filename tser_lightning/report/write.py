@@ -1,0 +1,91 @@
+"""The whole report: page, tables, figures."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from tser_lightning.durable import write_text
+from tser_lightning.mistake import Mistake
+from tser_lightning.report.cells import Comparisons, compare_methods
+from tser_lightning.report.collect import collect
+from tser_lightning.report.export import results_csv, table_md, table_tex
+from tser_lightning.report.grid import make_grid
+from tser_lightning.report.table import summary_tables
+
+if TYPE_CHECKING:
+    from tser_lightning.report.drawing import Figure
+
+log = logging.getLogger("tser_lightning")
+
+
+def write_report(
+    runs: str | Path | Iterable[str | Path], folder: str | Path, baseline: str | None = None
+) -> list[Path]:
+    """Compare runs: print the table, write report.html, results.csv, table.md, table.tex and figures/.
+
+    Args:
+        runs: One glob of run directories or several, e.g. "runs/digits-*".
+        folder: Where to write; made if it is not there.
+        baseline: What the p-values compare with: a loss, or the whole name of a row; None: vanilla_kd if it is there.
+
+    Returns:
+        The files, report.html first.
+
+    Raises:
+        Mistake: No run matches, or no method is called like the baseline.
+    """
+    patterns = [runs] if isinstance(runs, str | Path) else list(runs)
+    records = collect(patterns)
+    if not records:
+        raise Mistake(
+            what=f"no run directory matches {', '.join(map(str, patterns))}",
+            why="a report is made of runs that have been started",
+            fix="runs='runs/*' (in quotes, so that the shell leaves it alone)",
+        )
+    comparisons = compare_methods(make_grid(records), baseline)
+    Console().print(*summary_tables(comparisons))
+    from tser_lightning.report.page import page  # drawing is imported late: the table does not need it
+    from tser_lightning.report.paper_tables import ablation, costs
+
+    folder = Path(folder)
+    drawn = _draw(comparisons, folder / "figures")
+    tables = [ablation(comparisons), *(costs(comparisons, column) for column in comparisons.columns)]
+    texts = {
+        "report.html": page(
+            comparisons,
+            records,
+            [table for table in tables if table is not None],
+            [(figure, next(file for file in files if file.suffix == ".svg")) for figure, files in drawn],
+        ),
+        "results.csv": results_csv(records),
+        "table.md": table_md(comparisons),
+        "table.tex": table_tex(comparisons),
+    }
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [*(folder / name for name in texts), *(file for _, files in drawn for file in files)]
+
+
+def _draw(comparisons: Comparisons, folder: Path) -> "list[tuple[Figure, list[Path]]]":
+    from tser_lightning.report import curves, embedding, figures, layers, sweeps
+    from tser_lightning.report.style import save
+
+    parts: Sequence[Callable[[Comparisons], list[Figure]]] = (
+        figures.steps,
+        sweeps.sweeps,
+        figures.any_time,
+        figures.energy,
+        layers.by_layer,
+        layers.step_maps,
+        embedding.embeddings,
+        curves.training_curves,
+    )
+    drawn = []
+    for part in parts:
+        for figure in part(comparisons):
+            drawn.append((figure, save(figure.canvas, folder, figure.name)))
+            log.info("%s", drawn[-1][1][0])
+    return drawn

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from tser_lightning.neurons.blocks import backward_blocks, forward_blocks
 from tser_lightning.neurons.dynamics import Decay, Dynamics, Gradients, Reset, at_rest, backward_body, forward_body
 from tser_lightning.neurons.surrogate import Scale, differentiable_step, surrogate_named
 
@@ -31,7 +32,7 @@ def bodies_of(backend: str) -> Bodies:
     """The two passes of a backend."""
     if backend == "compiled":
         return Bodies(torch.compile(forward_body, dynamic=True), torch.compile(backward_body, dynamic=True))
-    return Bodies(forward_body, backward_body)
+    return Bodies(forward_blocks, backward_blocks)
 
 
 class _LIF(torch.autograd.Function):

@@ -166,6 +166,28 @@ def test_every_experiment_composes_whatever_the_loss(compose: Compose, configs: 
         assert (run.choices["experiment"], run.notes) == (experiment, [])
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "trainer.epochs=" + "9" * 400,
+        "optim.lr=" + "9" * 400,
+        "~" + "a" * 400,
+        "callbacks=[[[[1]]]]",
+        "hydra/launcher=[[1]]",
+        "loss=???",
+        "loss.alpha={a:{b:[1,{c:2}]}}",
+        "loss=${loss}",
+        "loss.alpha=${one_minus:a}",
+        "loss.alpha=${oc.env:THERE_IS_NO_SUCH_VARIABLE}",
+        "@=1",
+        "student.widths.9=1",
+    ],
+)
+def test_what_fuzzing_found_is_answered(compose: Compose, command: str) -> None:
+    with pytest.raises(Mistakes):
+        compose(command)
+
+
 WORDS = st.one_of(
     st.sampled_from(
         ["loss", "loss.lam", "loss.alpha", "student", "student.timesteps", "data.shape", "seed", "hydra", ""]

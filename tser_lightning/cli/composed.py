@@ -65,7 +65,7 @@ class Composed:
             files = self.configs.compose(choices, whole=False)
             alone = files.choices["experiment"] == "none"
             return files, copy.deepcopy(files.config) if alone else self.configs.compose(choices).config
-        except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError, AssertionError) as error:
+        except (HydraException, yaml.YAMLError) as error:
             refuse([*self.mistakes, uncomposable(error, self.command.choices, self.configs)])
             raise AssertionError("unreachable") from error
 
@@ -87,7 +87,7 @@ class Composed:
         """Compose what the experiment chooses by itself; None if it asks for an option that there is not."""
         try:
             return self.configs.compose([f"experiment={self.choices['experiment']}"], whole=False)
-        except (HydraException, ValueError):
+        except (HydraException, yaml.YAMLError):
             return None
 
     def _apply(self) -> None:

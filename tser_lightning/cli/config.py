@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import hydra.version
+import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
@@ -15,6 +16,7 @@ from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.core.utils import setup_globals
+from hydra.errors import ConfigCompositionException, HydraException
 from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
@@ -135,6 +137,7 @@ class Configs:
             )
         self.config_dir = config_dir
         self._loaders = {whole: ConfigLoaderImpl(self.search_path(whole)) for whole in (True, False)}
+        self._roots = sorted(set(self._loaders[True].list_groups("")))
         self._composed: dict[tuple[bool, bool, tuple[str, ...]], Composition] = {}
 
     def search_path(self, whole: bool = True) -> ConfigSearchPathImpl:
@@ -153,10 +156,12 @@ class Configs:
 
     def groups(self) -> list[str]:
         """List the config groups, e.g. ["callbacks", "data", ...]."""
-        return sorted(set(self._loaders[True].list_groups("")) - {"hydra"})
+        return [group for group in self._roots if group != "hydra"]
 
     def options(self, group: str) -> list[str]:
         """List the options of a group, e.g. ["ce", "tser", ...]; empty if there is no such group."""
+        if group.partition("/")[0] not in self._roots:
+            return []  # Hydra would look for any name on the disk, however odd
         return sorted(self._loaders[True].get_group_options(group, ObjectType.CONFIG))
 
     def file(self, group: str, option: str) -> Path | None:
@@ -184,17 +189,13 @@ class Configs:
             sweep: Whether this is for Hydra's sweeper.
 
         Raises:
-            HydraException: As Hydra says it.
+            HydraException: They do not go together.
             yaml.YAMLError: A file that is no YAML.
         """
         key = (whole, sweep, tuple(choices))
         if key not in self._composed:
             mode = RunMode.MULTIRUN if sweep else RunMode.RUN
-            config = self._loaders[whole].load_configuration(PRIMARY, list(choices), mode)
-            OmegaConf.set_struct(config, False)
-            hydra_node = config.hydra
-            del config["hydra"]
-            self._composed[key] = Composition(config, _options(hydra_node), hydra_node)
+            self._composed[key] = _composition(self._loaders[whole], list(choices), mode)
         found = self._composed[key]
         return Composition(copy.deepcopy(found.config), dict(found.choices), found.hydra)
 
@@ -211,6 +212,19 @@ class Composition(NamedTuple):
     config: DictConfig
     choices: dict[str, str]
     hydra: DictConfig
+
+
+def _composition(loader: ConfigLoaderImpl, choices: list[str], mode: RunMode) -> Composition:
+    try:
+        config = loader.load_configuration(PRIMARY, choices, mode)
+        OmegaConf.set_struct(config, False)
+        hydra_node = config.hydra
+        del config["hydra"]
+        return Composition(config, _options(hydra_node), hydra_node)
+    except (HydraException, yaml.YAMLError):
+        raise
+    except Exception as error:  # odd overrides make Hydra raise anything at all
+        raise ConfigCompositionException(str(error)) from error
 
 
 def _options(hydra_node: DictConfig) -> dict[str, str]:

@@ -15,11 +15,13 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
+import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from tser_lightning.cli.command import parse, words
 from tser_lightning.cli.config import PRIMARY, Configs
@@ -111,7 +113,7 @@ def _sweeper(texts: Sequence[str], parsed: Sequence[Override], configs: Configs)
     fixed = [text for text, override in zip(texts, parsed, strict=True) if _chooses(override, configs)]
     try:
         return dict(configs.compose(fixed, sweep=True).hydra.sweeper)
-    except (HydraException, ValueError):  # a wrong option: the check of the jobs names it
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError):  # a wrong option: the check of the jobs names it
         return {"_target_": "BasicSweeper"}
 
 

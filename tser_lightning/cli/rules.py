@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -44,7 +45,9 @@ class Number:
             return value in self.words
         if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)):
             return False
-        if not math.isfinite(value):
+        if (isinstance(value, float) and not math.isfinite(value)) or (
+            not self.whole and abs(value) > sys.float_info.max
+        ):
             return False
         return (value > self.low if self.above else value >= self.low) and (
             value < self.high if self.below else value <= self.high

@@ -71,20 +71,23 @@ def compose_run(
     return _described(composed, list(overrides))
 
 
+# What the config of a finished run does not settle.
+FOR_EVALUATION = ("task", "run", "experiment", "student.timesteps", "data.root", "data.path", "measure", "force")
+
+
 def _not_for_this_task(composed: Composed) -> list[Mistake]:
     """Refuse what `task=evaluate` would not look at, since it takes the config of the run."""
     if composed.config["task"] != "evaluate":
         return []
-    typed = [*composed.command.choices, *composed.command.settings]
-    read = ("task", "run", "student.timesteps", "machine", "logging", "hydra")
+    given = (key for key in (*composed.command.choices, *composed.command.settings) if matters(key))
     return [
         Mistake(
             what=f"task=evaluate does not look at {key}",
-            why="it measures a finished run as that was configured; only student.timesteps may differ",
+            why=f"it measures a finished run as that was configured, but for {', '.join(FOR_EVALUATION[3:])}",
             fix="the command without it",
         )
-        for key in typed
-        if not key.startswith(read)
+        for key in given
+        if key.partition(".")[0] not in FOR_EVALUATION and key not in FOR_EVALUATION
     ]
 
 

@@ -7,6 +7,7 @@ from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from tser_lightning.cli.composed import Composed
 from tser_lightning.cli.config import PRIMARY, Configs
@@ -63,7 +64,7 @@ def with_hydra(configs: Configs, work: Callable[[Hydra], Any]) -> Any:
     GlobalHydra.instance().clear()
     try:
         return work(Hydra.create_main_hydra2("tser", configs.search_path()))
-    except (HydraException, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         if isinstance(error, Mistake):
             raise
         said = " ".join(str(error).split())[:240]

@@ -11,6 +11,7 @@ from torch import nn
 from tser_lightning.cli.build import build_machine, build_recipe, build_teacher_network
 from tser_lightning.losses import CrossEntropy, DistillationLoss
 from tser_lightning.mistake import Mistake
+from tser_lightning.models import InputAdapter, from_timm, from_torchvision
 from tser_lightning.tracking.identity import identity
 from tser_lightning.tracking.provenance import provenance
 from tser_lightning.tracking.records import RunDirectory
@@ -43,7 +44,7 @@ def obtain_teacher(config: Mapping[str, Any], name: str, data: Any) -> Teacher |
     if weights == "train":
         network = _trained(config, name, data)
     elif scheme in ("torchvision", "timm"):
-        network = _from_zoo(scheme, model)
+        network = _fitted(_from_zoo(scheme, model), data)
     else:
         network = _network(config, data)
         load_weights(network, weights)
@@ -53,12 +54,32 @@ def obtain_teacher(config: Mapping[str, Any], name: str, data: Any) -> Teacher |
 
 
 def _network(config: Mapping[str, Any], data: Any) -> nn.Module:
-    return build_teacher_network(config["teacher"], num_classes=data.num_classes, in_channels=data.shape[0])
+    network = build_teacher_network(config["teacher"], num_classes=data.num_classes, in_channels=data.shape[0])
+    return _fitted(network, data)
+
+
+def _fitted(network: nn.Module, data: Any) -> nn.Module:
+    """Tell a network of a zoo how the images are normalised that it will see."""
+    adapter = getattr(network, "input_adapter", None)
+    if isinstance(adapter, InputAdapter) and len(adapter.mean) == data.shape[0]:
+        adapter.images_have(data.augment.mean, data.augment.std)
+    return network
+
+
+def _classes(teacher: Teacher, name: str, data: Any) -> int:
+    try:
+        with torch.no_grad():
+            return int(teacher(torch.zeros(1, *data.shape)).shape[1])
+    except RuntimeError as error:
+        raise Mistake(
+            what=f"the teacher {name} does not take images of {list(data.shape)}: {str(error).splitlines()[0][:160]}",
+            why=f"these are the channels, height and width of {data.name}",
+            fix="a teacher for such images, or teacher.weights=train",
+        ) from error
 
 
 def _check(teacher: Teacher, config: Mapping[str, Any], name: str, data: Any) -> None:
-    with torch.no_grad():
-        classes = teacher(torch.zeros(1, *data.shape)).shape[1]
+    classes = _classes(teacher, name, data)
     if classes != data.num_classes:
         raise Mistake(
             what=f"the teacher {name} has {classes} classes, the data {data.name} has {data.num_classes}",
@@ -98,6 +119,7 @@ def _train(network: nn.Module, config: Mapping[str, Any], name: str, data: Any, 
     steps = config["debug"]["steps"]
     recipe = build_recipe(node["training"], node["training"]["optim"], node["training"]["schedule"], steps)
     log.info("training the teacher %s on %s for %d epochs; it is kept in %s", name, data.name, recipe.epochs, home.path)
+    _start(network, node["training"].get("start", "random"), trial=steps is not None)
     student = Once(network)
     numbers = _fit(student, data, home, recipe, machine, node["seed"])
     scores = examine(student, None, data, "test", recipe=recipe, machine=machine)
@@ -121,28 +143,38 @@ def _fit(student: Once, data: Any, home: RunDirectory, recipe: Recipe, machine: 
     )
 
 
+def _start(network: nn.Module, start: str, trial: bool) -> None:
+    """Begin from a zoo's weights, but for a classifier of other classes (fine-tuning)."""
+    if start == "random":
+        return
+    if trial:
+        log.warning("a trial: the teacher starts from random weights, not from %s", start)
+        return
+    scheme, _, model = start.partition(":")
+    theirs, own = _from_zoo(scheme, model).state_dict(), network.state_dict()
+    known = {name: value for name, value in theirs.items() if name in own and own[name].shape == value.shape}
+    head = str(getattr(network, "penultimate", "fc"))
+    odd = sorted(name for name in own.keys() - known.keys() if not name.startswith(f"{head}."))
+    if odd:
+        raise Mistake(
+            what=f"teacher.training.start={start} does not fit the teacher: {len(odd)} tensors differ, e.g. {odd[0]}",
+            why="training begins from all weights of the same network but its classifier",
+            fix="teacher.training.start=random, or the name of the same network",
+        )
+    network.load_state_dict(known, strict=False)
+
+
 def _from_zoo(scheme: str, model: str) -> nn.Module:
     try:
         if scheme == "torchvision":
-            import torchvision
-
-            network: nn.Module = torchvision.models.get_model(model, weights="DEFAULT")
-        else:
-            import timm
-
-            network = timm.create_model(model, pretrained=True)
-    except ImportError as error:
+            return from_torchvision(model)
+        return from_timm(model, pretrained=True)
+    except Mistake:
+        raise
+    except Exception as error:  # whatever a download, or what it brings, can raise
+        reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
         raise Mistake(
-            what="timm is not installed",
-            why=f"teacher.weights={scheme}:{model} takes its weights from it",
-            fix="pip install 'tser-lightning[timm]'",
-        ) from error
-    except Exception as error:
-        raise Mistake(
-            what=f"{scheme} gives no weights for {model!r}: {str(error).splitlines()[0][:200]}",
-            why="the name is unknown there, or the download failed",
+            what=f"{scheme} gives no weights for {model!r}: {reason}",
+            why="the download failed, or there are none",
             fix="another name, or a file of weights that lies here: teacher.weights=PATH",
         ) from error
-    if hasattr(network, "layer4"):
-        network.stages = {f"stage{index}": f"layer{index}" for index in range(1, 5)}  # type: ignore[assignment]
-    return network

@@ -1,6 +1,8 @@
 """Architectures, each written once: its activation makes it an ANN (ReLU) or a spiking network (a neuron)."""
 
 from tser_lightning.models.activation import relu
+from tser_lightning.models.bottleneck import resnet50
+from tser_lightning.models.input_adapter import InputAdapter
 from tser_lightning.models.network import Factory, Network, Parts
 from tser_lightning.models.norms import TDBN, TEBN
 from tser_lightning.models.preact import preact_resnet34
@@ -11,19 +13,24 @@ from tser_lightning.models.spikformer import spikformer
 from tser_lightning.models.spikingformer import spikingformer
 from tser_lightning.models.student import Student
 from tser_lightning.models.vgg import vgg11, vgg16, vgg_small
+from tser_lightning.models.zoo import from_timm, from_torchvision, vit
 
 __all__ = [
     "TDBN",
     "TEBN",
     "Factory",
+    "InputAdapter",
     "Network",
     "Parts",
     "Student",
+    "from_timm",
+    "from_torchvision",
     "preact_resnet34",
     "relu",
     "resnet18",
     "resnet19",
     "resnet34",
+    "resnet50",
     "resnet_small",
     "sdt",
     "sew_resnet18",
@@ -34,4 +41,5 @@ __all__ = [
     "vgg11",
     "vgg16",
     "vgg_small",
+    "vit",
 ]

@@ -3,11 +3,12 @@
 The ImageNet student of temporal-wise distillation (Yu et al., ICML 2025; public code of the same group).
 """
 
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from tser_lightning.models.activation import relu
+from tser_lightning.models.attention import parts_with
 from tser_lightning.models.network import Factory, Network, Parts
 from tser_lightning.models.norms import joined
 from tser_lightning.models.resnet import ResNet, Stem
@@ -48,9 +49,13 @@ def preact_resnet34(
     norm: Factory = nn.BatchNorm2d,
     *,
     stem: Stem = "imagenet",
+    **attention: Any,
 ) -> Network:
-    """Pre-activation ResNet-34; convolutions start as Kaiming normal, fan out. 1000 classes: 21,806,184 parameters."""
-    parts = Parts(activation, norm)
+    """Pre-activation ResNet-34; convolutions start as Kaiming normal, fan out. 1000 classes: 21,806,184 parameters.
+
+    Takes the attention settings of `parts_with`; it makes the stream a ReLU's at the end of each stage.
+    """
+    parts = parts_with(activation, norm, **attention)
     net = ResNet(num_classes, in_channels, parts, PreActBlock, (3, 4, 6, 3), stem=stem, stem_fires=False, bias=True)
     for module in net.modules():
         if isinstance(module, nn.Conv2d):

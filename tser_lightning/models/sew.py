@@ -1,16 +1,18 @@
 """Spike-element-wise ResNets (Fang et al., NeurIPS 2021): spikes are combined with spikes, after both have fired.
 
-Sums of the ADD connection are integers, not spikes: a convolution may see 2 and 3.
+Sums of the ADD connection are integers, not spikes: a convolution may see 2 and 3. Every network takes the attention
+settings of `parts_with`.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from tser_lightning.mistake import Mistake
 from tser_lightning.models.activation import relu
+from tser_lightning.models.attention import parts_with
 from tser_lightning.models.network import Factory, Network, Parts
 from tser_lightning.models.resnet import ResNet, Stem
 
@@ -106,9 +108,11 @@ def sew_resnet18(
     *,
     connect: Connect = "add",
     stem: Stem = "imagenet",
+    **attention: Any,
 ) -> Network:
     """SEW-ResNet-18. 1000 classes: 11,689,512 parameters, as torchvision's ResNet-18."""
-    return _sew_resnet((2, 2, 2, 2), SEWBlock, num_classes, in_channels, Parts(activation, norm), connect, stem)
+    parts = parts_with(activation, norm, **attention)
+    return _sew_resnet((2, 2, 2, 2), SEWBlock, num_classes, in_channels, parts, connect, stem)
 
 
 def sew_resnet34(
@@ -119,9 +123,11 @@ def sew_resnet34(
     *,
     connect: Connect = "add",
     stem: Stem = "imagenet",
+    **attention: Any,
 ) -> Network:
     """SEW-ResNet-34. 1000 classes: 21,797,672 parameters, as torchvision's ResNet-34."""
-    return _sew_resnet((3, 4, 6, 3), SEWBlock, num_classes, in_channels, Parts(activation, norm), connect, stem)
+    parts = parts_with(activation, norm, **attention)
+    return _sew_resnet((3, 4, 6, 3), SEWBlock, num_classes, in_channels, parts, connect, stem)
 
 
 def sew_resnet50(
@@ -132,6 +138,8 @@ def sew_resnet50(
     *,
     connect: Connect = "add",
     stem: Stem = "imagenet",
+    **attention: Any,
 ) -> Network:
     """SEW-ResNet-50. 1000 classes: 25,557,032 parameters, as torchvision's ResNet-50."""
-    return _sew_resnet((3, 4, 6, 3), SEWBottleneck, num_classes, in_channels, Parts(activation, norm), connect, stem)
+    parts = parts_with(activation, norm, **attention)
+    return _sew_resnet((3, 4, 6, 3), SEWBottleneck, num_classes, in_channels, parts, connect, stem)

@@ -1,0 +1,48 @@
+"""ResNet-50 and its block. As a teacher it takes torchvision's weights, whose names it has."""
+
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from tser_lightning.models.activation import relu
+from tser_lightning.models.attention import parts_with
+from tser_lightning.models.network import Factory, Network, Parts
+from tser_lightning.models.norms import joined
+from tser_lightning.models.resnet import ResNet, Stem, shortcut
+
+
+class Bottleneck(nn.Module):
+    """conv1x1, conv3x3 with the stride, conv1x1 to 4 x width; the activation after the addition, as in `BasicBlock`."""
+
+    def __init__(self, width_in: int, width: int, stride: int, parts: Parts) -> None:
+        super().__init__()
+        self.width_out = 4 * width
+        self.conv1 = nn.Conv2d(width_in, width, 1, bias=False)
+        self.bn1, self.act1 = parts.norm(width), parts.activation(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        self.bn2, self.act2 = parts.norm(width), parts.activation(width)
+        self.conv3 = nn.Conv2d(width, self.width_out, 1, bias=False)
+        self.bn3 = joined(parts.norm(self.width_out))
+        self.downsample = shortcut(width_in, self.width_out, stride, parts)
+        self.act3 = parts.activation(self.width_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, width_in, H, W] -> [N, 4 width, H/stride, W/stride]."""
+        branch = self.act1(self.bn1(self.conv1(x)))
+        branch = self.act2(self.bn2(self.conv2(branch)))
+        branch = self.bn3(self.conv3(branch))
+        return cast(Tensor, self.act3(branch + self.downsample(x)))
+
+
+def resnet50(
+    num_classes: int,
+    in_channels: int = 3,
+    activation: Factory = relu,
+    norm: Factory = nn.BatchNorm2d,
+    *,
+    stem: Stem = "imagenet",
+    **attention: Any,
+) -> Network:
+    """ResNet-50. 1000 classes: 25,557,032 parameters, as torchvision's."""
+    parts = parts_with(activation, norm, **attention)
+    return ResNet(num_classes, in_channels, parts, Bottleneck, depths=(3, 4, 6, 3), stem=stem)

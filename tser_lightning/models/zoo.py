@@ -1,0 +1,104 @@
+"""Networks of torchvision and timm, as teachers: with their stages named and their input adapted."""
+
+import difflib
+from typing import Any
+
+from torch import nn
+
+from tser_lightning.mistake import Mistake
+from tser_lightning.models.activation import relu
+from tser_lightning.models.input_adapter import adapt_input
+from tser_lightning.models.network import Factory
+
+
+def from_timm(model: str, in_channels: int = 3, **settings: Any) -> nn.Module:
+    """Make a network of timm.
+
+    Args:
+        model: Its name there, e.g. "vit_small_patch16_224".
+        in_channels: Channels of the images.
+        **settings: Of `timm.create_model`, e.g. `pretrained=True`, `num_classes=100`.
+
+    Raises:
+        Mistake: timm is not installed, or does not know the name.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise Mistake(
+            what="timm is not installed",
+            why=f"the teacher {model} comes from it",
+            fix="pip install 'tser-lightning[timm]'",
+        ) from error
+    if not timm.is_model(model.partition(".")[0]):
+        raise _unknown("timm", model, timm.list_models())
+    net: nn.Module = timm.create_model(model, in_chans=in_channels, **settings)
+    expected: dict[str, Any] = net.pretrained_cfg  # type: ignore[assignment]
+    adapt_input(net, in_channels, expected["input_size"][-1], expected["mean"], expected["std"])
+    return _with_stages(net)
+
+
+def from_torchvision(model: str) -> nn.Module:
+    """Make a network of torchvision with its newest weights.
+
+    Raises:
+        Mistake: torchvision does not know the name.
+    """
+    from torchvision import models
+
+    if model not in models.list_models(module=models):
+        raise _unknown("torchvision", model, models.list_models(module=models))
+    weights = models.get_model_weights(model)["DEFAULT"]
+    net: nn.Module = models.get_model(model, weights=weights)
+    expected = weights.transforms()
+    adapt_input(net, 3, expected.crop_size[0], expected.mean, expected.std)
+    return _with_stages(net)
+
+
+def _unknown(zoo: str, model: str, known: list[str]) -> Mistake:
+    close = difflib.get_close_matches(model, known, n=3)
+    why = f"close to it: {', '.join(close)}" if close else f"it has {len(known)} networks, none of a name like it"
+    return Mistake(f"{zoo} has no network {model!r}", why, f"{zoo}:{close[0] if close else 'NAME'}")
+
+
+def _with_stages(net: nn.Module) -> nn.Module:
+    """Name the stages of a ResNet or of a vision transformer as those of our networks are named."""
+    stages: dict[str, str] = {}
+    parts = dict(net.named_children())
+    blocks = parts.get("blocks")
+    if "layer4" in parts:
+        stages = {f"stage{index}": f"layer{index}" for index in range(1, 5)}
+    elif isinstance(blocks, nn.Sequential) and "norm" in parts and len(blocks) >= 4:
+        # The last stage is what the classifier sees: the tokens of the last block after the final norm. BKDSNN compares
+        # with its class token.
+        stages = {f"stage{index}": f"blocks.{index * len(blocks) // 4 - 1}" for index in range(1, 4)}
+        stages["stage4"] = "norm"
+    net.stages = stages  # type: ignore[assignment]
+    return net
+
+
+def vit(
+    num_classes: int,
+    in_channels: int = 3,
+    activation: Factory = relu,
+    norm: Factory = nn.BatchNorm2d,
+    *,
+    model: str = "vit_small_patch16_224",
+) -> nn.Module:
+    """Vision transformer of timm (Dosovitskiy et al., ICLR 2021), untrained; it has GELUs and LayerNorms of its own.
+
+    ViT-S/16 for 100 classes: 21,704,164 parameters. Images of any size are resized to the one in its name.
+
+    Args:
+        num_classes: Outputs of the head.
+        in_channels: Channels of the images.
+        activation: Not used.
+        norm: Not used.
+        model: Its name in timm.
+
+    Raises:
+        Mistake: timm is not installed, or does not know the name.
+    """
+    net = from_timm(model, in_channels, num_classes=num_classes, pretrained=False)
+    net.penultimate = "head"  # type: ignore[assignment]
+    return net

@@ -14,10 +14,10 @@ BASELINE = "vanilla_kd"
 PLAIN_NEURONS = ("lif", "if")
 
 SELECTION = {
-    "val": "test accuracy of the epoch with the best validation accuracy (selection=val)",
-    "last": "test accuracy of the last epoch (selection=last)",
-    "paper": "BEST TEST EPOCH: the epoch was chosen on the test split itself, as the field does; too high by some "
-    "tenths (selection=paper)",
+    "val": "selection=val: test accuracy in percent of the epoch with the best validation accuracy",
+    "last": "selection=last: test accuracy in percent of the last epoch",
+    "paper": "selection=paper: BEST TEST EPOCH, in percent; the epoch was chosen on the test split itself, as the "
+    "field does, which is too high by some tenths",
 }
 
 
@@ -143,7 +143,7 @@ def _besides_loss(row: Label) -> list[tuple[str, object]]:
 def _notes(grid: Grid, against: Mapping[Label, Label], cells: Mapping[tuple[Label, Label], Cell]) -> list[str]:
     records = [record for found in grid.cells.values() for record in found if record.finished]
     rules = sorted({str(record.settings.get("selection")) for record in records})
-    notes = [f"Accuracy in percent: {SELECTION.get(rule, f'selection={rule}')}." for rule in rules]
+    notes = [f"{SELECTION.get(rule, f'selection={rule}')}." for rule in rules]
     notes.append(
         "Mean +- standard deviation over seeds (n - 1), number of seeds in brackets; 95 % t-interval of the mean."
     )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tser_lightning.report.cells import Comparisons
 from tser_lightning.report.collect import RunRecord
-from tser_lightning.report.drawing import Figure, left_out, main_rows, seeds_of, shown, slug
+from tser_lightning.report.drawing import Figure, in_order, left_out, main_rows, seeds_of, shown, slug
 from tser_lightning.report.grid import Label
 from tser_lightning.report.style import legend, look, panels, styled
 
@@ -48,7 +48,7 @@ def _curves_of(comparisons: Comparisons, column: Label, found: dict[Label, list[
         axes.set(xlabel="epoch", title=TITLES.get(name, name.removeprefix("train/")))
         if name == "train/loss":
             axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-    legend(figure, entries)
+    legend(figure, in_order(comparisons, entries))
     return Figure(
         f"training_{slug(column)}",
         f"Training: {', '.join(column.parts)}",

@@ -62,7 +62,7 @@ def _steps_of(comparisons: Comparisons, column: Label, found: dict[Label, list[R
     figure, (axes,) = panels(1, width=max(5.5, 1.1 * (total + 1)), height=3.8)
     entries = {}
     for index, (row, records) in enumerate(found.items()):
-        shift = 0.0 if len(found) == 1 else 0.7 * (index / (len(found) - 1) - 0.5)
+        shift = min(0.12, 0.7 / len(found)) * (index - (len(found) - 1) / 2)
         names = [*(f"test/acc_step{step}" for step in range(1, total + 1)), "test/acc"]
         points = [point(records, lambda record, name=name: record.numbers.get(name)) for name in names]  # type: ignore[misc]
         places = [place + shift for place in [*range(1, total + 1), total + 1.3]]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tser_lightning.report.cells import Comparisons
 from tser_lightning.report.collect import RunRecord
-from tser_lightning.report.drawing import Figure, left_out, line_over, main_rows, shown, slug
+from tser_lightning.report.drawing import Figure, in_order, left_out, line_over, main_rows, shown, slug
 from tser_lightning.report.grid import Label
 from tser_lightning.report.style import legend, look, panels, styled
 
@@ -107,7 +107,7 @@ def _lines(
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
     axes.set(ylabel=unit, title=", ".join(column.parts))
     axes.set_xlabel("layer, from the image to the logits")
-    legend(figure, entries)
+    legend(figure, in_order(comparisons, entries))
     caption = f"{said} Mean and one standard deviation over seeds.{left_out(comparisons, column)}"
     return Figure(f"{key}_{slug(column)}", f"{title}: {', '.join(column.parts)}", caption, figure)
 
@@ -146,7 +146,7 @@ def _maps(comparisons: Comparisons, column: Label, key: str) -> Figure | None:
     caption = (
         f"{MATRICES[key][1]} Mean over seeds; some layers from the first to the last.{left_out(comparisons, column)}"
     )
-    title = f"{MATRICES[key][0]}: {', '.join(column.parts)}"
+    title = f"{MATRICES[key][0]}, pair by pair: {', '.join(column.parts)}"
     return Figure(f"{key}_maps_{slug(column)}", title, caption, figure)
 
 

@@ -14,11 +14,11 @@ from tser_lightning.report.collect import RunRecord
 from tser_lightning.report.drawing import Figure
 from tser_lightning.report.export import provenance_of
 from tser_lightning.report.grid import Label
-from tser_lightning.report.paper_tables import PLUS_MINUS, PlainTable
+from tser_lightning.report.paper_tables import ASSUMPTIONS, PLUS_MINUS, PlainTable
 from tser_lightning.report.style import inline_svg
 from tser_lightning.report.table import difference, interval, p_value, printed, spread, unfinished
 
-SECTIONS = {"summary": "Summary", "tables": "Ablation and cost", "figures": "Figures"}
+SECTIONS = {"summary": "Summary", "figures": "Figures", "tables": "Ablation and cost"}
 LAST_SECTIONS = {"selection": "How the numbers were chosen", "provenance": "Provenance"}
 
 RULES = {
@@ -28,6 +28,9 @@ RULES = {
     "paper": "selection=paper: the epoch with the best accuracy on the test split itself is reported, the habit of the "
     "field. Such numbers are too high by some tenths and do not compare with those of the other protocols.",
 }
+
+
+EMPTY = {"accuracy": "\N{EN DASH}", "best": False, "empty": False, "lines": []}
 
 
 def page(
@@ -60,11 +63,12 @@ def page(
         title=_title(comparisons),
         subtitle=_subtitle(records),
         sections=list(names.items()),
-        columns=[{"name": str(column), "teacher": comparisons.teacher(column)} for column in comparisons.columns],
+        columns=[{"parts": column.parts, "teacher": comparisons.teacher(column)} for column in comparisons.columns],
         rows=[_row(comparisons, row) for row in comparisons.rows],
         notes=[note.replace("+-", PLUS_MINUS) for note in [*comparisons.notes, *_doubts(comparisons)]],
         unfinished=unfinished(comparisons),
         tables=tables,
+        assumptions=ASSUMPTIONS,
         figures=[_figure(figure, file) for figure, file in drawn],
         selection=_selection(records),
         provenance=_provenance(records),
@@ -85,11 +89,11 @@ def _subtitle(records: Sequence[RunRecord]) -> str:
 
 
 def _row(comparisons: Comparisons, row: Label) -> dict[str, Any]:
-    cells = [comparisons.cells.get((row, column), Cell()) for column in comparisons.columns]
+    cells = [comparisons.cells.get((row, column)) for column in comparisons.columns]
     return {
         "name": str(row),
         "baseline": row in comparisons.baseline.values(),
-        "cells": [_cell(cell) for cell in cells],
+        "cells": [_cell(cell) if cell else EMPTY for cell in cells],
     }
 
 

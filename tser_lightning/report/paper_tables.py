@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tser_lightning.report.cells import Cell, Comparisons
 from tser_lightning.report.collect import RunRecord
-from tser_lightning.report.drawing import point
+from tser_lightning.report.drawing import main_rows, point, shown
 from tser_lightning.report.grid import Label
 from tser_lightning.report.published import paper
 from tser_lightning.report.table import difference, printed, spread
@@ -41,20 +41,27 @@ class PlainTable:
 
 
 def ablation(comparisons: Comparisons) -> PlainTable | None:
-    """Lay the losses out by their switches, as Table 3; None with fewer than two of them."""
-    rows = [row for row in comparisons.rows if row.get("loss") in SWITCHES]
-    if len({row.get("loss") for row in rows}) < 2:
+    """Lay the losses out by their switches, as Table 3, where three or more were run; None if that is nowhere."""
+    rows = [row for row in main_rows(comparisons.grid) if row.get("loss") in SWITCHES]
+    columns = [
+        column for column in comparisons.columns if len({row for row in rows if (row, column) in comparisons.cells}) > 2
+    ]
+    if not columns:
         return None
-    cells = [[comparisons.cells.get((row, column), Cell()) for column in comparisons.columns] for row in rows]
-    paper_has = [any(line[place].published for line in cells) for place in range(len(comparisons.columns))]
+    cells = [[comparisons.cells.get((row, column), Cell()) for column in columns] for row in rows]
+    paper_has = [any(line[place].published for line in cells) for place in range(len(columns))]
     head = ["method", "CE separated", "KL separated", "entropy"]
-    for column, has in zip(comparisons.columns, paper_has, strict=True):
+    for column, has in zip(columns, paper_has, strict=True):
         head += [str(column), "to baseline", *(["published"] if has else [])]
     lines = []
     for row, line in zip(rows, cells, strict=True):
         words = [str(row), *(CHECK if on else "" for on in SWITCHES[str(row.get("loss"))])]
         for cell, has in zip(line, paper_has, strict=True):
-            words += [spread(cell, PLUS_MINUS), difference(cell), *([printed(cell, PLUS_MINUS)] if has else [])]
+            words += [
+                spread(cell, PLUS_MINUS) if cell.values or cell.failed else "",
+                difference(cell),
+                *([printed(cell, PLUS_MINUS)] if has else []),
+            ]
         lines.append(words)
     return PlainTable("Ablation of temporal separation and entropy (as Table 3)", head, lines)
 
@@ -85,7 +92,7 @@ TEACHER = {
 
 def costs(comparisons: Comparisons, column: Label) -> PlainTable | None:
     """List what a classification costs by method, as Table 4, with the ANN teacher last; None without such numbers."""
-    found = comparisons.grid.of_column(column)
+    found = shown(comparisons, column)
     records = [record for runs in found.values() for record in runs]
     head = [title for title, (name, _, _) in COSTS.items() if any(name in record.numbers for record in records)]
     if not any("test/energy_mj" in record.numbers for record in records):
@@ -93,7 +100,7 @@ def costs(comparisons: Comparisons, column: Label) -> PlainTable | None:
     lines = [[str(row), *(_cost(runs, title, COSTS[title][0]) for title in head)] for row, runs in found.items()]
     lines.append(["teacher (ANN)", *(_cost(records, title, TEACHER.get(title, "")) for title in head)])
     title = f"Cost: {', '.join(column.parts)} (as Table 4)"
-    return PlainTable(title, ["method", *head], lines, [ASSUMPTIONS, *_table_4(column)])
+    return PlainTable(title, ["method", *head], lines, _table_4(column))
 
 
 def _cost(records: Sequence[RunRecord], title: str, name: str) -> str:

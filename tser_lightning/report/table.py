@@ -86,12 +86,12 @@ def summary_tables(comparisons: Comparisons) -> list[Table]:
     """Draw the comparison: a row per method, a column per setting, the best in bold; then what is missing."""
     single = len(comparisons.columns) == 1
     drawn = [_single(comparisons, comparisons.columns[0]) if single else _side_by_side(comparisons)]
-    drawn[0].caption, drawn[0].caption_justify = "\n".join(comparisons.notes), "left"
+    drawn[0].caption, drawn[0].caption_justify = Text("\n".join(comparisons.notes)), "left"
     missing = unfinished(comparisons)
     if missing:
         gaps = Table("method", "setting", "seed", "status", "reason", title="Not finished")
         for name, setting, seed, status, reason in missing:
-            gaps.add_row(name, setting, seed, Text(status, style="red"), reason)
+            gaps.add_row(Text(name), Text(setting), seed, Text(status, style="red"), Text(reason))
         drawn.append(gaps)
     return drawn
 
@@ -115,7 +115,9 @@ def _single(comparisons: Comparisons, column: Label) -> Table:
         table.add_column(name, justify="right")
     for row, cell in cells.items():
         words = [SINGLE[name](cell) for name in names]
-        table.add_row(_named(comparisons, row), Text(words[0], style="bold" if cell.best else ""), *words[1:])
+        table.add_row(
+            _named(comparisons, row), Text(words[0], style="bold" if cell.best else ""), *map(Text, words[1:])
+        )
     return table
 
 
@@ -131,8 +133,8 @@ def _side_by_side(comparisons: Comparisons) -> Table:
     return table
 
 
-def _named(comparisons: Comparisons, row: Label) -> str:
-    return f"{row} (baseline)" if row in comparisons.baseline.values() else str(row)
+def _named(comparisons: Comparisons, row: Label) -> Text:
+    return Text(f"{row} (baseline)" if row in comparisons.baseline.values() else str(row))
 
 
 def _stacked(cell: Cell) -> Text:

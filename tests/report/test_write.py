@@ -1,0 +1,109 @@
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from tser_lightning.mistake import Mistake
+from tser_lightning.report.write import write_report
+
+VOID = {"meta", "br", "img", "link", "hr", "input"}
+
+
+class Outline(HTMLParser):
+    """Keeps what is open, every anchor and every address."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        self._attributes(attrs)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._attributes(attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def _attributes(self, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(str(value))
+            if name in ("href", "src", "xlink:href"):
+                self.addresses.append(str(value))
+
+
+@pytest.fixture
+def report(runs: Path, tmp_path: Path) -> Path:
+    files = write_report(str(runs / "digits-*"), tmp_path / "report")
+    assert files[0] == tmp_path / "report" / "report.html"
+    assert all(file.is_file() for file in files)
+    return tmp_path / "report"
+
+
+def test_the_report_is_one_page_that_needs_nothing_else(report: Path) -> None:
+    text = (report / "report.html").read_text()
+    outline = Outline()
+    outline.feed(text)
+    assert outline.open == []
+    assert all(address.startswith(("#", "data:")) for address in outline.addresses)
+    assert {address[1:] for address in outline.addresses if address.startswith("#")} <= set(outline.ids)
+    assert len(outline.ids) == len(set(outline.ids))
+    assert not re.search(r"@import|url\((?!#)", text)
+    for anchor in ("summary", "figures", "tables", "selection", "provenance"):
+        assert anchor in outline.ids
+
+
+def test_the_page_says_what_the_files_say(report: Path) -> None:
+    page = (report / "report.html").read_text()
+    number = re.search(r"\| tser \| \*\*(.*?)\*\*", (report / "table.md").read_text())
+    assert number is not None
+    assert f'<span class="best">{number[1]}</span>' in page
+    for said in ("0123456789", "2.15.0", "2 cores", "its term kl is the cause", "still running, or killed", "baseline"):
+        assert said in page
+    assert "selection=val: a validation split is cut" in page
+    assert (report / "results.csv").read_text().count("\n") == 16
+    assert r"\toprule" in (report / "table.tex").read_text()
+
+
+def test_figures_come_as_png_and_svg_and_stand_in_the_page(report: Path) -> None:
+    drawn = {file.stem for file in (report / "figures").glob("*.svg")}
+    assert drawn == {file.stem for file in (report / "figures").glob("*.png")}
+    assert drawn >= {"fig2_steps_digits_resnet_small_T_4", "any_time", "energy", "training_digits_resnet_small_T_4"}
+    assert (report / "report.html").read_text().count("<svg") == len(drawn)
+
+
+def test_what_runs_say_cannot_change_the_page(runs: Path, tmp_path: Path) -> None:
+    failed = next(path for path in runs.glob("*ts_ce*") if not (path / "result.json").exists())
+    (failed / "run.json").write_text((failed / "run.json").read_text().replace("the loss", "<script>alert(1)</script>"))
+    write_report(runs / "*ts_*", tmp_path / "report")
+    text = (tmp_path / "report" / "report.html").read_text()
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_the_same_runs_give_the_same_bytes(runs: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_report(runs / "*tser*", tmp_path / name)
+    files = [file.relative_to(tmp_path / "a") for file in (tmp_path / "a").rglob("*") if file.is_file()]
+    assert len(files) > 8
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+
+
+def test_nothing_to_report_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(Mistake, match="no run directory matches"):
+        write_report(tmp_path / "runs" / "*", tmp_path / "report")
+
+
+def test_the_table_is_imported_without_torch_and_matplotlib() -> None:
+    code = "import sys, tser_lightning.report.table, tser_lightning.report.write; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "lightning", "matplotlib", "scipy", "sklearn"} & set(modules)

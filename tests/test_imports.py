@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "report": {"tracking", "training", "measure", "data", "losses", "models", "neurons"},
     "cli": {"report", "tracking", "training", "measure", "data", "losses", "models", "neurons"},
 }
-ANYBODY = {"mistake", "durable"}
+ANYBODY = {"mistake", "durable", "termination"}
 
 
 def imported(file: Path) -> set[str]:

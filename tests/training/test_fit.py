@@ -14,8 +14,8 @@ from tser_lightning.data import Digits
 from tser_lightning.losses import DistillationLoss, LossTerms
 from tser_lightning.mistake import Failure
 from tser_lightning.models import Student
+from tser_lightning.termination import Terminated
 from tser_lightning.training import Machine, Recipe, Teacher, examine, fit
-from tser_lightning.training.fit import Terminated
 
 CPU = Machine(accelerator="cpu", workers=0)
 
@@ -102,7 +102,7 @@ def test_the_checkpoint_holds_no_teacher(
     assert set(checkpoint["state_dict"]) == {f"student.{name}" for name in student.state_dict()}
     optimised = sum(len(group["params"]) for group in checkpoint["optimizer_states"][0]["param_groups"])
     assert optimised == len(list(student.parameters()))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt", "last.previous.ckpt"]
 
 
 class Broken(nn.Module):
@@ -141,7 +141,7 @@ def test_without_selection_all_images_train_and_the_last_epoch_counts(
     fit(student, tser, teacher, everything, tmp_path, recipe=recipe, machine=CPU, selection="last", record=rows.append)
     assert rows[0]["step"] == -(-1437 // 256)
     assert not any(name.startswith("val/") for name in rows[0])
-    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.ckpt", "last.previous.ckpt"]
 
 
 class Told(Callback):

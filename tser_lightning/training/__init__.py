@@ -3,7 +3,7 @@
 from tser_lightning.training.checkpoints import save_network
 from tser_lightning.training.distiller import Distiller
 from tser_lightning.training.exam import Exam
-from tser_lightning.training.fit import Terminated, examine, fit
+from tser_lightning.training.fit import examine, fit
 from tser_lightning.training.recipe import Machine, Recipe
 from tser_lightning.training.teacher import Once, Teacher, check_teacher, load_weights
 
@@ -14,7 +14,6 @@ __all__ = [
     "Once",
     "Recipe",
     "Teacher",
-    "Terminated",
     "check_teacher",
     "examine",
     "fit",

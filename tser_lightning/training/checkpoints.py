@@ -1,61 +1,190 @@
 """What is kept of a training: checkpoints to go on from, and the student alone."""
 
+import hashlib
+import io
+import logging
+import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
-from safetensors.torch import save_file
-from torch import nn
+from safetensors.torch import save
+from torch import Tensor, nn
 
-from tser_lightning.durable import replacing, write_json
+from tser_lightning.durable import write_bytes, write_json
+from tser_lightning.mistake import Failure
+
+log = logging.getLogger("tser_lightning")
+
+LAST, PREVIOUS, BEST = "last.ckpt", "last.previous.ckpt", "best.ckpt"
+_DIGITS = 64  # of a SHA-256 in hexadecimal
+
+
+def sealed(content: Any) -> bytes:
+    """Give the bytes of a torch file with its SHA-256 as the comment of the zip archive that it is.
+
+    `torch.load` reads it like any other.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    body = buffer.getvalue()[:-2]  # an archive without a comment ends with its length: two zero bytes
+    return body + _DIGITS.to_bytes(2, "little") + hashlib.sha256(body).hexdigest().encode()
+
+
+def read_sealed(path: Path) -> Any:
+    """Read a file that `sealed` made, without running any code in it.
+
+    Raises:
+        Failure: A file that is missing, cut off, changed, or holds more than tensors and plain containers.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _damaged(path, error.strerror or str(error)) from error
+    end = len(data) - _DIGITS
+    body = data[: max(0, end - 2)]
+    if data[end - 2 :] != _DIGITS.to_bytes(2, "little") + hashlib.sha256(body).hexdigest().encode():
+        raise _damaged(path, f"its {len(data)} bytes do not have the checksum that they were written with")
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle's own errors have no common base
+        raise _damaged(path, str(error).partition("\n")[0][:160]) from error
+
+
+def _damaged(path: Path, reason: str) -> Failure:
+    return Failure(
+        what=f"the checkpoint {path} is damaged: {reason}",
+        why="it was cut off or changed after it had been written, or another program wrote it",
+        fix="a copy of it, or force=true to begin again",
+    )
 
 
 class DurableCheckpoints(TorchCheckpointIO):
-    """Lightning's checkpoint files, each whole or not there, and read without running any code in them."""
+    """Lightning's checkpoint files: each whole or not there, with a checksum, and read without running code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write beside the target, flush to the disk, rename."""
-        with replacing(path) as beside:
-            torch.save(checkpoint, beside)
+        """Write beside the target, flush to the disk, read back, rename; `last.ckpt` becomes `last.previous.ckpt`."""
+        path = Path(path)
+        write_bytes(path, sealed(checkpoint), keep=path.with_name(PREVIOUS) if path.name == LAST else None)
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
-        """Read under `weights_only`."""
-        checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+        """Read under `weights_only`, checksum first."""
+        checkpoint: dict[str, Any] = read_sealed(Path(path))
         return checkpoint
 
 
-def checkpoint_callbacks(folder: Path, followed: str | None) -> list[ModelCheckpoint]:
-    """Keep `last.ckpt` after every epoch and, where a measure is followed, `best.ckpt`.
+def newest(folder: Path) -> Path | None:
+    """Find the checkpoint to go on from: the last one, or the one before where that is missing or damaged.
+
+    Returns:
+        `last.ckpt`; None if there is no good checkpoint, so that the training begins at its beginning.
+    """
+    last, previous = folder / LAST, folder / PREVIOUS
+    for path in (last, previous):
+        if not path.exists():
+            continue
+        try:
+            read_sealed(path)
+        except Failure as damage:
+            log.warning("%s: it is not used", damage.what)
+            continue
+        if path == previous:
+            log.warning("going on from the checkpoint before it, %s", previous)
+            os.replace(previous, last)  # or the damaged one would become the previous one at the next save
+        return last
+    if last.exists() or previous.exists():
+        log.warning("no good checkpoint is left in %s: the training begins again", folder)
+    return None
+
+
+class Checkpoints(Checkpoint):
+    """Keeps `last.ckpt` to go on from, the one before, and the best student.
+
+    The best student is part of `last.ckpt` too: what a run has chosen so far and where it stands are one file, which
+    no kill can tear apart. `best.ckpt` is there for other programs.
 
     Args:
         folder: Where they lie.
-        followed: Name of the measure whose largest value is best, e.g. "val/acc".
+        followed: Name of the measure whose largest value is best, e.g. "val/acc"; None to take the last epoch.
+        every: Optimiser steps between two checkpoints within an epoch; None for one after each epoch alone.
     """
-    last = ModelCheckpoint(
-        folder, filename="last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False
-    )
-    if followed is None:
-        return [last]
-    best = ModelCheckpoint(
-        folder,
-        filename="best",
-        monitor=followed,
-        mode="max",
-        save_weights_only=True,
-        save_on_train_epoch_end=False,
-        enable_version_counter=False,
-    )
-    return [best, last]
+
+    def __init__(self, folder: Path, followed: str | None, every: int | None = None) -> None:
+        self.folder, self.followed, self.every = folder, followed, every
+        self.score: float | None = None
+        self.best: dict[str, Tensor] | None = None
+        self.seconds = 0.0
+        self._since = time.monotonic()
+        self._saved = -1
+
+    @property
+    def state_key(self) -> str:
+        """Name of its state in a checkpoint."""
+        return "checkpoints"
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been chosen so far, and the seconds that it took."""
+        seconds = self.seconds + time.monotonic() - self._since
+        return {"score": self.score, "best": self.best, "seconds": seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on choosing."""
+        self.score, self.best, self.seconds = state_dict["score"], state_dict["best"], state_dict["seconds"]
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *arguments: Any) -> None:
+        """Save every so many steps, and when the process is told to end."""
+        if trainer.is_last_batch:
+            return  # the epoch's own checkpoint is next, after its validation
+        step = trainer.global_step
+        due = self.every is not None and step % self.every == 0 and step != self._saved
+        if due or (trainer.received_sigterm and trainer.world_size == 1):
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the student if it is better than all before."""
+        if self.followed is None:
+            return
+        score = float(trainer.callback_metrics[self.followed])
+        if self.score is not None and score <= self.score:
+            return
+        self.score, self.best = score, _student_part(pl_module.state_dict(), copy=True)
+        if trainer.is_global_zero:
+            state = {f"student.{name}": value for name, value in self.best.items()}
+            content = {"state_dict": state, "epoch": trainer.current_epoch, self.followed: score}
+            write_bytes(self.folder / BEST, sealed(content))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save after every epoch."""
+        self._save(trainer)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        self._saved = trainer.global_step
+        trainer.save_checkpoint(self.folder / LAST)
 
 
-def load_student_state(student: nn.Module, checkpoint: Path) -> None:
-    """Put the student's part of a checkpoint into a student."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    own = {name.removeprefix("student."): value for name, value in state.items() if name.startswith("student.")}
-    student.load_state_dict(own)
+def _student_part(state: Mapping[str, Tensor], copy: bool = False) -> dict[str, Tensor]:
+    part = {name.removeprefix("student."): value for name, value in state.items() if name.startswith("student.")}
+    return {name: value.detach().cpu().clone() for name, value in part.items()} if copy else part
+
+
+def load_chosen(student: nn.Module, folder: Path) -> float:
+    """Put the chosen student of a finished training into a student.
+
+    Returns:
+        The seconds that the training took, all its processes one after the other together.
+
+    Raises:
+        Failure: The checkpoint is damaged.
+    """
+    checkpoint = read_sealed(folder / LAST)
+    state = checkpoint["callbacks"]["checkpoints"]
+    student.load_state_dict(state["best"] or _student_part(checkpoint["state_dict"]))
+    return float(state["seconds"])
 
 
 def save_network(network: nn.Module, path: Path, card: Mapping[str, Any]) -> None:
@@ -64,9 +193,9 @@ def save_network(network: nn.Module, path: Path, card: Mapping[str, Any]) -> Non
     Args:
         network: Student or teacher; loss parameters are none of its own.
         path: `NAME.safetensors`; the card becomes `NAME.json`.
-        card: Architecture, classes, input, normalisation: what is needed to build the network again.
+        card: Architecture, classes, input, normalisation: what is needed to build the network again. The SHA-256 of
+            the weights is added.
     """
-    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    with replacing(path) as beside:
-        save_file(state, beside)
-    write_json(path.with_suffix(".json"), card)
+    weights = save({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()})
+    write_json(path.with_suffix(".json"), {**card, "sha256": hashlib.sha256(weights).hexdigest()})
+    write_bytes(path, weights)

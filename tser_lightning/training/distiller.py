@@ -18,6 +18,7 @@ from tser_lightning.measure.student_measures import StudentMeasures
 from tser_lightning.mistake import Failure, Mistake
 from tser_lightning.training.optimizer import parameter_groups
 from tser_lightning.training.recipe import Recipe
+from tser_lightning.training.standing import Standing, seed_step
 from tser_lightning.training.taps import Taps
 from tser_lightning.training.teacher import Teacher
 
@@ -73,8 +74,8 @@ class Distiller(pl.LightningModule):
         self._teacher_taps = Taps(teacher.net, _names(loss, "teacher_taps"), "teacher") if teacher else None
         self.measures = StudentMeasures(int(getattr(student, "timesteps", 1)), data.num_classes)
         self.latest: dict[str, Tensor] = {}
-        self._sums: dict[str, Tensor] = {}
-        self._steps = 0
+        self._standing = Standing()
+        self._gradients: dict[str, Tensor] = {}
         self._warned_negative = False
         self._measured: dict[str, float] = {}
 
@@ -124,10 +125,16 @@ class Distiller(pl.LightningModule):
         if self.teacher is not None:
             self.teacher.to(self.device)
 
-    def on_train_epoch_start(self) -> None:
-        """Let the random numbers of an epoch depend on (seed, epoch, rank) alone: a resumed run has the same."""
-        torch.manual_seed((self.seed * 1_000_003 + self.current_epoch) * 10_007 + self.global_rank)
-        self._sums, self._steps = {}, 0
+    def on_train_start(self) -> None:
+        """Take up the gradients of batches that wait for their optimiser step."""
+        for name, parameter in self.named_parameters():
+            if name in self._gradients:
+                parameter.grad = self._gradients[name].to(parameter.device)
+        self._gradients = {}
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Let the random numbers of a step depend on (seed, epoch, batch, rank) alone: a resumed run has the same."""
+        seed_step(self.seed, self.current_epoch, batch_idx, self.global_rank, self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step of distillation.
@@ -138,9 +145,7 @@ class Distiller(pl.LightningModule):
         terms = self._terms(batch)
         values = {"loss": terms.total.detach(), **{name: part.detach() for name, part in terms.parts.items()}}
         self._guard(values)
-        for name, value in values.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
-        self._steps += 1
+        self._standing.add(self.current_epoch, batch_idx, values)
         self.latest = values
         if self.logger is not None and (self.global_step + 1) % self.log_every == 0:
             row = {f"train_step/{name}": float(value) for name, value in values.items()}
@@ -167,13 +172,35 @@ class Distiller(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the means of the epoch and hand on its row."""
-        means = {f"train/{name}": float(value) / self._steps for name, value in self._sums.items()}
-        self.log_dict(means, sync_dist=self.trainer.world_size > 1)
+        means = {f"train/{name}": value / self._standing.batch for name, value in self._sums().items()}
+        self.log_dict(means)
+        self._standing.next_epoch(self.current_epoch + 1)
         optimizer = self.optimizers()
         rate = optimizer.param_groups[0]["lr"] if not isinstance(optimizer, list) else 0.0
         if self.trainer.is_global_zero:
             self.record({"epoch": self.current_epoch, "step": self.global_step, "lr": rate, **means, **self._measured})
         self._measured = {}
+
+    def _sums(self) -> dict[str, float]:
+        """Mean over the processes of their sums; they have equally many images each."""
+        sums = self._standing.sums
+        if self.trainer.world_size == 1:
+            return {name: float(value) for name, value in sums.items()}
+        total = self.trainer.strategy.reduce(torch.stack(list(sums.values())), reduce_op="mean")
+        return dict(zip(sums, torch.as_tensor(total).tolist(), strict=True))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add where the training stands; between two steps of accumulated batches, their gradients too."""
+        checkpoint["standing"] = self._standing.state()
+        if self._standing.batch % self.recipe.accumulate and self._standing.batch:
+            checkpoint["gradients"] = {
+                name: parameter.grad for name, parameter in self.named_parameters() if parameter.grad is not None
+            }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from there."""
+        self._standing.load(checkpoint["standing"], self.device)
+        self._gradients = checkpoint.get("gradients", {})
 
     # ------------------------------------------------------------------ validation
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -197,8 +224,14 @@ class Distiller(pl.LightningModule):
         )
 
     def train_dataloader(self) -> Any:
-        """Batches of the training split."""
-        return self._loader("train")
+        """Batches of the training split, from the one that is next.
+
+        The epoch is set here too because workers read ahead before Lightning sets it.
+        """
+        loader = self._loader("train")
+        loader.sampler.set_epoch(self._standing.epoch)
+        loader.sampler.set_position(self._standing.batch)
+        return loader
 
     def val_dataloader(self) -> Any:
         """Batches of the split that the selection follows."""

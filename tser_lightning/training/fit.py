@@ -2,7 +2,6 @@
 
 import logging
 import resource
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,8 +14,9 @@ from lightning.pytorch.loggers import Logger
 from torch import nn
 
 from tser_lightning.data.image_data import ImageData
-from tser_lightning.training.checkpoints import DurableCheckpoints, checkpoint_callbacks, load_student_state
+from tser_lightning.training.checkpoints import Checkpoints, DurableCheckpoints, load_chosen, newest
 from tser_lightning.training.distiller import Distiller, Row, Split
+from tser_lightning.training.endings import StopsAtSigterm, told
 from tser_lightning.training.exam import Exam
 from tser_lightning.training.progress import progress_callbacks
 from tser_lightning.training.recipe import Machine, Recipe
@@ -29,13 +29,6 @@ FOLLOWED: dict[str, Split | None] = {
     "paper": "test",
     "last": None,
 }  # selection -> split that is followed during training
-
-
-class Terminated(SystemExit):
-    """The run was told to stop by SIGTERM; exit code 143."""
-
-    def __init__(self) -> None:
-        super().__init__(143)
 
 
 def _trainer(recipe: Recipe, machine: Machine, folder: Path | None, **settings: Any) -> pl.Trainer:
@@ -63,6 +56,7 @@ def quiet_lightning() -> None:
         warnings.filterwarnings("ignore", text)
     warnings.filterwarnings("ignore", ".*The number of training batches.*")
     warnings.filterwarnings("ignore", ".*val_dataloader.*")
+    warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # the Distiller puts it where it was
 
 
 def fit(
@@ -100,12 +94,13 @@ def fit(
         record: Called with the numbers of every epoch.
 
     Returns:
-        `train/seconds` (of this process) and `train/peak_memory_mb`.
+        `train/seconds` (of all processes that had a part in it) and `train/peak_memory_mb` (of this one).
 
     Raises:
-        Failure: A loss that is NaN or infinite.
-        Terminated: SIGTERM; the last finished epoch is in the checkpoint.
-        KeyboardInterrupt: Ctrl-C; likewise.
+        Failure: A loss that is NaN or infinite, a full disk, too little memory.
+        Mistake: Data that cannot be read.
+        Terminated: SIGTERM; everything up to the last training step is in the checkpoint.
+        KeyboardInterrupt: Ctrl-C; everything up to the last checkpoint is kept.
     """
     quiet_lightning()
     split = FOLLOWED[selection]
@@ -122,9 +117,8 @@ def fit(
         record=record,
     )
     distiller.materialise()
-    kept = checkpoint_callbacks(folder, f"{split}/acc" if split else None)
+    kept = Checkpoints(folder, f"{split}/acc" if split else None, machine.checkpoint_every)
     shown = progress_callbacks()
-    last = folder / "last.ckpt"
     trainer = _trainer(
         recipe,
         machine,
@@ -137,23 +131,15 @@ def fit(
         check_val_every_n_epoch=recipe.validate_every,
         log_every_n_steps=log_every,
         logger=list(loggers) or False,
-        callbacks=[*shown, *kept, *callbacks],
+        callbacks=[*shown, kept, StopsAtSigterm(), *callbacks],
     )
-    start = time.monotonic()
-    if last.exists():
+    last = newest(folder)
+    if last is not None:
         log.info("going on from %s", last)
-    try:
-        trainer.fit(distiller, ckpt_path=last if last.exists() else None)
-    except SystemExit as stop:  # Lightning leaves SIGTERM and Ctrl-C both as a plain exit
-        if trainer.received_sigterm:
-            raise Terminated from stop
-        if trainer.interrupted:
-            raise KeyboardInterrupt from stop
-        raise
-    best = folder / "best.ckpt"
-    if split and best.exists():
-        load_student_state(student, best)
-    return {"train/seconds": round(time.monotonic() - start, 2), "train/peak_memory_mb": peak_memory_mb()}
+    with told(trainer):
+        trainer.fit(distiller, ckpt_path=last)
+    seconds = load_chosen(student, folder)
+    return {"train/seconds": round(seconds, 2), "train/peak_memory_mb": peak_memory_mb()}
 
 
 def examine(
@@ -169,8 +155,17 @@ def examine(
     quiet_lightning()
     workers = machine.workers_for(getattr(data, "in_memory", True))
     exam = Exam(student, teacher, data, split, workers)
-    trainer = _trainer(recipe, machine, None, logger=False, enable_progress_bar=False, enable_checkpointing=False)
-    trainer.test(exam, verbose=False)
+    trainer = _trainer(
+        recipe,
+        machine,
+        None,
+        logger=False,
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+        callbacks=[StopsAtSigterm()],
+    )
+    with told(trainer):
+        trainer.test(exam, verbose=False)
     return exam.result
 
 

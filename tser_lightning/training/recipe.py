@@ -45,12 +45,14 @@ class Machine:
         devices: How many, which, or auto.
         strategy: Lightning's name, or auto.
         workers: Processes that load data; auto: none for a set in memory, else one per core.
+        checkpoint_every: Optimiser steps between two checkpoints within an epoch; None for one after each epoch alone.
     """
 
     accelerator: str = "auto"
     devices: Any = "auto"
     strategy: str = "auto"
     workers: int | str = "auto"
+    checkpoint_every: int | None = 500
 
     def workers_for(self, in_memory: bool) -> int:
         """Number of processes that load a set."""

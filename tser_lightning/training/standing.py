@@ -1,0 +1,59 @@
+"""Where a training stands: what a checkpoint between two batches needs besides weights and optimiser."""
+
+import hashlib
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Standing:
+    """The place in the data and the sums of an epoch so far.
+
+    Attributes:
+        epoch: The epoch to go on with, from 0.
+        batch: How many of its batches are done.
+        names: Of the sums.
+        sums: Sums of loss and parts over these batches, by name.
+    """
+
+    def __init__(self) -> None:
+        self.epoch, self.batch = 0, 0
+        self.sums: dict[str, Tensor] = {}
+
+    def add(self, epoch: int, batch: int, values: Mapping[str, Tensor]) -> None:
+        """Take in the loss and its parts at a batch, counted from 0."""
+        self.epoch, self.batch = epoch, batch + 1
+        for name, value in values.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
+
+    def next_epoch(self, epoch: int) -> None:
+        """Stand at the beginning of an epoch."""
+        self.epoch, self.batch, self.sums = epoch, 0, {}
+
+    def state(self) -> dict[str, Any]:
+        """Give everything in plain containers."""
+        return {"epoch": self.epoch, "batch": self.batch, "sums": dict(self.sums)}
+
+    def load(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from a state."""
+        self.epoch, self.batch = int(state["epoch"]), int(state["batch"])
+        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
+
+
+def seed_step(seed: int, epoch: int, batch: int, rank: int, device: torch.device) -> None:
+    """Make the random numbers of a training step a function of where it stands.
+
+    No state of a generator has to be kept then, for any number of processes, and none that a user's own loss draws from
+    is forgotten: Python's, NumPy's, torch's on the processor and on the device.
+    """
+    digest = hashlib.blake2b(f"{seed} {epoch} {batch} {rank}".encode(), digest_size=8).digest()
+    number = int.from_bytes(digest, "little") >> 1
+    random.seed(number)
+    np.random.seed(number % 2**32)  # noqa: NPY002 - what other people's code draws from
+    torch.default_generator.manual_seed(number)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(number)

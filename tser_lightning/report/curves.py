@@ -46,17 +46,25 @@ def _curves_of(comparisons: Comparisons, column: Label, found: dict[Label, list[
             if line is not None:
                 entries[str(row)] = line
         axes.set(xlabel="epoch", title=TITLES.get(name, name.removeprefix("train/")))
-        if name == "train/loss":
-            axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+        if name.endswith("/acc"):
+            _magnify_the_end(axes)
     legend(figure, in_order(comparisons, entries))
     return Figure(
         f"training_{slug(column)}",
         f"Training: {', '.join(column.parts)}",
         f"Mean over {seeds_of(found.values())}, the band is one standard deviation. Terms of the loss are shown "
-        f"without their weights; methods have different terms, so their losses are not to be compared."
+        f"without their weights; methods have different terms, so their losses are not to be compared. The axis of "
+        f"accuracies begins where the slowest method was after a quarter of its epochs."
         f"{left_out(comparisons, column)}",
         figure,
     )
+
+
+def _magnify_the_end(axes: Any) -> None:
+    """Begin the axis at the accuracy of the first quarter: it is the end that tells methods apart."""
+    quarters = [line.get_ydata()[len(line.get_ydata()) // 4] for line in axes.lines if len(line.get_ydata())]
+    if quarters:
+        axes.set_ylim(bottom=min(quarters))
 
 
 def _band(axes: Any, records: Sequence[RunRecord], name: str, color: str) -> Any:

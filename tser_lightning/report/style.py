@@ -106,7 +106,7 @@ def _shade(color: str, place: float) -> str:
     return mpl_colors.to_hex((red, green, blue))
 
 
-def panels(count: int, *, width: float = 4.6, height: float = 3.4, across: int = 3) -> tuple[Any, list[Any]]:
+def panels(count: int, *, width: float = 4.6, height: float = 3.4, across: int = 2) -> tuple[Any, list[Any]]:
     """Make a figure with a number of panels, at most `across` in a row.
 
     Args:
@@ -118,7 +118,7 @@ def panels(count: int, *, width: float = 4.6, height: float = 3.4, across: int =
     Returns:
         The figure and its axes, one per panel.
     """
-    across = 2 if count == 4 and across == 3 else min(count, across)
+    across = min(count, across)
     down = -(-count // across)
     layout: Any = ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.09)
     size = (across * width + 1.9, down * height)

@@ -84,7 +84,9 @@ def build_neuron(name: str = "lif", channels: int | None = None, **settings: Any
 
 
 def _part(groups: dict[str, str], settings: dict[str, Any]) -> Run:
-    return compose_run([f"{group}={name}" for group, name in groups.items()], settings=settings, check_data=False)
+    return compose_run(
+        ["experiment=none", *(f"{group}={name}" for group, name in groups.items())], settings=settings, check_data=False
+    )
 
 
 def train(experiment: str = "digits", overrides: Sequence[str] = ()) -> dict[str, Any]:

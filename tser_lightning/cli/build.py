@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
 from torch import nn
@@ -146,8 +145,3 @@ def build_machine(config: Config) -> Machine:
 def build_callbacks(config: Config) -> list[Any]:
     """Make the user's own Lightning callbacks."""
     return [instantiate(node) for node in config["callbacks"].values()]
-
-
-def seeded(seed: int) -> None:
-    """Seed what initialises weights."""
-    torch.manual_seed(seed)

@@ -209,6 +209,7 @@ RULES: Mapping[str, Rule] = {
     "logging.wandb.group": Text(null=True),
     "machine.devices": Either((Number(1, whole=True, words=("auto",)), ListOf(Number(0, whole=True)))),
     "machine.checkpoint_every": Number(1, whole=True, words=(None,)),
+    "machine.threads": Number(1, 1024, whole=True, words=("auto",)),
     "machine.workers": Number(0, 1024, whole=True, words=("auto",)),
     "debug.steps": Number(1, whole=True, words=(None,)),
 }

@@ -12,7 +12,7 @@ from tser_lightning.report.table import steps_table
 from tser_lightning.tracking.records import RunDirectory
 
 if TYPE_CHECKING:
-    from tser_lightning.training import Teacher
+    from tser_lightning.cli.built import Built
 
 log = logging.getLogger("tser_lightning")
 
@@ -42,60 +42,48 @@ def distill(run: Run) -> dict[str, Any]:
 
 
 def _distilled(run: Run, home: RunDirectory) -> dict[str, Any]:
-    from tser_lightning.cli.build import build_data
-    from tser_lightning.cli.teachers import obtain_teacher
+    from tser_lightning.cli.built import built
     from tser_lightning.tracking.provenance import provenance
     from tser_lightning.tracking.weights_and_biases import wandb_run
 
     config, choices = run.config, run.choices
-    data = build_data(config)
-    teacher = obtain_teacher(config, choices["teacher"], data)
+    parts = built(config, choices["teacher"])  # all mistakes show before there is a run directory
     settings = dict(config["logging"]["wandb"])
     settings["group"] = settings["group"] or choices["experiment"]
     settings["tags"] = [*settings["tags"], *(f"{key}={choices[key]}" for key in ("loss", "student", "data"))]
-    named = {**config, "loss": {"name": choices["loss"], **config["loss"]}}
+    named = {**config, **{key: {"name": choices[key], **config[key]} for key in ("loss", "student", "neuron", "data")}}
     runs = home.path.parent
     with home.opened(config, provenance(run.overrides)), wandb_run(home.name, runs, named, **settings) as logger:
-        result = _train(run, home, data, teacher, logger)
+        result = _train(run, home, parts, logger)
         if logger is not None:
             logger.experiment.summary.update(result)
         home.finish(result)
     return result
 
 
-def _train(run: Run, home: RunDirectory, data: Any, teacher: "Teacher | None", logger: Any) -> dict[str, Any]:
-    from tser_lightning.cli.build import (
-        build_callbacks,
-        build_loss,
-        build_machine,
-        build_recipe,
-        build_student,
-        seeded,
-    )
+def _train(run: Run, home: RunDirectory, parts: "Built", logger: Any) -> dict[str, Any]:
     from tser_lightning.training import examine, fit, save_network
 
     config = run.config
-    recipe = build_recipe(config["trainer"], config["optim"], config["schedule"], config["debug"]["steps"])
-    machine = build_machine(config)
-    seeded(config["seed"])
-    student = build_student(config, num_classes=data.num_classes, in_channels=data.shape[0])
     numbers = fit(
-        student,
-        build_loss(config),
-        teacher,
-        data,
+        parts.student,
+        parts.loss,
+        parts.teacher,
+        parts.data,
         home.checkpoints,
-        recipe=recipe,
-        machine=machine,
+        recipe=parts.recipe,
+        machine=parts.machine,
         seed=config["seed"],
         selection=config["selection"],
         loggers=[] if logger is None else [logger],
         log_every=config["logging"]["every_n_steps"],
-        callbacks=build_callbacks(config),
+        callbacks=parts.callbacks,
         record=home.record,
     )
-    measured = examine(student, teacher, data, "test", recipe=recipe, machine=machine)
-    save_network(student, home.path / "student.safetensors", student_card(config, data))
+    measured = examine(parts.student, parts.teacher, parts.data, "test", recipe=parts.recipe, machine=parts.machine)
+    save_network(parts.student, home.path / "student.safetensors", student_card(config, parts.data))
+    if config["measure"] == "full":
+        _measure_fully(home, parts)
     return {
         **{key: run.choices[key] for key in ("experiment", "loss", "student", "teacher", "neuron", "data")},
         **({"debug": run.choices["debug"]} if config["debug"]["steps"] is not None else {}),
@@ -105,6 +93,18 @@ def _train(run: Run, home: RunDirectory, data: Any, teacher: "Teacher | None", l
         **_named(measured),
         **numbers,
     }
+
+
+def _measure_fully(home: RunDirectory, parts: "Built") -> None:
+    from safetensors.torch import save_file
+
+    from tser_lightning.durable import replacing, write_json
+    from tser_lightning.training.full_measures import full_measures
+
+    measures, features = full_measures(parts.student, parts.teacher, parts.loss, parts.data)
+    write_json(home.path / "measures.json", measures)
+    with replacing(home.path / "features.safetensors") as beside:
+        save_file(features, beside)
 
 
 def _named(measured: Mapping[str, float]) -> dict[str, float]:
@@ -131,10 +131,12 @@ def student_card(config: Mapping[str, Any], data: Any) -> dict[str, Any]:
 def teach(run: Run) -> dict[str, Any]:
     """Train the teacher alone, so that later runs find it."""
     from tser_lightning.cli.build import build_data, build_machine
+    from tser_lightning.cli.built import use_threads
     from tser_lightning.cli.teachers import obtain_teacher
     from tser_lightning.mistake import Mistake
     from tser_lightning.training import Once, examine
 
+    use_threads(run.config)
     data = build_data(run.config)
     teacher = obtain_teacher(run.config, run.choices["teacher"], data)
     if teacher is None:
@@ -151,23 +153,25 @@ def evaluate(run: Run) -> dict[str, Any]:
     import yaml
 
     from tser_lightning.cli.api import load_student
-    from tser_lightning.cli.build import build_data, build_machine
-    from tser_lightning.cli.teachers import obtain_teacher
+    from tser_lightning.cli.built import built
     from tser_lightning.durable import write_json
     from tser_lightning.training import examine
 
     home = RunDirectory(run.config["run"])
     result = home.result() or {}
     config = yaml.safe_load((home.path / "config.yaml").read_text()) | {"machine": run.config["machine"]}
-    data = build_data(config)
-    teacher = obtain_teacher(config, result.get("teacher", "teacher"), data)
-    student = load_student(home.path / "student.safetensors")
-    student.timesteps = run.changed.get("student.timesteps", student.timesteps)
-    measured = _named(examine(student, teacher, data, "test", machine=build_machine(config)))
+    moved = {key.partition(".")[2]: value for key, value in run.given.items() if key in ("data.root", "data.path")}
+    config["data"] = {**config["data"], **moved}
+    parts = built(config, result.get("teacher", "teacher"))
+    parts.student = load_student(home.path / "student.safetensors")
+    parts.student.timesteps = run.given.get("student.timesteps", parts.student.timesteps)
+    measured = _named(examine(parts.student, parts.teacher, parts.data, "test", machine=parts.machine))
+    if run.config["measure"] == "full":
+        _measure_fully(home, parts)
     kept = {key: value for key, value in result.items() if "/" not in key}
-    again = {**kept, "student.timesteps": student.timesteps, **measured}
-    write_json(home.path / f"evaluation_t{student.timesteps}.json", again)
-    Console().print(steps_table([{"loss": home.name, "data": data.name, "student": "", "teacher": "", **again}]))
+    again = {**kept, "student.timesteps": parts.student.timesteps, **measured}
+    write_json(home.path / f"evaluation_t{parts.student.timesteps}.json", again)
+    Console().print(steps_table([again]))
     return again
 
 
@@ -181,9 +185,20 @@ def prepare(run: Run) -> dict[str, Any]:
     return {"data": data.name}
 
 
+def report(run: Run) -> dict[str, Any]:
+    """Compare finished runs: a page, tables and figures."""
+    from tser_lightning.report.write import write_report
+
+    settings = run.config["report"]
+    files = write_report(run.config["runs"], settings["dir"], settings["baseline"])
+    log.info("report: %s", files[0])
+    return {"report": str(files[0])}
+
+
 TASKS: dict[str, Callable[[Run], dict[str, Any]]] = {
     "distill": distill,
     "teach": teach,
     "evaluate": evaluate,
     "prepare": prepare,
+    "report": report,
 }

@@ -1,0 +1,84 @@
+"""Everything that a run needs, made before it has a directory, so that every mistake in it shows first."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch import nn
+
+from tser_lightning.cli import build
+from tser_lightning.cli.teachers import obtain_teacher
+from tser_lightning.mistake import Mistake
+from tser_lightning.models import Student
+from tser_lightning.training import Machine, Recipe, Teacher
+
+
+@dataclass
+class Built:
+    """The parts of a run."""
+
+    data: Any
+    student: Student
+    loss: nn.Module
+    teacher: Teacher | None
+    recipe: Recipe
+    machine: Machine
+    callbacks: list[Any]
+
+
+def built(config: Mapping[str, Any], teacher_name: str) -> Built:
+    """Make the parts of a run; the teacher comes last, because it may have to be trained.
+
+    Args:
+        config: The resolved config.
+        teacher_name: For file names and messages.
+
+    Raises:
+        Mistake: A part that cannot be made, or two that do not go together.
+    """
+    use_threads(config)
+    machine = build.build_machine(config)
+    check_machine(machine)
+    recipe = build.build_recipe(config["trainer"], config["optim"], config["schedule"], config["debug"]["steps"])
+    callbacks, loss, data = build.build_callbacks(config), build.build_loss(config), build.build_data(config)
+    if getattr(loss, "needs_teacher", False) and not config["teacher"].get("_target_"):
+        raise Mistake(
+            what="this loss compares with a teacher, and there is none",
+            why="teacher=none leaves nothing to distil from",
+            fix="teacher=resnet_small, for example, or a loss without a teacher: loss=tet",
+        )
+    torch.manual_seed(config["seed"])
+    student = build.build_student(config, num_classes=data.num_classes, in_channels=data.shape[0])
+    teacher = obtain_teacher(config, teacher_name, data)
+    return Built(data, student, loss, teacher, recipe, machine, callbacks)
+
+
+def use_threads(config: Mapping[str, Any]) -> None:
+    """Let torch use as many threads on the CPU as the config says."""
+    threads = config["machine"].get("threads", "auto")
+    if threads != "auto":
+        torch.set_num_threads(threads)
+
+
+def check_machine(machine: Machine) -> None:
+    """Raise a `Mistake` if Lightning cannot have what the config asks of the machine."""
+    try:
+        pl.Trainer(
+            accelerator=machine.accelerator,
+            devices=machine.devices,
+            strategy=machine.strategy,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
+        raise Mistake(
+            what=f"this machine does not offer what is asked of it: {' '.join(str(error).split())[:200]}",
+            why=f"machine.accelerator={machine.accelerator} machine.devices={machine.devices} "
+            f"machine.strategy={machine.strategy}",
+            fix="machine.accelerator=auto machine.devices=auto machine.strategy=auto",
+        ) from error

@@ -38,10 +38,10 @@ def test_every_number_stands_under_its_name() -> None:
     assert cells == {
         "loss": "tser",
         "t=1": "90.25",
-        "first 2": "97.00",
-        "step 2 alone": "95.50",
-        "agreement": "97.75",
-        "firing rate": "12.50",
+        "t<=2": "97.00",
+        "step 2": "95.50",
+        "agree": "97.75",
+        "firing": "12.50",
     }
     assert "not measured" in ce
     assert "98.50" in text

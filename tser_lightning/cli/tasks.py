@@ -34,6 +34,8 @@ def distill(run: Run) -> dict[str, Any]:
     result = home.result()
     if result is not None:
         log.info("%s is finished; force=true does it again", home.path)
+        if run.config["measure"] == "full" and not (home.path / "measures.json").exists():
+            _measure_fully(home, _finished(home, run))
     else:
         result = _distilled(run, home)
     Console().print(steps_table([result]))
@@ -53,7 +55,10 @@ def _distilled(run: Run, home: RunDirectory) -> dict[str, Any]:
     settings["tags"] = [*settings["tags"], *(f"{key}={choices[key]}" for key in ("loss", "student", "data"))]
     named = {**config, **{key: {"name": choices[key], **config[key]} for key in ("loss", "student", "neuron", "data")}}
     runs = home.path.parent
-    with home.opened(config, provenance(run.overrides)), wandb_run(home.name, runs, named, **settings) as logger:
+    with (
+        home.opened(config, provenance(run.overrides), inputs=parts.fingerprints()),
+        wandb_run(home.name, runs, named, **settings) as logger,
+    ):
         result = _train(run, home, parts, logger)
         if logger is not None:
             logger.experiment.summary.update(result)
@@ -150,20 +155,12 @@ def teach(run: Run) -> dict[str, Any]:
 
 def evaluate(run: Run) -> dict[str, Any]:
     """Measure a finished run's student on the test split again, at any number of time steps."""
-    import yaml
-
-    from tser_lightning.cli.api import load_student
-    from tser_lightning.cli.built import built
     from tser_lightning.durable import write_json
     from tser_lightning.training import examine
 
     home = RunDirectory(run.config["run"])
     result = home.result() or {}
-    config = yaml.safe_load((home.path / "config.yaml").read_text()) | {"machine": run.config["machine"]}
-    moved = {key.partition(".")[2]: value for key, value in run.given.items() if key in ("data.root", "data.path")}
-    config["data"] = {**config["data"], **moved}
-    parts = built(config, result.get("teacher", "teacher"))
-    parts.student = load_student(home.path / "student.safetensors")
+    parts = _finished(home, run)
     parts.student.timesteps = run.given.get("student.timesteps", parts.student.timesteps)
     measured = _named(examine(parts.student, parts.teacher, parts.data, "test", machine=parts.machine))
     if run.config["measure"] == "full":
@@ -173,6 +170,21 @@ def evaluate(run: Run) -> dict[str, Any]:
     write_json(home.path / f"evaluation_t{parts.student.timesteps}.json", again)
     Console().print(steps_table([again]))
     return again
+
+
+def _finished(home: RunDirectory, run: Run) -> "Built":
+    """The parts of a finished run, with its trained student."""
+    import yaml
+
+    from tser_lightning.cli.api import load_student
+    from tser_lightning.cli.built import built
+
+    config = yaml.safe_load((home.path / "config.yaml").read_text()) | {"machine": run.config["machine"]}
+    moved = {key.partition(".")[2]: value for key, value in run.given.items() if key in ("data.root", "data.path")}
+    config["data"] = {**config["data"], **moved}
+    parts = built(config, (home.result() or {}).get("teacher", "teacher"))
+    parts.student = load_student(home.path / "student.safetensors")
+    return parts
 
 
 def prepare(run: Run) -> dict[str, Any]:

@@ -26,15 +26,18 @@ def steps_table(results: Sequence[Result]) -> Table:
     steps = 1 + max(t for t in range(1000) if any(f"test/acc_t{t + 1}" in result for result in results))
     first = results[0]
     table = Table(
-        title=f"{first['data']}: {first['student']} from {first['teacher']} "
-        f"(test accuracy in %; teacher {_number(first, 'teacher/acc')})"
+        title=f"{first['data']}: {first['student']} from {first['teacher']}; test, in %",
+        caption="t<=n: accuracy of the mean of the first n steps; step n: of that step alone; agree: with the teacher, "
+        f"whose accuracy is {_number(first, 'teacher/acc')}; firing: neurons that fire in a step",
+        padding=(0, 0),
+        collapse_padding=True,
     )
-    table.add_column("loss")
+    table.add_column("loss", no_wrap=True)
     for t in range(1, steps + 1):
-        table.add_column(f"first {t}" if t > 1 else "t=1", justify="right")
+        table.add_column(f"t<={t}" if t > 1 else "t=1", justify="right", no_wrap=True)
     for t in range(2, steps + 1):
-        table.add_column(f"step {t} alone", justify="right")
-    for name in ("agreement", "firing rate"):
+        table.add_column(f"step {t}", justify="right", no_wrap=True)
+    for name in ("agree", "firing"):
         table.add_column(name, justify="right")
     for result in results:
         table.add_row(

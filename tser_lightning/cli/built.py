@@ -14,6 +14,7 @@ from tser_lightning.cli.teachers import obtain_teacher
 from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student
 from tser_lightning.training import Machine, Recipe, Teacher
+from tser_lightning.training.fit import quiet_lightning
 
 
 @dataclass
@@ -65,6 +66,7 @@ def use_threads(config: Mapping[str, Any]) -> None:
 
 def check_machine(machine: Machine) -> None:
     """Raise a `Mistake` if Lightning cannot have what the config asks of the machine."""
+    quiet_lightning()
     try:
         pl.Trainer(
             accelerator=machine.accelerator,

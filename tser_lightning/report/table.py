@@ -18,35 +18,26 @@ def _number(result: Result, name: str, digits: int = 2) -> str:
 
 
 def steps_table(results: Sequence[Result]) -> Table:
-    """Accuracy of the mean of the first t steps and of each step alone, agreement and firing rate: a row per run.
+    """Accuracy of the mean of the first t steps and of each step alone, agreement and firing rate: a column per run.
 
     Args:
-        results: Contents of result.json files with the same number of time steps.
+        results: Contents of result.json files.
     """
-    steps = 1 + max(t for t in range(1000) if any(f"test/acc_t{t + 1}" in result for result in results))
+    steps = max(t for t in range(1, 1000) if any(f"test/acc_t{t}" in result for result in results))
     first = results[0]
     table = Table(
-        title=f"{first['data']}: {first['student']} from {first['teacher']}; test, in %",
-        caption="t<=n: accuracy of the mean of the first n steps; step n: of that step alone; agree: with the teacher, "
-        f"whose accuracy is {_number(first, 'teacher/acc')}; firing: neurons that fire in a step",
-        padding=(0, 0),
-        collapse_padding=True,
+        title=f"{first['data']}: {first['student']} taught by {first['teacher']} "
+        f"({_number(first, 'teacher/acc')} %); test split, in %",
+        title_justify="left",
     )
-    table.add_column("loss", no_wrap=True)
-    for t in range(1, steps + 1):
-        table.add_column(f"t<={t}" if t > 1 else "t=1", justify="right", no_wrap=True)
-    for t in range(2, steps + 1):
-        table.add_column(f"step {t}", justify="right", no_wrap=True)
-    for name in ("agree", "firing"):
-        table.add_column(name, justify="right")
+    table.add_column("")
     for result in results:
-        table.add_row(
-            str(result["loss"]),
-            *(_number(result, f"test/acc_t{t}") for t in range(1, steps + 1)),
-            *(_number(result, f"test/acc_step{t}") for t in range(2, steps + 1)),
-            _number(result, "test/agreement"),
-            _number(result, "test/firing_rate"),
-        )
+        table.add_column(str(result["loss"]), justify="right", no_wrap=True)
+    rows = {f"accuracy, mean of steps 1-{t}" if t > 1 else "accuracy, step 1": f"acc_t{t}" for t in range(1, steps + 1)}
+    rows |= {f"accuracy, step {t} alone": f"acc_step{t}" for t in range(2, steps + 1)}
+    rows |= {"agreement with the teacher": "agreement", "firing rate": "firing_rate"}
+    for title, name in rows.items():
+        table.add_row(title, *(_number(result, f"test/{name}") for result in results))
     return table
 
 

@@ -299,3 +299,13 @@ def test_can_be_differentiated_twice(reset: Any) -> None:
 def test_unknown_names_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         lif(torch.zeros(1, 1), **settings)
+
+
+def test_second_derivatives_count_no_path_twice() -> None:
+    seconds = []
+    for backend in ("eager", "reference"):
+        x = torch.linspace(0, 3, 12, dtype=torch.float64).view(3, 4).requires_grad_()
+        spikes, _ = lif(x, v_init=0.3 * x[0] + x[1].sin(), backend=backend)
+        (first,) = torch.autograd.grad(spikes.sum(), x, create_graph=True)
+        seconds.append(torch.autograd.grad(first.square().sum(), x)[0])
+    torch.testing.assert_close(*seconds)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tser_lightning.models.activation import relu
 from tser_lightning.models.attention import parts_with
+from tser_lightning.models.fusing import norm_act
 from tser_lightning.models.network import Factory, Network, Parts
 from tser_lightning.models.norms import joined
 from tser_lightning.models.resnet import ResNet, Stem
@@ -32,8 +33,8 @@ class PreActBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, width_in, H, W] -> [N, width, H/stride, W/stride]."""
-        branch = self.bn1(self.conv1(self.act1(x)))
-        branch = self.bn2(self.conv2(self.act2(branch)))
+        branch = self.conv1(self.act1(x))
+        branch = self.bn2(self.conv2(norm_act(self.bn1, self.act2, branch)))
         return add_to_stream(branch, self.downsample(x))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tser_lightning.mistake import Mistake
 from tser_lightning.models.activation import relu
 from tser_lightning.models.attention import parts_with
+from tser_lightning.models.fusing import norm_act
 from tser_lightning.models.network import Factory, Network, Parts, four_stages
 from tser_lightning.models.norms import joined
 
@@ -34,9 +35,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, width_in, H, W] -> [N, width, H/stride, W/stride]."""
-        branch = self.act1(self.bn1(self.conv1(x)))
-        branch = self.bn2(self.conv2(branch))
-        return cast(Tensor, self.act2(branch + self.downsample(x)))
+        branch = norm_act(self.bn1, self.act1, self.conv1(x))
+        return norm_act(self.bn2, self.act2, self.conv2(branch), self.downsample(x))
 
 
 def shortcut(width_in: int, width_out: int, stride: int, parts: Parts) -> nn.Module:
@@ -95,7 +95,7 @@ class ResNet(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [N, in_channels, H, W] -> logits [N, num_classes]."""
-        x = self.maxpool(self.act1(self.bn1(self.conv1(x))))
+        x = self.maxpool(norm_act(self.bn1, self.act1, self.conv1(x)))
         for index, layer in enumerate(self.layers, start=1):
             x = getattr(self, f"attention{index}")(getattr(self, layer)(x))
         return cast(Tensor, self.fc(self.fc1(self.avgpool(x)).flatten(1)))

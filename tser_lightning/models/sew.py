@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tser_lightning.mistake import Mistake
 from tser_lightning.models.activation import relu
 from tser_lightning.models.attention import parts_with
+from tser_lightning.models.fusing import Layers, norm_act
 from tser_lightning.models.network import Factory, Network, Parts
 from tser_lightning.models.resnet import ResNet, Stem
 
@@ -48,8 +49,8 @@ class SEWBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, width_in, H, W] -> [N, width, H/stride, W/stride]."""
-        branch = self.act1(self.bn1(self.conv1(x)))
-        branch = self.act2(self.bn2(self.conv2(branch)))
+        branch = norm_act(self.bn1, self.act1, self.conv1(x))
+        branch = norm_act(self.bn2, self.act2, self.conv2(branch))
         return self.connect(branch, self.downsample(x))
 
 
@@ -70,9 +71,9 @@ class SEWBottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, width_in, H, W] -> [N, 4 width, H/stride, W/stride]."""
-        branch = self.act1(self.bn1(self.conv1(x)))
-        branch = self.act2(self.bn2(self.conv2(branch)))
-        branch = self.act3(self.bn3(self.conv3(branch)))
+        branch = norm_act(self.bn1, self.act1, self.conv1(x))
+        branch = norm_act(self.bn2, self.act2, self.conv2(branch))
+        branch = norm_act(self.bn3, self.act3, self.conv3(branch))
         return self.connect(branch, self.downsample(x))
 
 
@@ -81,7 +82,7 @@ def firing_shortcut(width_in: int, width_out: int, stride: int, parts: Parts) ->
     if stride == 1 and width_in == width_out:
         return nn.Identity()
     conv = nn.Conv2d(width_in, width_out, 1, stride, bias=False)
-    return nn.Sequential(conv, parts.norm(width_out), parts.activation(width_out))
+    return Layers(conv, parts.norm(width_out), parts.activation(width_out))
 
 
 def _sew_resnet(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tser_lightning.mistake import Mistake
+from tser_lightning.models.fusing import Layers
 from tser_lightning.models.network import Network, Parts
 
 SCALE = 0.125  # of q k^T v in all of these networks, whatever their width
@@ -68,9 +69,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     return cast(Tensor, out_NKdL.flatten(1, 2).unflatten(2, v.shape[2:]))
 
 
-def conv_norm(width_in: int, width: int, parts: Parts, kernel: int = 3, bias: bool = False) -> nn.Sequential:
+def conv_norm(width_in: int, width: int, parts: Parts, kernel: int = 3, bias: bool = False) -> Layers:
     """Convolution of the same size, then a norm."""
-    return nn.Sequential(nn.Conv2d(width_in, width, kernel, padding=kernel // 2, bias=bias), parts.norm(width))
+    return Layers(nn.Conv2d(width_in, width, kernel, padding=kernel // 2, bias=bias), parts.norm(width))
 
 
 def tokenizer_widths(in_channels: int, dim: int) -> list[int]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tser_lightning.mistake import Mistake
 from tser_lightning.models.activation import relu
 from tser_lightning.models.attention import parts_with
+from tser_lightning.models.fusing import Layers
 from tser_lightning.models.network import Factory, Network, Parts, four_stages
 
 
@@ -29,7 +30,7 @@ class VGG(Network):
 
     def __init__(self, num_classes: int, in_channels: int, parts: Parts, groups: Sequence[Sequence[int]]) -> None:
         super().__init__()
-        self.features = nn.Sequential()
+        self.features = Layers()
         group_ends = []
         width = in_channels
         for group in groups:

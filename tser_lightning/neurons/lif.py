@@ -4,7 +4,6 @@ Legend: T time step, B image, M everything but time, in the order in which it li
 A backend is a pair of functions over [T, M] tensors, `Bodies`: a further one is one more case in `bodies_of`.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from tser_lightning.neurons.blocks import backward_blocks, forward_blocks
 from tser_lightning.neurons.dynamics import Decay, Dynamics, Gradients, Reset, at_rest, backward_body, forward_body
+from tser_lightning.neurons.layout import Layout
 from tser_lightning.neurons.surrogate import Scale, differentiable_step, surrogate_named
 
 
@@ -62,8 +62,9 @@ class _LIF(torch.autograd.Function):
         )
         needed = ctx.needs_input_grad[:3]
         if torch.is_grad_enabled():  # create_graph=True: this will be differentiated again
-            outputs = lif_reference(currents_TM, v_M, decay, scale, ctx.dynamics)
-            return *_autograd(outputs, grads, (currents_TM, v_M, decay), needed), None, None, None
+            inputs = apart(currents_TM, v_M, decay)
+            outputs = lif_reference(inputs[0], inputs[1], inputs[2], scale, ctx.dynamics)
+            return *gradients(outputs, grads, inputs, needed), None, None, None
         start = at_rest(currents_TM, v_M)
         grad_spikes_TM, grad_v_M = (start.new_zeros(()) if grad is None else grad for grad in grads)
         found = ctx.bodies.backward(
@@ -80,7 +81,12 @@ class _LIF(torch.autograd.Function):
         return found.currents, grad_v, found.decay.to(decay.dtype) if needed[2] else None, None, None, None
 
 
-def _autograd(
+def apart(*inputs: Any) -> list[Any]:
+    """Views of tensors: what was computed from one of them does not depend on its view, so no path counts twice."""
+    return [value.view_as(value) if isinstance(value, Tensor) else value for value in inputs]
+
+
+def gradients(
     outputs: Sequence[Tensor], grads: Sequence[Tensor | None], inputs: Sequence[Any], needed: Sequence[bool]
 ) -> list[Tensor | None]:
     """Gradients of the needed inputs as a graph of their own; None for the others."""
@@ -144,13 +150,29 @@ def lif(
         ValueError: An unknown reset, surrogate or backend.
     """
     check_choices(reset, backend)
-    known = surrogate_named(surrogate)
-    scale = known.scale if surrogate_scale is None else surrogate_scale
-    dynamics = Dynamics(decay_input, v_threshold, reset, detach_reset, known.gradient)
+    dynamics, scale = resolved(decay_input, v_threshold, reset, detach_reset, surrogate, surrogate_scale)
     if backend == "reference" or torch.compiler.is_compiling():
         return lif_reference(currents_TB, v_init, decay, scale, dynamics)
     bodies = bodies_of(backend)
-    return _in_memory_order(currents_TB, v_init, lambda x, v: _LIF.apply(x, v, decay, scale, dynamics, bodies))
+    layout = Layout(currents_TB)
+    if v_init is not None and v_init.ndim > 0:
+        v_init = layout.vector(v_init)
+    spikes_TM, v_M = _LIF.apply(layout.matrix(currents_TB), v_init, decay, scale, dynamics, bodies)
+    return layout.unmatrix(spikes_TM), layout.unmatrix(v_M)
+
+
+def resolved(
+    decay_input: bool,
+    v_threshold: float,
+    reset: Reset,
+    detach_reset: bool,
+    surrogate: str,
+    surrogate_scale: Scale | None,
+) -> tuple[Dynamics, Scale]:
+    """Look the surrogate up: the settings of `lif` as its backends take them."""
+    known = surrogate_named(surrogate)
+    scale = known.scale if surrogate_scale is None else surrogate_scale
+    return Dynamics(decay_input, v_threshold, reset, detach_reset, known.gradient), scale
 
 
 def check_choices(reset: str, backend: str) -> None:
@@ -159,19 +181,3 @@ def check_choices(reset: str, backend: str) -> None:
         raise ValueError(f"reset={reset!r} is neither hard nor soft")
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r} is not one of {', '.join(BACKENDS)}")
-
-
-def _in_memory_order(
-    currents_TB: Tensor,
-    v_init: Tensor | None,
-    run: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]],
-) -> tuple[Tensor, Tensor]:
-    """Run on a [T, M] view of the currents, whatever their layout, and give the results that layout."""
-    order = sorted(range(1, currents_TB.ndim), key=currents_TB.stride, reverse=True)
-    stored = currents_TB.permute(0, *order)
-    if v_init is not None and v_init.ndim > 0:
-        v_init = v_init.expand(currents_TB.shape[1:]).permute([d - 1 for d in order]).reshape(-1)
-    spikes_TM, v_M = run(stored.reshape(len(stored), math.prod(stored.shape[1:])), v_init)
-    back = [order.index(d) for d in range(1, currents_TB.ndim)]
-    spikes = spikes_TM.view(stored.shape).permute(0, *(d + 1 for d in back))
-    return spikes, v_M.view(stored.shape[1:]).permute(back)

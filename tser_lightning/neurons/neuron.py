@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from tser_lightning.neurons.clock import OverTime
 from tser_lightning.neurons.dynamics import Decay, Reset
-from tser_lightning.neurons.lif import check_choices, lif
+from tser_lightning.neurons.lif import bodies_of, check_choices, lif, resolved
+from tser_lightning.neurons.norm_lif import Settings, norm_lif
 from tser_lightning.neurons.surrogate import Scale, surrogate_named
 
 
@@ -45,6 +46,9 @@ class Neuron(OverTime):
 class LIF(Neuron):
     """Leaky integrate-and-fire, Eq. 1-3 of the paper; the settings are those of `lif`.
 
+    Attributes:
+        fused: Whether it may compute as one with the norm before it (`after_norm`).
+
     Args:
         channels: Not used: all channels are alike.
         decay: What is left of the membrane after one step, in [0, 1].
@@ -59,6 +63,8 @@ class LIF(Neuron):
     Raises:
         ValueError: A setting out of its range or an unknown name.
     """
+
+    fused = True
 
     def __init__(
         self,
@@ -100,6 +106,20 @@ class LIF(Neuron):
             v_init=state,
             backend=self.backend,
         )
+
+    def after_norm(self, norm: nn.BatchNorm2d, y: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Map y [T*B, C, H, W] to the spikes of norm(y) + residual, both as one operation; see `norm_lif`.
+
+        Only inside a student, and not while it streams.
+        """
+        steps = self.clock.steps
+        assert steps is not None
+        dynamics, scale = resolved(
+            self.decay_input, self.v_threshold, self.reset, self.detach_reset, self.surrogate, self.width()
+        )
+        static = steps > 1 and len(y) == self.clock.images
+        settings = Settings(steps, static, dynamics, bodies_of(self.backend), scale)
+        return norm_lif(y, residual, norm, self.leak(), settings)
 
     def leak(self) -> Decay:
         """What is left of the membrane after one step."""

@@ -1,0 +1,67 @@
+"""A norm and the activation behind it: computed as one where that is possible, which no number shows.
+
+Every architecture calls `norm_act` where a norm is followed by an activation. The pair is one operation
+(`neurons.norm_lif`) where a plain `BatchNorm2d` is followed by a LIF, IF or PLIF neuron inside a student. Everything
+else is called as it is written: other norms (`SyncBatchNorm`, whose statistics need the other processes, tdBN, TEBN),
+other neurons, an ANN's ReLU, a streaming student, a norm or a neuron that somebody listens to with a hook, and a
+network that is being compiled or exported, where the compiler does the fusing.
+"""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+
+from tser_lightning.neurons.neuron import LIF
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_GLOBAL_HOOKS = [cast(dict[int, Any], getattr(torch_module, f"_global{name}")) for name in _HOOKS]
+
+
+def norm_act(norm: nn.Module, act: nn.Module, x: Tensor, residual: Tensor | None = None) -> Tensor:
+    """Give act(norm(x) + residual), [N, C, H, W]; the residual is as norm(x) or, for an ANN alone, left out."""
+    if isinstance(norm, nn.BatchNorm2d) and isinstance(act, LIF) and _as_one(norm, act, x, residual):
+        return act.after_norm(norm, x, residual)
+    x = norm(x)
+    return cast(Tensor, act(x if residual is None else x + residual))
+
+
+def _as_one(norm: nn.BatchNorm2d, act: LIF, x: Tensor, residual: Tensor | None) -> bool:
+    return (
+        act.fused
+        and act.backend != "reference"
+        and type(norm) is nn.BatchNorm2d
+        and type(act).run is LIF.run
+        and act.clock.steps is not None
+        and act.clock.carry is None
+        and x.numel() > x.shape[1]  # below, the norm has an error to raise
+        and (residual is None or (residual.shape == x.shape and residual.dtype == x.dtype))
+        and not torch.compiler.is_compiling()
+        and not _heard(norm)
+        and not _heard(act)
+    )
+
+
+def _heard(module: nn.Module) -> bool:
+    """Whether somebody listens to the calls of a module."""
+    return any(getattr(module, hooks) for hooks in _HOOKS) or any(_GLOBAL_HOOKS)
+
+
+def allow_fusing(network: nn.Module, allowed: bool) -> None:
+    """Let the neurons of a network compute as one with the norms before them, or not."""
+    for module in network.modules():
+        if isinstance(module, LIF):
+            module.fused = allowed
+
+
+class Layers(nn.Sequential):
+    """Modules one after the other; a norm and the module behind it go through `norm_act`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply them all."""
+        layers = list(self)
+        while layers:
+            layer = layers.pop(0)
+            x = norm_act(layer, layers.pop(0), x) if isinstance(layer, nn.BatchNorm2d) and layers else layer(x)
+        return x

@@ -25,3 +25,10 @@ def test_teacher_and_student_have_a_cloud_with_all_images_and_classes(runs: Path
 
 def test_without_features_there_is_no_figure(runs: Path) -> None:
     assert embeddings(compare_methods(make_grid(collect(runs / "*")))) == []
+
+
+def test_a_network_that_says_the_same_of_every_image_is_said_to(runs: Path) -> None:
+    content: dict[str, Any] = {"student": np.ones((60, 8), np.float32), "labels": np.repeat(np.arange(3), 20)}
+    save_file(content, min(runs.glob("*tser*")) / "features.safetensors")
+    (figure,) = embeddings(compare_methods(make_grid(collect(runs / "*"))))
+    assert "the same features" in figure.canvas.axes[0].texts[0].get_text()

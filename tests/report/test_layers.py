@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -57,3 +58,16 @@ def test_without_measures_there_is_no_figure(runs: Path) -> None:
 
 def test_the_mean_over_pairs_leaves_the_diagonal_out() -> None:
     assert mean_off_diagonal(np.array([[1.0, 0.2, 0.4], [0.2, 1.0, 0.6], [0.4, 0.6, 1.0]])) == pytest.approx(0.4)
+
+
+def test_a_dead_layer_leaves_a_gap(measured: Path) -> None:
+    for path in measured.glob("*tser*"):
+        text = (path / "measures.json").read_text()
+        (path / "measures.json").write_text(
+            re.sub(r'"layer1": \[\[.*?\]\]', '"layer1": [[NaN, NaN], [NaN, NaN]]', text)
+        )
+    figures = {figure.name.partition("_digits")[0]: figure for figure in by_layer(comparisons_of(measured))}
+    (line,) = [line for line in figures["cka"].canvas.axes[0].lines if line.get_marker() == "o"]
+    assert list(line.get_xdata()) == [0, 2]
+    cka, _ = step_maps(comparisons_of(measured))
+    assert [len(axes.texts) for axes in cka.canvas.axes[:3]] == [4, 0, 4]

@@ -65,13 +65,18 @@ def _load(file: Path) -> dict[str, Any]:
 
 def _chosen(features_ND: Features, labels_N: NDArray[np.int64]) -> tuple[Features, NDArray[np.int64]]:
     classes = np.unique(labels_N)[:CLASSES]
-    kept = np.flatnonzero(np.isin(labels_N, classes))
+    kept = np.flatnonzero(np.isin(labels_N, classes) & np.isfinite(features_ND).all(1))
     if len(kept) > IMAGES:
         kept = kept[np.linspace(0, len(kept) - 1, IMAGES).astype(int)]
     return features_ND[kept], labels_N[kept]
 
 
 def _cloud(axes: Any, features_ND: Features, labels_N: NDArray[np.int64]) -> None:
+    axes.grid(visible=False)
+    axes.set(xticks=[], yticks=[])
+    if len(features_ND) < 5 or not float(features_ND.var(axis=0).sum()) > 1e-12:  # scikit-learn's t-SNE would crash
+        axes.text(0.5, 0.5, "the same features\nfor every image", ha="center", va="center", transform=axes.transAxes)
+        return
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(features_ND) - 1) / 3)
@@ -82,5 +87,3 @@ def _cloud(axes: Any, features_ND: Features, labels_N: NDArray[np.int64]) -> Non
         x, y = np.median(of_class, axis=0)
         around = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": COLORS[index], "alpha": 0.85}
         axes.text(x, y, str(label), ha="center", va="center", fontsize=7, weight="bold", color="black", bbox=around)
-    axes.grid(visible=False)
-    axes.set(xticks=[], yticks=[])

@@ -156,7 +156,9 @@ def _spread_out(names: Sequence[str]) -> list[str]:
 
 
 def _map(axes: Any, matrix: NDArray[np.float64]) -> Any:
-    image = axes.imshow(matrix, vmin=min(0.0, float(np.nanmin(matrix))), vmax=1, cmap="cividis")
+    # A layer that says the same for every image has no alignment: NaN, left blank.
+    lowest = float(np.min(matrix, initial=0.0, where=np.isfinite(matrix)))
+    image = axes.imshow(matrix, vmin=lowest, vmax=1, cmap="cividis")
     steps = len(matrix)
     axes.grid(visible=False)
     axes.set_xticks(range(steps), range(1, steps + 1), fontsize=7)
@@ -164,5 +166,6 @@ def _map(axes: Any, matrix: NDArray[np.float64]) -> Any:
     if steps <= 4:
         for (y, x), value in np.ndenumerate(matrix):
             ink = "black" if value > 0.6 else "white"
-            axes.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=6, color=ink)
+            if np.isfinite(value):
+                axes.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=6, color=ink)
     return image

@@ -18,7 +18,9 @@ class Terminated(SystemExit):
 class Worker(Protocol):
     """What listens to SIGTERM itself, as Lightning's trainer does."""
 
-    received_sigterm: bool
+    @property
+    def received_sigterm(self) -> bool:
+        """Whether it has heard it."""
 
 
 _at_work: list[Worker] = []

@@ -29,6 +29,11 @@ class Built:
     machine: Machine
     callbacks: list[Any]
 
+    def fingerprints(self) -> dict[str, str]:
+        """Hash what the result depends on besides the config."""
+        teacher = {} if self.teacher is None else {"teacher": self.teacher.fingerprint()}
+        return {"data": self.data.fingerprint(), **teacher}
+
 
 def built(config: Mapping[str, Any], teacher_name: str) -> Built:
     """Make the parts of a run; the teacher comes last, because it may have to be trained.

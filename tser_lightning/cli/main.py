@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tser_lightning.cli.mistakes import Mistakes, nearest, three_lines
 from tser_lightning.mistake import Failure, Mistake
+from tser_lightning.termination import terminable
 
 if TYPE_CHECKING:
     from tser_lightning.cli.config import Configs
@@ -30,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # the user's own modules, as `python -m` has it
-    return guarded(lambda: _command(list(sys.argv[1:] if argv is None else argv)))
+    with terminable():
+        return guarded(lambda: _command(list(sys.argv[1:] if argv is None else argv)))
 
 
 def guarded(work: Callable[[], int]) -> int:

@@ -11,14 +11,18 @@ import io
 import json
 import logging
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TextIO
 
 import yaml
 
-from tser_lightning.durable import write_json, write_text
-from tser_lightning.mistake import Failure
+from tser_lightning.durable import remove_parts, telling, write_json, write_text
+from tser_lightning.mistake import Failure, Mistake
+
+log = logging.getLogger("tser_lightning")
 
 Number = float | int
 
@@ -49,50 +53,81 @@ class RunDirectory:
 
     def result(self) -> dict[str, Any] | None:
         """What came out, or None while the run is not finished."""
-        file = self.path / "result.json"
-        return json.loads(file.read_text()) if file.is_file() else None
+        return _read(self.path / "result.json")
 
     def info(self) -> dict[str, Any]:
         """The content of run.json; empty before the first start."""
-        file = self.path / "run.json"
-        return json.loads(file.read_text()) if file.is_file() else {}
+        return _read(self.path / "run.json") or {}
 
     def clear(self) -> None:
-        """Delete everything in it, for a run that is to be done again."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Delete everything in it, for a run that is to be done again.
+
+        Raises:
+            Failure: Another process works in it, or it cannot be deleted.
+        """
+        if self.path.is_dir():
+            with self._held(wait=False), telling(self.path):
+                shutil.rmtree(self.path)
 
     @contextlib.contextmanager
-    def opened(self, config: Mapping[str, Any], about: Mapping[str, Any], wait: bool = False) -> Iterator[None]:
+    def _held(self, wait: bool) -> Iterator[None]:
+        with _lock_file(self.path) as lock:
+            try:
+                # A lock of this process alone: processes that load data outlive one that is killed by seconds.
+                fcntl.lockf(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except (BlockingIOError, PermissionError) as busy:
+                raise Failure(
+                    what=f"another process is working on {self.path}",
+                    why="the same command has been started twice; two writers would spoil its files",
+                    fix="wait for it to end, or give another seed",
+                ) from busy
+            yield
+
+    def _check_inputs(self, inputs: Mapping[str, str]) -> None:
+        before = self.info().get("inputs") or {}
+        other = [name for name, digest in inputs.items() if before.get(name, digest) != digest]
+        if other and any(self.checkpoints.glob("*.ckpt")):
+            raise Mistake(
+                what=f"the {' and the '.join(other)} changed since {self.path} began",
+                why=f"its checkpoints come from the {other[0]} with the hash {before[other[0]][:12]}, "
+                f"now it is {inputs[other[0]][:12]}: going on would mix the two",
+                fix=f"the {other[0]} as before, or force=true to begin this run again",
+            )
+
+    @contextlib.contextmanager
+    def opened(
+        self,
+        config: Mapping[str, Any],
+        about: Mapping[str, Any],
+        wait: bool = False,
+        inputs: Mapping[str, str] = MappingProxyType({}),
+    ) -> Iterator[None]:
         """Hold the directory while a run works in it, and tell run.json how it ended.
 
         Args:
             config: The resolved config.
             about: Command, code, versions, hardware (see `tracking.provenance`).
             wait: Whether to wait for another process that works in it, or to refuse.
+            inputs: Hashes of what the result depends on besides the config, by name ("data", "teacher").
 
         Raises:
-            Failure: Another process works in it and `wait` is off.
+            Mistake: An input changed since the run began.
+            Failure: Another process works in it and `wait` is off; nothing can be written there.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError as busy:
-                raise Failure(
-                    what=f"another process is working on {self.path}",
-                    why="the same command has been started twice; two writers would spoil its files",
-                    fix="wait for it to end, or give another seed",
-                ) from busy
+        with self._held(wait):
+            self._check_inputs(inputs)
+            remove_parts(self.path)
             write_text(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
             started = self.info().get("started", _now())
-            story = {**about, "status": "running", "started": started}
+            story = {**about, "inputs": dict(inputs), "status": "running", "started": started}
             write_json(self.path / "run.json", story)
             with _log_file(self.path / "log.txt"):
                 try:
                     yield
                 except BaseException as error:
                     ended = {"status": _status(error), "error": str(error).splitlines()[:1], "ended": _now()}
-                    write_json(self.path / "run.json", story | ended)
+                    with contextlib.suppress(Failure):  # the disk may be what failed; the first error says it
+                        write_json(self.path / "run.json", story | ended)
                     raise
             write_json(self.path / "run.json", story | {"status": "finished", "ended": _now()})
 
@@ -120,6 +155,24 @@ class RunDirectory:
         write_json(self.path / "result.json", result)
 
 
+def _read(file: Path) -> dict[str, Any] | None:
+    """Read a JSON file of ours; one that is damaged counts as missing, so that the run writes it again."""
+    if not file.is_file():
+        return None
+    try:
+        content: dict[str, Any] = json.loads(file.read_text())
+    except ValueError:
+        log.warning("%s is damaged: the run goes on from its checkpoint and writes it again", file)
+        return None
+    return content
+
+
+def _lock_file(folder: Path) -> TextIO:
+    with telling(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        return (folder / ".lock").open("w")
+
+
 def _status(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
@@ -130,7 +183,8 @@ def _status(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _log_file(path: Path) -> Iterator[None]:
-    handler = logging.FileHandler(path, encoding="utf-8")
+    with telling(path):
+        handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("tser_lightning")
     warnings_logger = logging.getLogger("py.warnings")
@@ -143,4 +197,15 @@ def _log_file(path: Path) -> Iterator[None]:
         logging.captureWarnings(False)
         logger.removeHandler(handler)
         warnings_logger.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):
+            handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Stop: where the log cannot be written, nothing else can."""
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            with telling(self.baseFilename):
+                raise error
+        super().handleError(record)

@@ -79,6 +79,6 @@ def sentence(error: BaseException) -> Mistake | Failure | None:
         return Failure(
             what="a process that loads data has died: " + text.partition("\n")[0][:200],
             why="the system killed it, for want of memory or of room in /dev/shm",
-            fix="the same command goes on from the last checkpoint; with machine.workers=0 or fewer if it happens again",
+            fix="the same command goes on from the last checkpoint; if it happens again, with fewer machine.workers",
         )
     return None

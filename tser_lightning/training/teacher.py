@@ -3,6 +3,8 @@
 Legend: T time step, B image, C class, H, W.
 """
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,6 +37,14 @@ class Teacher(nn.Module):
         logits_BC: Tensor = self.net(images.mean(0) if images.ndim == 5 else images)
         return logits_BC
 
+    def fingerprint(self) -> str:
+        """Hash its parameters and buffers with SHA-256, as hex."""
+        digest = hashlib.sha256()
+        for name, value in self.net.state_dict().items():
+            digest.update(f"{name} {list(value.shape)} {value.dtype} ".encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
 
 class Once(nn.Module):
     """An ANN in a student's place: one time step, so that a teacher is trained and measured by the same code.
@@ -64,6 +74,7 @@ def load_weights(net: nn.Module, path: str | Path) -> None:
         Mistake: A missing, damaged or foreign file.
     """
     path = Path(path)
+    _check_hash(path)
     state = _read(path)
     for key in ("state_dict", "model"):
         if isinstance(state.get(key), dict):
@@ -82,6 +93,19 @@ def load_weights(net: nn.Module, path: str | Path) -> None:
             fix="the architecture, its stem and the class count that these weights were trained with",
         )
     net.load_state_dict(state)
+
+
+def _check_hash(path: Path) -> None:
+    """Compare a file of weights with the hash in the card that we have written beside it."""
+    card = path.with_suffix(".json")
+    if not (path.is_file() and card.is_file()):
+        return
+    try:
+        expected = json.loads(card.read_text()).get("sha256")
+    except (ValueError, AttributeError):  # a card of somebody else's
+        return
+    if expected and hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+        raise _damaged(path, ValueError(f"its SHA-256 is not the one in {card.name}"))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,0 +1,112 @@
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tser_lightning.cli.main import guarded
+from tser_lightning.cli.run import Run, compose_run
+from tser_lightning.cli.tasks import run_task
+from tser_lightning.termination import terminable
+from tser_lightning.tracking.records import RunDirectory
+
+SMALL = [
+    *("student.widths=[4,8]", "teacher.widths=[4,8]", "teacher.weights=null", "student.timesteps=2"),
+    *("trainer.epochs=3", "data.batch_size=160", "machine.accelerator=cpu", "machine.checkpoint_every=1"),
+    *("machine.workers=0", "logging.wandb.mode=disabled"),
+]
+# Draws its masks from torch's generator, mixes the images, and steps every second batch.
+HARD = ["loss=bkdsnn", "data.mixup.alpha=0.4", "data.mixup.smoothing=0.1", "trainer.accumulate=2"]
+OWN_TIME = ("train/seconds", "train/peak_memory_mb")
+
+Sabotage = Callable[[], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Child:
+    """A command in a process of its own that starts warm, as a copy of this one."""
+
+    run: Run
+
+    @property
+    def home(self) -> RunDirectory:
+        return RunDirectory(Path(self.run.config["machine"]["runs_dir"], self.run.name))
+
+    def start(self, sabotage: Sabotage = lambda: None) -> int:
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid == 0:
+            code = 99
+            try:
+                log = os.open(self.home.path.parent / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+                os.dup2(log, 1)
+                os.dup2(log, 2)
+                sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+                sabotage()
+                with terminable():
+                    code = guarded(lambda: 0 if run_task(self.run) else 1)
+                sys.stdout.flush()
+                sys.stderr.flush()
+            finally:
+                os._exit(code)
+        return pid
+
+    def end(self, pid: int) -> int:
+        """Give the exit code, or minus the signal that killed it."""
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    def __call__(self, sabotage: Sabotage = lambda: None) -> int:
+        return self.end(self.start(sabotage))
+
+    def ends(self) -> tuple[bytes, str, dict[str, Any]]:
+        """What must be the same however often a run was killed."""
+        home = self.home.path
+        result = json.loads((home / "result.json").read_text())
+        kept = {key: value for key, value in result.items() if key not in OWN_TIME}
+        return (home / "student.safetensors").read_bytes(), (home / "metrics.csv").read_text(), kept
+
+    def said(self) -> str:
+        return (self.home.path.parent / "said.txt").read_text()
+
+
+@pytest.fixture
+def hard() -> list[str]:
+    """Settings that draw random numbers in every step, mix the images and step every second batch."""
+    return HARD
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[..., Child]:
+    """Give a command on small networks, in a folder of its own."""
+    made = iter(range(100))
+
+    def give(*overrides: str) -> Child:
+        folder = tmp_path / f"runs{next(made)}"
+        folder.mkdir()
+        return Child(compose_run([*SMALL, f"machine.runs_dir={folder}", *overrides]))
+
+    return give
+
+
+@pytest.fixture(scope="session")
+def references() -> dict[str, Any]:
+    return {}
+
+
+@pytest.fixture
+def left_alone(command: Callable[..., Child], references: dict[str, Any]) -> Callable[..., Any]:
+    """Give the end of a run that nobody disturbs."""
+
+    def end(*overrides: str) -> Any:
+        key = " ".join(overrides)
+        if key not in references:
+            child = command(*overrides)
+            assert child() == 0, child.said()
+            references[key] = child.ends()
+        return references[key]
+
+    return end

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
+from tser_lightning.report.write import write_report
+
 QUALITY = {"ce": 93.5, "vanilla_kd": 95.0, "ts_ce": 95.3, "ts_kl": 95.6, "ts": 96.0, "tser": 96.3}
 GIT = {"commit": "0123456789abcdef0123456789abcdef01234567", "changed": False}
 VERSIONS = {"python": "3.11.2", "tser-lightning": "0.1.0", "torch": "2.15.0", "lightning": "2.6.6"}
@@ -69,14 +71,13 @@ def config_of(result: dict[str, Any]) -> dict[str, Any]:
     return tree
 
 
-@pytest.fixture
-def build(tmp_path: Path) -> Build:
-    """Makes run directories as `tracking.records` leaves them."""
+def maker(folder: Path) -> Build:
+    """Makes run directories as `tracking.records` leaves them, in folder/runs."""
     made = iter(range(1, 10**6))
 
     def make(loss: str, seed: int, *, status: str = "finished", error: str = "", steps: int = 4, **more: Any) -> Path:
         result = result_of(loss, seed, steps=steps, **({"student.timesteps": steps} if steps != 4 else {}), **more)
-        path = tmp_path / "runs" / f"{result['experiment']}-loss_{loss}-seed_{seed}-{next(made):08x}"
+        path = folder / "runs" / f"{result['experiment']}-loss_{loss}-seed_{seed}-{next(made):08x}"
         path.mkdir(parents=True)
         info: dict[str, Any] = {"overrides": [f"loss={loss}", f"seed={seed}"], "git": GIT, "versions": VERSIONS}
         info |= {"hardware": HARDWARE, "settings": settings_of(result), "status": status}
@@ -97,8 +98,7 @@ def build(tmp_path: Path) -> Build:
     return make
 
 
-@pytest.fixture
-def runs(tmp_path: Path, build: Build) -> Path:
+def table_3(build: Build) -> None:
     """Table 3 on the digits: five losses by three seeds; one failed, one was killed."""
     for loss in ("vanilla_kd", "ts_ce", "ts_kl", "ts", "tser"):
         for seed in (1, 2, 3):
@@ -110,4 +110,25 @@ def runs(tmp_path: Path, build: Build) -> Path:
                 build(loss, seed, status="running")
             else:
                 build(loss, seed)
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Build:
+    return maker(tmp_path)
+
+
+@pytest.fixture
+def runs(tmp_path: Path, build: Build) -> Path:
+    table_3(build)
     return tmp_path / "runs"
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of Table 3, written once for all that only read it."""
+    folder = tmp_path_factory.mktemp("report")
+    table_3(maker(folder))
+    files = write_report(str(folder / "runs" / "digits-*"), folder / "report")
+    assert files[0] == folder / "report" / "report.html"
+    assert all(file.is_file() for file in files)
+    return folder / "report"

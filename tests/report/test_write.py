@@ -40,14 +40,6 @@ class Outline(HTMLParser):
                 self.addresses.append(str(value))
 
 
-@pytest.fixture
-def report(runs: Path, tmp_path: Path) -> Path:
-    files = write_report(str(runs / "digits-*"), tmp_path / "report")
-    assert files[0] == tmp_path / "report" / "report.html"
-    assert all(file.is_file() for file in files)
-    return tmp_path / "report"
-
-
 def test_the_report_is_one_page_that_needs_nothing_else(report: Path) -> None:
     text = (report / "report.html").read_text()
     outline = Outline()

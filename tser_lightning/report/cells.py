@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from tser_lightning.mistake import Mistake
 from tser_lightning.report.collect import RunRecord
-from tser_lightning.report.grid import Grid, Label, latest
+from tser_lightning.report.grid import Grid, latest
+from tser_lightning.report.labels import Label
 from tser_lightning.report.published import Published, published
 from tser_lightning.report.statistics import Comparison, Summary, compare, summarise
 

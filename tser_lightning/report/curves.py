@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tser_lightning.report.cells import Comparisons
 from tser_lightning.report.collect import RunRecord
 from tser_lightning.report.drawing import Figure, in_order, left_out, main_rows, seeds_of, shown, slug
-from tser_lightning.report.grid import Label
+from tser_lightning.report.labels import Label
 from tser_lightning.report.style import legend, look, panels, styled
 
 MOST_PANELS = 6

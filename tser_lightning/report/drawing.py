@@ -10,7 +10,8 @@ from typing import Any
 
 from tser_lightning.report.cells import Comparisons
 from tser_lightning.report.collect import RunRecord
-from tser_lightning.report.grid import Grid, Label, latest
+from tser_lightning.report.grid import Grid, latest
+from tser_lightning.report.labels import Label
 
 MOST_METHODS = 12
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tser_lightning.report.cells import Comparisons
 from tser_lightning.report.drawing import Figure, left_out, shown, slug
-from tser_lightning.report.grid import Label
+from tser_lightning.report.labels import Label
 from tser_lightning.report.style import panels, styled
 
 IMAGES = 1000  # t-SNE takes seconds for so many

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from tser_lightning.report.cells import Cell, Comparisons
 from tser_lightning.report.collect import RunRecord
-from tser_lightning.report.grid import Label
+from tser_lightning.report.labels import Label
 from tser_lightning.report.table import interval, p_value, printed, spread, unfinished
 
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"

@@ -19,7 +19,8 @@ from tser_lightning.report.drawing import (
     shown,
     slug,
 )
-from tser_lightning.report.grid import Label, make_grid
+from tser_lightning.report.grid import make_grid
+from tser_lightning.report.labels import Label
 from tser_lightning.report.style import FAINT, INK, legend, look, panels, save, styled
 
 Result = Mapping[str, Any]

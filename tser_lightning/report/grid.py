@@ -6,55 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tser_lightning.report.collect import RunRecord
+from tser_lightning.report.labels import Key, Label, in_usual_order, word_for
 from tser_lightning.tracking.identity import matters
 
-LOSSES = ("ce", "tet", "vanilla_kd", "kdsnn", "lasnn", "bkdsnn", "ts_ce", "ts_kl", "ts", "vanilla_kd_er", "tser")
 CHOICES = ("experiment", "loss", "student", "teacher", "neuron", "data")
 COLUMN = ("data", "student", "student.timesteps")
 OWN = ("loss", "teacher")  # what methods differ in by their nature
-
-Key = tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class Label:
-    """What a row or a column stands for.
-
-    Attributes:
-        keys: Names of the settings that tell it from its neighbours, e.g. ("loss", "loss.lam").
-        values: Their values, None where a setting does not exist.
-        unnamed: Those of the keys that have their defaults, which need not be said.
-    """
-
-    keys: tuple[str, ...]
-    values: Key
-    unnamed: frozenset[str] = field(default=frozenset(), compare=False)
-
-    def get(self, key: str) -> Any:
-        """Give the value of a setting; None if it is not one of those that matter here."""
-        return dict(zip(self.keys, self.values, strict=True)).get(key)
-
-    @property
-    def parts(self) -> list[str]:
-        """Say it in words: ["tser", "lam=0.1"], or ["digits", "resnet_small", "T=4"]."""
-        said = [pair for pair in zip(self.keys, self.values, strict=True) if pair[0] not in self.unnamed]
-        return [word for key, value in said if (word := _word(key, value))]
-
-    def __str__(self) -> str:
-        return " ".join(self.parts)
-
-
-def _word(key: str, value: Any) -> str:
-    if value is None:
-        return ""
-    if key in ("loss", "data", "student"):
-        return str(value)
-    if key == "student.timesteps":
-        return f"T={value}"
-    if key.endswith("._target_"):
-        return f"{key.removesuffix('._target_')}={str(value).rpartition('.')[2]}"
-    short = key.removeprefix("loss.") if key.startswith("loss.") else key
-    return f"{short}={value}"
 
 
 @dataclass
@@ -144,8 +101,8 @@ def _laid_out(records: Sequence[RunRecord], values: Values) -> Grid:
         row = Label(tuple(row_keys), tuple(values(record, key) for key in row_keys), usual)
         column = Label(tuple(column_keys), tuple(values(record, key) for key in column_keys))
         cells[row, column].append(record)
-    rows = sorted({row for row, _ in cells}, key=lambda row: _order(row.values))
-    columns = sorted({column for _, column in cells}, key=lambda column: _order(column.values))
+    rows = sorted({row for row, _ in cells}, key=lambda row: in_usual_order(row.values))
+    columns = sorted({column for _, column in cells}, key=lambda column: in_usual_order(column.values))
     notes = [_confounded(records, column_keys, key, values) for key in candidates if key not in kept]
     return Grid(rows, columns, dict(cells), notes=[note for note in [*notes, *_unsaid(rows)] if note])
 
@@ -158,7 +115,7 @@ def _unsaid(rows: Sequence[Label]) -> list[str]:
         varied = [key for key in kin[0].keys if len({row.get(key) for row in kin}) > 1 and key.startswith("loss.")]
         usual = {key: row.get(key) for row in kin for key in varied if key in row.unnamed}
         if usual:
-            said.append(f"unless named, {loss} has {', '.join(_word(key, value) for key, value in usual.items())}")
+            said.append(f"unless named, {loss} has {', '.join(word_for(key, value) for key, value in usual.items())}")
     return said
 
 
@@ -174,16 +131,6 @@ def _telling(records: Sequence[RunRecord], known: Sequence[str], keys: Iterable[
     return kept
 
 
-def _order(values: Key) -> list[tuple[int, float, str]]:
-    def rank(value: Any) -> tuple[int, float, str]:
-        if value in LOSSES:
-            return (0, LOSSES.index(value), "")
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return (1, float(value), "") if is_number else (2, 0.0, str(value or ""))
-
-    return [rank(value) for value in values]
-
-
 def _confounded(records: Sequence[RunRecord], column_keys: Sequence[str], key: str, values: Values) -> str:
     """Say that methods of the same column differ in a setting that is none of their own."""
     if key.partition(".")[0] in OWN:
@@ -197,7 +144,7 @@ def _confounded(records: Sequence[RunRecord], column_keys: Sequence[str], key: s
     unequal = next((by_value for by_value in seen.values() if len(by_value) > 1), None)
     if unequal is None:
         return ""
-    ordered = sorted(unequal.items(), key=lambda item: _order((item[0],)))
+    ordered = sorted(unequal.items(), key=lambda item: in_usual_order((item[0],)))
     said = "; ".join(f"{value} for {', '.join(sorted(losses))}" for value, losses in ordered)
     return f"not the same for all methods: {key} is {said}"
 

@@ -13,7 +13,7 @@ from tser_lightning.report.cells import Cell, Comparisons
 from tser_lightning.report.collect import RunRecord
 from tser_lightning.report.drawing import Figure
 from tser_lightning.report.export import provenance_of
-from tser_lightning.report.grid import Label
+from tser_lightning.report.labels import Label
 from tser_lightning.report.paper_tables import ASSUMPTIONS, PLUS_MINUS, PlainTable
 from tser_lightning.report.style import inline_svg
 from tser_lightning.report.table import difference, interval, p_value, printed, spread, unfinished

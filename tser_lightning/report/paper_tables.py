@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tser_lightning.report.cells import Cell, Comparisons
 from tser_lightning.report.collect import RunRecord
 from tser_lightning.report.drawing import main_rows, point, shown
-from tser_lightning.report.grid import Label
+from tser_lightning.report.labels import Label
 from tser_lightning.report.published import paper
 from tser_lightning.report.table import difference, printed, spread
 

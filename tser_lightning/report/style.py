@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import matplotlib as mpl
+from matplotlib import colors as mpl_colors
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from tser_lightning.durable import replacing
-from tser_lightning.report.grid import LOSSES, Label
-
-mpl.use("Agg")
-from matplotlib import colors as mpl_colors
-from matplotlib import pyplot as plt
-from matplotlib.layout_engine import ConstrainedLayoutEngine
+from tser_lightning.report.labels import LOSSES, Label
 
 # Okabe and Ito (2008) and Tol's muted scheme: both are made for colour-blind readers.
 COLORS = {
@@ -122,7 +120,8 @@ def panels(count: int, *, width: float = 4.6, height: float = 3.4, across: int =
     down = -(-count // across)
     layout: Any = ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.09)
     size = (across * width + 1.9, down * height)
-    figure, axes = plt.subplots(down, across, figsize=size, squeeze=False, layout=layout)
+    figure = Figure(figsize=size, layout=layout)  # not pyplot's, which would keep it
+    axes = figure.subplots(down, across, squeeze=False)
     flat = list(axes.flat)
     for spare in flat[count:]:
         spare.remove()
@@ -136,7 +135,7 @@ def legend(figure: Any, entries: Mapping[str, Any], title: str = "") -> None:
 
 @styled
 def save(figure: Any, folder: Path, name: str) -> list[Path]:
-    """Write a figure as PNG and SVG, and close it.
+    """Write a figure as PNG and SVG.
 
     Returns:
         The two files.
@@ -146,7 +145,6 @@ def save(figure: Any, folder: Path, name: str) -> list[Path]:
         metadata = {"Date": None} if file.suffix == ".svg" else {}  # the same runs give the same bytes
         with replacing(file) as beside:
             figure.savefig(beside, format=file.suffix[1:], dpi=160, metadata=metadata)
-    plt.close(figure)
     return files
 
 

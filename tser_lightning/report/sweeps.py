@@ -6,7 +6,7 @@ from typing import Any
 from tser_lightning.report.cells import Comparisons
 from tser_lightning.report.collect import RunRecord
 from tser_lightning.report.drawing import Figure, accuracy_of, line_over, main_rows, point, seeds_of
-from tser_lightning.report.grid import Label
+from tser_lightning.report.labels import Label
 from tser_lightning.report.style import legend, look, panels, styled
 
 SWEEPS = {

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tser_lightning.report.cells import Cell, Comparisons
-from tser_lightning.report.grid import Label
+from tser_lightning.report.labels import Label
 
 Result = Mapping[str, Any]
 

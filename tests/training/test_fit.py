@@ -54,6 +54,18 @@ def test_the_selected_epoch_is_the_one_with_the_best_validation_accuracy(
     assert scored["acc"] == max(row["val/acc"] for row in rows)
 
 
+def test_of_equal_epochs_the_last_is_selected(
+    student: Student, teacher: Teacher, tser: DistillationLoss, digits: Digits, recipe: Recipe, tmp_path: Path
+) -> None:
+    still = dataclasses.replace(recipe, epochs=2, optimizer=partial(SGD, lr=0.0))
+    silent = nn.init.zeros_(student.net.get_submodule("fc").get_parameter("weight"))
+    rows: list[Any] = []
+    fit(student, tser, teacher, digits, tmp_path, recipe=still, machine=CPU, record=rows.append)
+    assert rows[0]["val/acc"] == rows[1]["val/acc"]
+    assert not silent.any()
+    assert int(student.net.get_buffer("bn1.num_batches_tracked")) == rows[1]["step"]
+
+
 def test_neither_seeded_twice_nor_with_workers_does_a_bit_change(
     student: Student, teacher: Teacher, tser: DistillationLoss, digits: Digits, recipe: Recipe, tmp_path: Path
 ) -> None:

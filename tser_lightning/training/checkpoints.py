@@ -146,11 +146,11 @@ class Checkpoints(Checkpoint):
             self._save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the student if it is better than all before."""
+        """Keep the student if none before was better; of equals the last, whose learning rate was lower."""
         if self.followed is None:
             return
         score = float(trainer.callback_metrics[self.followed])
-        if self.score is not None and score <= self.score:
+        if self.score is not None and score < self.score:
             return
         self.score, self.best = score, _student_part(pl_module.state_dict(), copy=True)
         if trainer.is_global_zero:

@@ -84,7 +84,8 @@ def _subtitle(records: Sequence[RunRecord]) -> str:
     counts = Counter(record.status for record in records)
     said = ", ".join(f"{count} {status}" for status, count in sorted(counts.items(), key=lambda item: -item[1]))
     ends = sorted(str(record.info["ended"])[:16].replace("T", " ") for record in records if record.info.get("ended"))
-    when = f"; ended {ends[0]} to {ends[-1]} (UTC)" if ends else ""
+    until = f" to {ends[-1]}" if ends and ends[-1] != ends[0] else ""
+    when = f"; ended {ends[0]}{until} (UTC)" if ends else ""
     return f"{len(records)} runs: {said}{when}"
 
 
@@ -141,7 +142,8 @@ def _selection(records: Sequence[RunRecord]) -> list[str]:
     finished = [record for record in records if record.finished]
     counts = Counter(str(record.settings.get("selection")) for record in finished)
     said = [f"{RULES.get(rule, f'selection={rule}')} ({count} runs)" for rule, count in sorted(counts.items())]
-    said.append("The test split is measured once per run, with the weights chosen as above.")
+    if "paper" not in counts:
+        said.append("The test split is measured once per run, with the weights chosen as above.")
     if any("full_range" in record.measures for record in finished):
         said.append("Accuracies at T' other than the T of training chose nothing.")
     return said

@@ -4,12 +4,14 @@ Legend: T time step, B image, C class (of logits) or channel (of images), H, W.
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any, cast
 
 from torch import Tensor, nn
 
 from tser_lightning.mistake import Mistake
 from tser_lightning.neurons.clock import Clock, OverTime
+from tser_lightning.neurons.packing import packed_spikes
 
 
 class Student(nn.Module):
@@ -17,6 +19,9 @@ class Student(nn.Module):
 
     A static image is fed at every step (direct encoding); what comes before the first neuron is computed once. The
     state of the neurons lives inside one call: there is nothing to reset.
+
+    Attributes:
+        saves_memory: Whether spikes are kept for the backward pass as bits (`packed_spikes`): the same gradients.
 
     Args:
         net: Maps the folded batch [T*B, C, H, W] to [T*B, classes]; at least one of its modules is an `OverTime`.
@@ -31,6 +36,7 @@ class Student(nn.Module):
         self.net = net
         self.clock = Clock()
         self.timesteps = timesteps
+        self.saves_memory = False
         self._causal = True
         self._give_clock()
 
@@ -105,7 +111,8 @@ class Student(nn.Module):
         clock = self.clock
         clock.steps, clock.images, clock.first, clock.carry = steps, images, first, carry
         try:
-            logits = self.net(folded)
+            with packed_spikes() if self.saves_memory else nullcontext():
+                logits = self.net(folded)
         finally:
             clock.steps, clock.images, clock.first, clock.carry = None, None, 0, None
         return cast(Tensor, logits.unflatten(0, (steps, -1)))

@@ -14,6 +14,7 @@ from torch import Tensor
 from tser_lightning.neurons.blocks import backward_blocks, forward_blocks
 from tser_lightning.neurons.dynamics import Decay, Dynamics, Gradients, Reset, at_rest, backward_body, forward_body
 from tser_lightning.neurons.layout import Layout
+from tser_lightning.neurons.packing import is_spikes
 from tser_lightning.neurons.surrogate import Scale, differentiable_step, surrogate_named
 
 
@@ -158,7 +159,7 @@ def lif(
     if v_init is not None and v_init.ndim > 0:
         v_init = layout.vector(v_init)
     spikes_TM, v_M = _LIF.apply(layout.matrix(currents_TB), v_init, decay, scale, dynamics, bodies)
-    return layout.unmatrix(spikes_TM), layout.unmatrix(v_M)
+    return is_spikes(layout.unmatrix(spikes_TM)), layout.unmatrix(v_M)
 
 
 def resolved(

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from tser_lightning.neurons.dynamics import Decay, Dynamics, at_rest
 from tser_lightning.neurons.layout import Layout
 from tser_lightning.neurons.lif import Bodies, apart, gradients, lif_reference
+from tser_lightning.neurons.packing import is_spikes
 from tser_lightning.neurons.surrogate import Scale
 
 
@@ -177,4 +178,4 @@ def norm_lif(y_NCHW: Tensor, residual: Tensor | None, norm: nn.BatchNorm2d, deca
     """
     stats = statistics(norm, y_NCHW)
     spikes: Tensor = _NormLIF.apply(y_NCHW, residual, norm.weight, norm.bias, decay, stats, settings)
-    return spikes
+    return is_spikes(spikes)

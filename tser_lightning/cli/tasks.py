@@ -56,7 +56,7 @@ def _distilled(run: Run, home: RunDirectory) -> dict[str, Any]:
     named = {**config, **{key: {"name": choices[key], **config[key]} for key in ("loss", "student", "neuron", "data")}}
     runs = home.path.parent
     with (
-        home.opened(config, provenance(run.overrides), inputs=parts.fingerprints()),
+        home.opened(config, provenance(run.overrides) | {"settings": _about(run)}, inputs=parts.fingerprints()),
         wandb_run(home.name, runs, named, **settings) as logger,
     ):
         result = _train(run, home, parts, logger)
@@ -89,14 +89,17 @@ def _train(run: Run, home: RunDirectory, parts: "Built", logger: Any) -> dict[st
     save_network(parts.student, home.path / "student.safetensors", student_card(config, parts.data))
     if config["measure"] == "full":
         _measure_fully(home, parts)
+    return {**_about(run), **_named(measured), **numbers}
+
+
+def _about(run: Run) -> dict[str, Any]:
+    """What a run is, in result.json and, from the start, in run.json."""
     return {
-        **{key: run.choices[key] for key in ("experiment", "loss", "student", "teacher", "neuron", "data")},
-        **({"debug": run.choices["debug"]} if config["debug"]["steps"] is not None else {}),
+        **{key: run.choices[key] for key in ("experiment", "loss", "student", "teacher", "neuron", "norm", "data")},
+        **({} if run.config["debug"]["steps"] is None else {"debug": run.choices["debug"]}),
         **run.changed,
-        "seed": config["seed"],
-        "selection": config["selection"],
-        **_named(measured),
-        **numbers,
+        "seed": run.config["seed"],
+        "selection": run.config["selection"],
     }
 
 

@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+import tser_lightning as tl
+from tser_lightning.losses import CrossEntropy, DistillationLoss, Entropy, KLDivergence
+from tser_lightning.mistake import Mistake
+
+
+def test_names_build_what_the_classes_build() -> None:
+    torch.manual_seed(0)
+    student_TBC, teacher_BC, labels_B = torch.randn(3, 4, 5), torch.randn(4, 5), torch.tensor([0, 1, 2, 3])
+    named = tl.build_loss("tser", alpha=0.3, tau=2.0, lam=0.1)(student_TBC, teacher_BC, labels_B)
+    terms = {"ce": CrossEntropy(0.7), "kl": KLDivergence(0.3, tau=2.0), "entropy": Entropy(-0.1)}
+    made = DistillationLoss(terms)(student_TBC, teacher_BC, labels_B)
+    torch.testing.assert_close(named.total, made.total)
+    assert set(named.parts) == {"ce", "kl", "entropy"}
+
+
+def test_a_student_and_its_teacher_fit_together() -> None:
+    student = tl.build_student("resnet_small", num_classes=7, in_channels=1, timesteps=3, widths=[4, 8])
+    teacher = tl.build_teacher("resnet_small", num_classes=7, in_channels=1, weights=None, widths=[4, 8])
+    images = torch.rand(2, 1, 8, 8)
+    assert student(images).shape == (3, 2, 7)
+    assert teacher(images).shape == (2, 7)
+    student.net.load_state_dict(teacher.net.state_dict())
+
+
+def test_a_neuron_alone_takes_time_first() -> None:
+    neuron = tl.build_neuron("lif", decay=0.5, decay_input=True)
+    spikes = neuron(torch.tensor([[1.0, 2.0], [1.5, 0.0], [4.0, 0.0]]))
+    # Eq. 2 by hand: v = 0.5, 1.0 (fires), 2.0 (fires) and 1.0 (fires), 0, 0
+    assert spikes.tolist() == [[0, 1], [1, 0], [1, 0]]
+
+
+def test_wrong_names_and_settings_are_mistakes() -> None:
+    for wrong in (
+        lambda: tl.build_loss("tserr"),
+        lambda: tl.build_loss("tser", lamda=1.0),
+        lambda: tl.build_student("resnet18", timesteps=0),
+        lambda: tl.build_teacher("resnet34", weights="absent.pt"),
+        lambda: tl.train("digitz"),
+    ):
+        with pytest.raises(Mistake):
+            wrong()
+
+
+def test_only_the_public_names_are_there() -> None:
+    assert dir(tl) == tl.__all__
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = tl.nothing

@@ -1,0 +1,156 @@
+"""The tasks on real digits, small and short: what they leave behind and what they refuse."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import tser_lightning as tl
+from tser_lightning.cli.run import compose_run
+from tser_lightning.cli.tasks import run_task
+from tser_lightning.mistake import Mistake
+
+SHORT = [
+    "trainer.epochs=2",
+    "data.batch_size=100",
+    "student.widths=[4,8]",
+    "student.timesteps=2",
+    "teacher.widths=[8,16]",
+    "teacher.training.epochs=4",
+    "logging.wandb.mode=disabled",
+    "machine.accelerator=cpu",
+]
+
+
+def run(runs: Path, *overrides: str, short: bool = True) -> dict[str, Any]:
+    return run_task(compose_run([*(SHORT if short else SHORT[-2:]), f"machine.runs_dir={runs}", *overrides]))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("work") / "runs"
+    run(folder, "measure=full")
+    return folder
+
+
+def only(runs: Path, pattern: str) -> Path:
+    (found,) = runs.glob(pattern)
+    return found
+
+
+def test_a_run_leaves_its_records(runs: Path) -> None:
+    home = only(runs, "digits-loss_tser-*")
+    result = json.loads((home / "result.json").read_text())
+    names = {"test/acc", "test/acc_t1", "test/acc_t2", "test/acc_step1", "test/acc_step2", "test/agreement", "test/ece"}
+    names |= {"test/firing_rate", "test/energy_mj", "teacher/acc", "train/seconds", "train/peak_memory_mb", "selection"}
+    assert names <= set(result)
+    assert result["test/acc"] == result["test/acc_t2"]
+    assert (result["experiment"], result["loss"], result["neuron"], result["seed"]) == ("digits", "tser", "lif", 1)
+    assert (result["trainer.epochs"], result["student.timesteps"]) == (2, 2)
+    assert result["teacher/acc"] > 50
+    about = json.loads((home / "run.json").read_text())
+    assert about["status"] == "finished"
+    assert "trainer.epochs=2" in about["overrides"]
+    assert yaml.safe_load((home / "config.yaml").read_text())["loss"]["alpha"] == 0.5
+    assert len((home / "metrics.csv").read_text().splitlines()) == 3
+    assert "student" in json.loads((home / "student.json").read_text())
+
+
+def test_the_student_alone_gives_the_measured_accuracy(runs: Path) -> None:
+    home = only(runs, "digits-loss_tser-*")
+    student = tl.load_student(home / "student.safetensors")
+    config = yaml.safe_load((home / "config.yaml").read_text())["data"]
+    from tser_lightning.data import Digits
+
+    data = Digits(**{key: value for key, value in config.items() if key != "_target_"})
+    (batch,) = data.loader("test")
+    with torch.no_grad():
+        right = (student(batch.images).mean(0).argmax(1) == batch.labels).float().mean()
+    assert 100 * right.item() == pytest.approx(json.loads((home / "result.json").read_text())["test/acc"])
+    assert not any("loss" in name or "teacher" in name for name in load_file(home / "student.safetensors"))
+
+
+def test_a_finished_run_is_not_done_again(runs: Path) -> None:
+    home = only(runs, "digits-loss_tser-*")
+    before = {path: path.stat().st_mtime_ns for path in home.rglob("*")}
+    result = run(runs)
+    assert result == json.loads((home / "result.json").read_text())
+    assert before == {path: path.stat().st_mtime_ns for path in home.rglob("*")}
+
+
+def test_the_teacher_is_trained_once(runs: Path) -> None:
+    weights = only(runs, "teachers/resnet_small-digits-*/teacher.safetensors")
+    before = weights.stat().st_mtime_ns
+    taught = run(runs, "task=teach")
+    assert run(runs, "loss=ce", "trainer.epochs=1")["teacher/acc"] == pytest.approx(taught["teacher/acc"])
+    assert weights.stat().st_mtime_ns == before
+
+
+def test_evaluation_repeats_the_result_and_takes_another_number_of_steps(runs: Path) -> None:
+    home = only(runs, "digits-loss_tser-*")
+    result = json.loads((home / "result.json").read_text())
+    again = run(runs, "task=evaluate", f"run={home}", "experiment=none", short=False)
+    assert {name: again[name] for name in again if name.startswith("test/")} == {
+        name: result[name] for name in result if name.startswith("test/")
+    }
+    longer = run(runs, "task=evaluate", f"run={home}", "student.timesteps=3", "experiment=none", short=False)
+    assert longer["test/acc_t2"] == result["test/acc_t2"]
+    assert "test/acc_t3" in longer
+    assert (home / "evaluation_t3.json").is_file()
+
+
+def test_all_measures_are_kept(runs: Path) -> None:
+    home = only(runs, "digits-loss_tser-*")
+    measures = json.loads((home / "measures.json").read_text())
+    assert set(measures) == {"firing_by_layer", "energy_by_layer", "cka", "gradient_cosine", "full_range"}
+    assert len(measures["full_range"]) == 4
+    result = json.loads((home / "result.json").read_text())
+    assert measures["full_range"]["2"] == pytest.approx(result["test/acc_t2"])
+    layers = measures["energy_by_layer"].values()
+    assert sum(layer["energy_mj"] for layer in layers) == pytest.approx(result["test/energy_mj"])
+    features = load_file(home / "features.safetensors")
+    assert features["student"].shape == (360, 8)
+    assert features["teacher"].shape == (360, 16)
+
+
+@pytest.mark.slow
+def test_the_report_has_every_run(runs: Path, tmp_path: Path) -> None:
+    written = run(runs, "task=report", f"runs='{runs}/digits-*'", f"report.dir={tmp_path}", short=False)
+    page = Path(written["report"]).read_text()
+    assert "tser" in page
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 1 + len(list(runs.glob("digits-*")))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["teacher.training.optim.lr=1e-12"], "near chance"),
+        (["machine.devices=[7]", "machine.accelerator=gpu"], "does not offer"),
+        (["data.validation=0.0001"], "val"),
+    ],
+)
+def test_a_mistake_that_shows_late_still_leaves_no_run_directory(
+    tmp_path: Path, overrides: list[str], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        run(tmp_path, *overrides)
+    assert not list(tmp_path.glob("digits-*"))
+
+
+def test_a_loss_that_needs_a_teacher_has_one(tmp_path: Path) -> None:
+    with pytest.raises(Mistake, match="compares with a teacher"):
+        run(tmp_path, "teacher=none", short=False)
+    assert not list(tmp_path.glob("digits-*"))
+
+
+def test_a_teacher_of_other_classes_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    teacher = tl.build_teacher("resnet_small", num_classes=7, in_channels=1, weights=None, widths=[8, 16])
+    save_file(teacher.net.state_dict(), tmp_path / "seven.safetensors")
+    with pytest.raises(Mistake, match="has 7 classes, data=digits has 10"):
+        run(tmp_path / "runs", f"teacher.weights={tmp_path / 'seven.safetensors'}")

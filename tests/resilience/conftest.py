@@ -2,12 +2,17 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import tser_lightning.cli.built
+import tser_lightning.data.digits
+import tser_lightning.tracking.provenance
+import tser_lightning.tracking.weights_and_biases  # noqa: F401 - all that a run imports, once for all children
 from tser_lightning.cli.main import guarded
 from tser_lightning.cli.run import Run, compose_run
 from tser_lightning.cli.tasks import run_task
@@ -80,12 +85,22 @@ def hard() -> list[str]:
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Callable[..., Child]:
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory, where there is one: these tests flush hundreds of files to the disk."""
+    if not os.access("/dev/shm", os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def command(memory: Path) -> Callable[..., Child]:
     """Give a command on small networks, in a folder of its own."""
-    made = iter(range(100))
+    made = iter(range(10_000))
 
     def give(*overrides: str) -> Child:
-        folder = tmp_path / f"runs{next(made)}"
+        folder = memory / f"runs{next(made)}"
         folder.mkdir()
         return Child(compose_run([*SMALL, f"machine.runs_dir={folder}", *overrides]))
 

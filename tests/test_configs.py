@@ -14,9 +14,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tser_lightning.cli import build
+from tser_lightning.cli.api import build_student
 from tser_lightning.cli.run import Run, compose_run
 from tser_lightning.cli.tasks import run_task
 from tser_lightning.cli.teachers import obtain_teacher
+from tser_lightning.measure import OperationCounter
 from tser_lightning.mistake import Mistake
 from tser_lightning.training import fit, save_network
 
@@ -260,6 +262,18 @@ def test_every_cell_family_of_the_paper_has_an_experiment() -> None:
             wanted |= {f"{data}_{name}_t{step}" if student in short else f"{data}_{name}" for step in steps}
     assert len(wanted) == 22
     assert wanted <= set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("student", ["resnet18", "vgg16"])
+def test_operations_are_those_of_table_4_as_printed(student: str) -> None:
+    printed = yaml.safe_load((ROOT / "experiments" / "paper.yaml").read_text())["table4"][student]
+    torch.manual_seed(0)
+    network = build_student(student, num_classes=100, timesteps=4).eval()
+    with OperationCounter(network) as counter, torch.no_grad():
+        network(torch.randn(1, 3, 32, 32))
+    counted = counter.compute().paper
+    assert f"{counted.ops / 1e9:.2f}" == f"{printed['ops'] / 1e9:.2f}"
+    assert f"{counted.mac / 1e6:.1f}" == f"{printed['macs'] / 1e6:.1f}"
 
 
 def test_a_zoo_that_cannot_give_weights_is_the_users_mistake(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from tser_lightning.models import Factory, Network, Student, relu
-from tser_lightning.neurons import LIF
+from tser_lightning.neurons import LIF, MPBN
 from tser_lightning.neurons.clock import Clock, OverTime
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -29,6 +29,7 @@ TINY: dict[str, dict[str, Any]] = {
     "resnet_small": {"widths": [8, 16]},
     "vgg_small": {},
     "sew_resnet18": {"stem": "cifar"},
+    "preact_resnet34": {"stem": "cifar"},
     "spikformer_4_256": {"depth": 1, "dim": 32, "heads": 4},
     "spikingformer_4_256": {"depth": 1, "dim": 32, "heads": 4},
     "sdt_2_512": {"depth": 1, "dim": 32, "heads": 4},
@@ -180,9 +181,45 @@ def test_every_family_with_every_neuron_and_every_norm(name: str, neuron_name: s
     assert_keeps_the_contract(name, neuron_name, norm_name)
 
 
-@pytest.mark.parametrize("name", ["resnet_small", "vgg_small"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet_small",
+        "vgg_small",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("sew_resnet18", "preact_resnet34")),
+    ],
+)
 def test_attention_fits_the_convolutional_networks(name: str) -> None:
     assert_keeps_the_contract(name, "lif", "bn", attention="pfa")
+
+
+class NormAtEveryStep(MPBN):
+    """MPBN's published equations in evaluation, with nothing folded."""
+
+    def run(self, currents_TB: Tensor, state: Any) -> tuple[Tensor, Any]:
+        assert self.norm is not None
+        v, spikes = torch.zeros_like(currents_TB[0]), []
+        for x in currents_TB:
+            h = 0.25 * v + x
+            s = (self.norm(h) >= 0.5).to(h)
+            spikes.append(s)
+            v = h * (1 - s)
+        return torch.stack(spikes), v
+
+
+@pytest.mark.parametrize("name", ["resnet_small", "vgg_small", "spikformer_4_256"])
+def test_mpbn_folded_into_thresholds_gives_equal_logits(name: str) -> None:
+    torch.manual_seed(0)
+    student = fired(Student(build(name, MPBN, **TINY[name]), T))
+    reference = Student(build(name, NormAtEveryStep, **TINY[name]), T).double().eval()
+    reference.load_state_dict(student.state_dict())
+    for module in student.modules():
+        if isinstance(module, MPBN):
+            module.fold_norm()
+    with torch.no_grad():
+        logits_TBC = reference(IMAGES_BCHW)
+        assert logits_TBC[0].ne(logits_TBC[1]).any()
+        assert torch.equal(student(IMAGES_BCHW), logits_TBC)
 
 
 def test_an_unknown_attention_is_refused() -> None:

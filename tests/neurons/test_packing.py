@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -38,7 +40,7 @@ def test_the_gradients_are_the_same(channels_last: bool) -> None:
         assert torch.equal(ours, expected)
 
 
-def saved_by_a_convolution(spikes: Tensor, change: bool = False) -> list[object]:
+def saved_by_a_convolution(spikes: Tensor, change: bool = False) -> list[Any]:
     """What a convolution of some spikes keeps, packed or not."""
     conv = nn.Conv2d(2, 3, 3)
     if change:

@@ -16,6 +16,7 @@ from tser_lightning.data.image_data import ImageData
 from tser_lightning.losses import LossTerms
 from tser_lightning.measure.student_measures import StudentMeasures
 from tser_lightning.mistake import Failure, Mistake
+from tser_lightning.training.answers import Answers
 from tser_lightning.training.optimizer import parameter_groups
 from tser_lightning.training.recipe import Recipe
 from tser_lightning.training.standing import Standing, seed_step
@@ -42,6 +43,7 @@ class Distiller(pl.LightningModule):
         workers: Processes that load data.
         log_every: Steps between two entries of the loss in the loggers.
         record: Called with the row of numbers of every finished epoch.
+        answers: A faster way to the teacher's logits; not taken where the loss looks into the teacher.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Distiller(pl.LightningModule):
         workers: int = 0,
         log_every: int = 50,
         record: Callable[[Row], None] = lambda row: None,
+        answers: Answers | None = None,
     ) -> None:
         super().__init__()
         self.student, self.loss = student, loss
@@ -72,6 +75,7 @@ class Distiller(pl.LightningModule):
             )
         self._student_taps = Taps(getattr(student, "net", student), _names(loss, "student_taps"), "student")
         self._teacher_taps = Taps(teacher.net, _names(loss, "teacher_taps"), "teacher") if teacher else None
+        self._answers = None if _names(loss, "teacher_taps") else answers
         self.measures = StudentMeasures(int(getattr(student, "timesteps", 1)), data.num_classes)
         self.latest: dict[str, Tensor] = {}
         self._standing = Standing()
@@ -100,7 +104,8 @@ class Distiller(pl.LightningModule):
         teacher_BC = None
         if self.asks_teacher:
             assert self.teacher is not None
-            teacher_BC = self.teacher(batch.images)
+            ask = self._answers
+            teacher_BC = self.teacher(batch.images) if ask is None else ask(batch, self.current_epoch)
         student_TBC = self.student(batch.images)
         caught = self._student_taps.take()
         if not caught:
@@ -124,6 +129,8 @@ class Distiller(pl.LightningModule):
         """Bring the teacher to the student's device."""
         if self.teacher is not None:
             self.teacher.to(self.device)
+        if self._answers is not None:
+            self._answers.to(self.device)
 
     def on_train_start(self) -> None:
         """Take up the gradients of batches that wait for their optimiser step."""

@@ -14,12 +14,14 @@ from lightning.pytorch.loggers import Logger
 from torch import nn
 
 from tser_lightning.data.image_data import ImageData
+from tser_lightning.training.answers import Answers, cache_for
 from tser_lightning.training.checkpoints import Checkpoints, DurableCheckpoints, load_chosen, newest
 from tser_lightning.training.distiller import Distiller, Row, Split
 from tser_lightning.training.endings import StopsAtSigterm, told
 from tser_lightning.training.exam import Exam
 from tser_lightning.training.progress import progress_callbacks
 from tser_lightning.training.recipe import Machine, Recipe
+from tser_lightning.training.speed import prepare
 from tser_lightning.training.teacher import Teacher
 
 log = logging.getLogger("tser_lightning")
@@ -104,6 +106,13 @@ def fit(
     """
     quiet_lightning()
     split = FOLLOWED[selection]
+    answers = None
+    if teacher is not None and getattr(loss, "needs_teacher", False):
+        answers = Answers(
+            teacher,
+            data.shape,
+            cache_for(teacher, data, seed, machine.teacher_cache, Path(machine.runs_dir, "teachers", "logits")),
+        )
     distiller = Distiller(
         student,
         loss,
@@ -115,8 +124,10 @@ def fit(
         workers=machine.workers_for(getattr(data, "in_memory", True)),
         log_every=log_every,
         record=record,
+        answers=answers,
     )
     distiller.materialise()
+    prepare(student, machine)
     kept = Checkpoints(folder, f"{split}/acc" if split else None, machine.checkpoint_every)
     shown = progress_callbacks()
     trainer = _trainer(

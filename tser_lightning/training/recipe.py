@@ -46,6 +46,11 @@ class Machine:
         strategy: Lightning's name, or auto.
         workers: Processes that load data; auto: none for a set in memory, else one per core.
         checkpoint_every: Optimiser steps between two checkpoints within an epoch; None for one after each epoch alone.
+        fused: Whether a neuron may compute as one with the norm before it.
+        channels_last: Whether channels lie together in memory.
+        memory: "low" keeps spikes for the backward pass as bits.
+        teacher_cache: Epochs whose teacher logits are kept on disk for runs of the same seed; 0 for none.
+        runs_dir: Where they lie, under `teachers/logits`.
     """
 
     accelerator: str = "auto"
@@ -53,6 +58,11 @@ class Machine:
     strategy: str = "auto"
     workers: int | str = "auto"
     checkpoint_every: int | None = 500
+    fused: bool = True
+    channels_last: bool = True
+    memory: str = "auto"
+    teacher_cache: int = 0
+    runs_dir: str = "runs"
 
     def workers_for(self, in_memory: bool) -> int:
         """Number of processes that load a set."""

@@ -1,0 +1,161 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tser_lightning.data.batch import Batch
+from tser_lightning.data.synthetic import Synthetic
+from tser_lightning.models import relu
+from tser_lightning.models.resnet import resnet_small
+from tser_lightning.models.vgg import vgg_small
+from tser_lightning.training.answers import Answers, cache_for
+from tser_lightning.training.inference import for_inference, pairs
+from tser_lightning.training.logit_cache import LogitCache, checksums, key_of
+from tser_lightning.training.teacher import Teacher
+
+
+class Counting(nn.Module):
+    """A linear teacher that counts its images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.asked = nn.Linear(12, 5), 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.asked += len(images)
+        logits: Tensor = self.linear(images.flatten(1))
+        return logits
+
+
+def batch(epoch: int = 0, rows: tuple[int, ...] = (3, 0, 4)) -> Batch:
+    """Images that depend on the epoch, as augmented ones do."""
+    source = torch.Generator().manual_seed(epoch)
+    images = torch.randn(6, 3, 2, 2, generator=source)[list(rows)]
+    return Batch(images, torch.zeros(len(rows), dtype=torch.long), torch.tensor(rows))
+
+
+def cache(folder: Path) -> LogitCache:
+    return LogitCache(folder, "0123456789abcdef", epochs=2, images=6, classes=5)
+
+
+@torch.no_grad()
+def test_the_second_time_the_answer_is_read(tmp_path: Path) -> None:
+    teacher = Counting()
+    live = [cache(tmp_path)(batch(epoch), epoch, teacher) for epoch in (0, 1)]
+    again = cache(tmp_path)
+    read = [again(batch(epoch), epoch, teacher) for epoch in (0, 1)]
+    assert teacher.asked == again.hits == 6
+    assert all(torch.equal(ours, expected) for ours, expected in zip(read, live, strict=True))
+
+
+@torch.no_grad()
+def test_what_comes_after_the_kept_epochs_is_asked(tmp_path: Path) -> None:
+    teacher, kept = Counting(), cache(tmp_path)
+    for _ in range(2):
+        torch.testing.assert_close(kept(batch(7), 7, teacher), teacher.linear(batch(7).images.flatten(1)))
+    assert teacher.asked == 6
+
+
+@torch.no_grad()
+def test_images_that_never_change_are_asked_once(tmp_path: Path) -> None:
+    teacher, kept = Counting(), cache(tmp_path)
+    for epoch in range(9):
+        kept(batch(0), epoch, teacher)
+    assert teacher.asked == 3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("what", ["other images", "other places", "logits", "cut off"])
+def test_a_row_that_does_not_fit_is_not_used(tmp_path: Path, what: str) -> None:
+    teacher = Counting()
+    cache(tmp_path)(batch(), 0, teacher)
+    asked = batch()
+    if what == "other images":
+        asked = asked._replace(images=asked.images * 1.001)
+    if what == "other places":
+        asked = asked._replace(images=asked.images.flip(0))
+    if what == "logits":
+        for path in tmp_path.glob("*.logits"):
+            content = bytearray(path.read_bytes())
+            content[3 * 5 * 4] ^= 1  # the lowest bit of the first logit of image 3
+            path.write_bytes(content)
+    if what == "cut off":
+        for path in tmp_path.glob("*.logits"):
+            path.write_bytes(path.read_bytes()[:-7])
+    again = cache(tmp_path)
+    torch.testing.assert_close(again(asked, 0, teacher), teacher.linear(asked.images.flatten(1)))
+    assert (again.hits, again.misses) == (0, 3)
+    assert torch.equal(again(asked, 0, teacher), again(asked, 0, teacher))
+    assert again.hits == 6
+
+
+def test_checksums_tell_order_and_single_bits() -> None:
+    row = torch.randn(1, 50)
+    assert checksums(row) != checksums(row.flip(1))
+    other = row.clone()
+    other.view(torch.int32)[0, 17] ^= 1
+    assert checksums(row) != checksums(other)
+
+
+def test_the_key_knows_weights_and_settings() -> None:
+    net = nn.Linear(3, 2)
+    key = key_of(net, seed=1)
+    assert key == key_of(net, seed=1) != key_of(net, seed=2)
+    with torch.no_grad():
+        net.bias[0] += 1
+    assert key_of(net, seed=1) != key
+
+
+def test_the_file_is_named_by_seed_and_data(tmp_path: Path) -> None:
+    teacher = Teacher(Counting())
+    data = Synthetic(num_classes=5, shape=(3, 2, 2), train_images=20, test_images=5, batch_size=4)
+    for seed in (1, 2, 1):
+        assert cache_for(teacher, data, seed, 2, tmp_path) is not None
+    assert len(list(tmp_path.glob("*.logits"))) == 2
+    assert cache_for(teacher, data, 1, 0, tmp_path) is None
+
+
+@pytest.mark.parametrize("make", [resnet_small, vgg_small])
+def test_folded_norms_change_nothing(make: type[nn.Module]) -> None:
+    net = make(5, 3, relu)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 2)
+            nn.init.normal_(module.bias)
+            module.running_mean = torch.randn(module.num_features)
+            module.running_var = torch.rand(module.num_features) + 0.5
+    net.eval()
+    images = torch.randn(4, 3, 8, 8)
+    fast = for_inference(net, images)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
+    assert len(pairs(net, images)) == sum(isinstance(module, nn.BatchNorm2d) for module in net.modules())
+    torch.testing.assert_close(fast(images), net(images), rtol=1e-4, atol=1e-4)
+
+
+class Twice(nn.Module):
+    """Uses the output of its convolution beside the norm as well, so that nothing can be folded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, eps=1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        normed: Tensor = self.norm(x)
+        return normed + x
+
+
+def test_a_network_that_cannot_be_folded_is_left() -> None:
+    net = Twice().eval()
+    assert isinstance(net.norm.running_var, Tensor)
+    net.norm.running_var.fill_(4)
+    images = torch.randn(2, 3, 4, 4)
+    torch.testing.assert_close(for_inference(net, images)(images), net(images))
+
+
+def test_answers_are_the_teachers() -> None:
+    teacher = Teacher(resnet_small(5, 3, relu))
+    images = torch.randn(2, 3, 8, 8)
+    answered = Answers(teacher, (3, 8, 8))(Batch(images, torch.zeros(2), torch.arange(2)), 0)
+    torch.testing.assert_close(answered, teacher(images), rtol=1e-4, atol=1e-4)

@@ -14,7 +14,7 @@ help:  ## List the targets
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed: make PYTHON=python3.11 ...")'
 	test -x $(PY) || $(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet uv
-	$(UV) pip install --quiet --python $(PY) --constraint requirements.lock --editable '.[dev]'
+	$(UV) pip install --quiet --compile-bytecode --python $(PY) --constraint requirements.lock --editable '.[dev]'
 	touch $@
 
 setup: .venv/.installed  ## Make .venv with the locked versions
@@ -44,7 +44,7 @@ wheel: setup  ## Build the wheel, install it into a clean environment, run the d
 	rm -rf dist .venv-wheel
 	$(UV) build --quiet --wheel --out-dir dist
 	$(PYTHON) -m venv .venv-wheel
-	$(UV) pip install --quiet --python .venv-wheel/bin/python --constraint requirements.lock dist/*.whl
+	$(UV) pip install --quiet --compile-bytecode --python .venv-wheel/bin/python --constraint requirements.lock dist/*.whl
 	wheel=$$PWD/.venv-wheel/bin/tser && folder=$$(mktemp -d) && cd $$folder && $$wheel debug=step logging.wandb.mode=disabled && ls runs
 
 clean:  ## Remove environments and build outputs (runs and data stay)

@@ -18,6 +18,8 @@ from tser_lightning.cli.api import build_student
 from tser_lightning.cli.run import Run, compose_run
 from tser_lightning.cli.tasks import run_task
 from tser_lightning.cli.teachers import obtain_teacher
+from tser_lightning.data import write_prepared
+from tser_lightning.data.checks import frames_path
 from tser_lightning.measure import OperationCounter
 from tser_lightning.mistake import Mistake
 from tser_lightning.training import fit, save_network
@@ -276,6 +278,7 @@ def test_operations_are_those_of_table_4_as_printed(student: str) -> None:
     assert f"{counted.mac / 1e6:.1f}" == f"{printed['macs'] / 1e6:.1f}"
 
 
+@pytest.mark.slow
 def test_a_zoo_that_cannot_give_weights_is_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(Mistake, match="resnet35"):
         run("teacher.weights=torchvision:resnet35", runs_dir=tmp_path)
@@ -287,3 +290,24 @@ def test_a_trial_downloads_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixt
     small = ["teacher.model=vit_tiny_patch16_224", "teacher.training.start=timm:vit_tiny_patch16_224"]
     check(run("teacher=vit_s_16", *small, "teacher.weights=train", runs_dir=tmp_path))
     assert "not from timm:vit_tiny_patch16_224" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", ["cifar10_dvs_r19_t10", "dvs_gesture_r18_t16"])
+def test_frames_of_events_train_a_step_by_path(experiment: str, tmp_path: Path) -> None:
+    config = compose_run([f"experiment={experiment}"], check_data=False).config["data"]
+    channels, height, width = config["shape"]
+    arrays = {}
+    for part, images in (("train", 4 * config["num_classes"]), ("test", config["num_classes"])):
+        size = (images, height, width, config["timesteps"] * channels)
+        arrays[f"{part}_images"] = torch.randint(4, size, dtype=torch.uint8)
+        arrays[f"{part}_labels"] = torch.arange(images) % config["num_classes"]
+    write_prepared(
+        frames_path(tmp_path, config["recordings"], config["split"], config["timesteps"], config["shape"]), arrays
+    )
+    settings = [setting for setting in TINY if not setting.startswith(("data", "student"))]
+    small = ["student=resnet_small", "data.batch_size=2", "data.eval_batch_size=2"]
+    places = [f"data.root={tmp_path}", f"data.path={tmp_path}", f"machine.runs_dir={tmp_path}"]
+    result = run_task(compose_run([*settings, f"experiment={experiment}", *small, *places]))
+    assert f"test/acc_t{config['timesteps']}" in result
+    assert result["data"] == config["recordings"]

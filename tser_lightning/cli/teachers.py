@@ -61,8 +61,9 @@ def _network(config: Mapping[str, Any], data: Any) -> nn.Module:
 def _fitted(network: nn.Module, data: Any) -> nn.Module:
     """Tell a network of a zoo how the images are normalised that it will see."""
     adapter = getattr(network, "input_adapter", None)
-    if isinstance(adapter, InputAdapter) and len(adapter.mean) == data.shape[0]:
-        adapter.images_have(data.augment.mean, data.augment.std)
+    channels = data.shape[0]  # of a frame; the frames of a recording all have the same mean
+    if isinstance(adapter, InputAdapter) and len(adapter.mean) == channels:
+        adapter.images_have(data.augment.mean[:channels], data.augment.std[:channels])
     return network
 
 

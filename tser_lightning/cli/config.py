@@ -138,6 +138,7 @@ class Configs:
         self.config_dir = config_dir
         self._loaders = {whole: ConfigLoaderImpl(self.search_path(whole)) for whole in (True, False)}
         self._roots = sorted(set(self._loaders[True].list_groups("")))
+        self._options: dict[str, list[str]] = {}
         self._composed: dict[tuple[bool, bool, tuple[str, ...]], Composition] = {}
 
     def search_path(self, whole: bool = True) -> ConfigSearchPathImpl:
@@ -162,7 +163,9 @@ class Configs:
         """List the options of a group, e.g. ["ce", "tser", ...]; empty if there is no such group."""
         if group.partition("/")[0] not in self._roots:
             return []  # Hydra would look for any name on the disk, however odd
-        return sorted(self._loaders[True].get_group_options(group, ObjectType.CONFIG))
+        if group not in self._options:
+            self._options[group] = sorted(self._loaders[True].get_group_options(group, ObjectType.CONFIG))
+        return list(self._options[group])
 
     def file(self, group: str, option: str) -> Path | None:
         """Find the file of an option; None if it lies nowhere on this disk. The group "" is the root of conf."""
@@ -181,12 +184,15 @@ class Configs:
         return path.read_text(encoding="utf-8") if path else ""
 
     def compose(self, choices: Sequence[str] = (), *, whole: bool = True, sweep: bool = False) -> "Composition":
-        """Compose the config of some choices; it is remembered, and the caller gets a copy.
+        """Compose the config of some choices; it is remembered, since the jobs of a sweep ask for the same again.
 
         Args:
             choices: Overrides of config groups, e.g. ["loss=ce", "experiment=digits"], and of Hydra's own settings.
             whole: Whether an experiment's settings come with its choices.
             sweep: Whether this is for Hydra's sweeper.
+
+        Returns:
+            A copy for the caller if `whole`; choices without settings are shared, to be read alone.
 
         Raises:
             HydraException: They do not go together.
@@ -197,7 +203,7 @@ class Configs:
             mode = RunMode.MULTIRUN if sweep else RunMode.RUN
             self._composed[key] = _composition(self._loaders[whole], list(choices), mode)
         found = self._composed[key]
-        return Composition(copy.deepcopy(found.config), dict(found.choices), found.hydra)
+        return Composition(copy.deepcopy(found.config), dict(found.choices), found.hydra) if whole else found
 
 
 class Composition(NamedTuple):

@@ -1,0 +1,44 @@
+from tser_lightning.cli.combinations import jobs_of
+from tser_lightning.cli.config import Configs
+from tser_lightning.cli.run import compose_run
+
+
+def test_a_sweep_is_every_combination(configs: Configs) -> None:
+    assert jobs_of(["loss=ce,tser", "seed=1,2", "trainer.epochs=3"], configs) == [
+        ["loss=ce", "seed=1", "trainer.epochs=3"],
+        ["loss=ce", "seed=2", "trainer.epochs=3"],
+        ["loss=tser", "seed=1", "trainer.epochs=3"],
+        ["loss=tser", "seed=2", "trainer.epochs=3"],
+    ]
+
+
+def test_a_named_sweep_brings_its_own_values_and_the_command_wins(configs: Configs) -> None:
+    named = jobs_of(["sweep=table3", "seed=1"], configs)
+    assert [job[0] for job in named] == [f"loss={name}" for name in ("vanilla_kd", "ts_ce", "ts_kl", "ts", "tser")]
+    assert len(jobs_of(["sweep=table3", "loss=ce", "seed=1,2"], configs)) == 2
+
+
+def test_every_named_sweep_lays_out_different_runs_that_compose(configs: Configs) -> None:
+    sizes = {}
+    for name in configs.options("sweep"):
+        jobs = jobs_of([f"sweep={name}", "seed=1,2"], configs)
+        names = {compose_run(job, configs=configs).name for job in (jobs[0], jobs[-1])}
+        assert len(names) == 2, name
+        sizes[name] = len(jobs) // 2
+    assert sizes == {
+        "none": 1,
+        "table1": 4,
+        "table3": 5,
+        "lambda": 6,
+        "tau": 5,
+        "alpha": 5,
+        "timesteps": 4,
+        "losses": 11,
+    }
+
+
+def test_a_plus_before_what_exists_does_no_harm(configs: Configs) -> None:
+    assert jobs_of(["+experiment=digits", "+seed=1,2"], configs) == [
+        ["experiment=digits", "++seed=1"],
+        ["experiment=digits", "++seed=2"],
+    ]

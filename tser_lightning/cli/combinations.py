@@ -1,0 +1,73 @@
+"""The jobs of a sweep: every combination of the values that a command, or its conf/sweep, gives."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from tser_lightning.cli.command import parse, words
+from tser_lightning.cli.config import Configs
+from tser_lightning.cli.mistakes import refuse
+from tser_lightning.mistake import Mistake
+
+
+def for_hydra(overrides: Sequence[str], configs: Configs) -> list[str]:
+    """Write overrides so that Hydra takes what we take: a + before something that exists already does no harm."""
+    mistakes: list[Mistake] = []
+    texts = []
+    for text in words(overrides, mistakes):
+        try:
+            override = parse(text, configs)
+        except Mistake as mistake:
+            mistakes.append(mistake)
+            continue
+        bare = text.lstrip("+")
+        if bare == text or override.is_hydra_override():
+            texts.append(text)
+        else:
+            texts.append(bare if configs.options(override.key_or_group) else f"++{bare}")
+    refuse(mistakes)
+    return texts
+
+
+def jobs_of(overrides: Sequence[str], configs: Configs) -> list[list[str]]:
+    """List the overrides of every job; for a sweeper that invents its own values, of the one job that it varies.
+
+    Raises:
+        Mistakes: Overrides that do not follow Hydra's grammar.
+    """
+    texts = for_hydra(overrides, configs)
+    parsed = [parse(text, configs) for text in texts]
+    sweeper = hydra_settings(texts, configs)["sweeper"]
+    own = [override for override in parsed if not override.is_hydra_override()]
+    if not is_basic(sweeper):
+        return [[str(override.input_line) for override in own if not override.is_sweep_override()]]
+    params = [parse(f"{key}={value}", configs) for key, value in (sweeper.get("params") or {}).items()]
+    try:
+        return [list(job) for batch in BasicSweeper.split_arguments([*params, *own], None) for job in batch]
+    except HydraException as error:
+        raise Mistake("this sweep cannot be laid out", str(error), "key=1,2,3 or key='range(1,4)'") from error
+
+
+def hydra_settings(texts: Sequence[str], configs: Configs) -> dict[str, Any]:
+    """Compose Hydra's own settings of a command: "sweeper", "launcher" and the rest, not resolved."""
+    parsed = [parse(text, configs) for text in texts]
+    fixed = [text for text, override in zip(texts, parsed, strict=True) if _chooses(override, configs)]
+    try:
+        return dict(configs.compose(fixed, sweep=True).hydra)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError):  # a wrong option: the check of the jobs names it
+        return {"sweeper": {"_target_": "BasicSweeper"}, "launcher": {"_target_": "BasicLauncher"}}
+
+
+def is_basic(settings: Mapping[str, Any]) -> bool:
+    """Tell whether a sweeper or a launcher is Hydra's simple one, in whose place we lay out and launch ourselves."""
+    return str(settings.get("_target_", "")).rpartition(".")[2] in ("BasicSweeper", "BasicLauncher")
+
+
+def _chooses(override: Override, configs: Configs) -> bool:
+    of_group = override.is_hydra_override() or bool(configs.options(override.key_or_group))
+    return of_group and not override.is_sweep_override()

@@ -82,3 +82,11 @@ def test_memory_given_back_is_not_taken_for_spikes() -> None:
             expected = torch.autograd.grad(nn.functional.conv2d(other, conv.weight).sum(), conv.weight)[0]
             torch.testing.assert_close(conv.weight.grad, expected)
             conv.zero_grad()
+
+
+def test_nothing_is_kept_without_gradients() -> None:
+    student = Student(resnet_small(5, 3, LIF, widths=(8,)), timesteps=3).eval()
+    student.saves_memory = True
+    with torch.inference_mode(), packed_spikes():
+        logits = student(torch.zeros(2, 3, 9, 9))
+    torch.testing.assert_close(logits, student(torch.zeros(2, 3, 9, 9)).detach())

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from tser_lightning.mistake import Mistake
@@ -111,7 +112,7 @@ class Student(nn.Module):
         clock = self.clock
         clock.steps, clock.images, clock.first, clock.carry = steps, images, first, carry
         try:
-            with packed_spikes() if self.saves_memory else nullcontext():
+            with packed_spikes() if self.saves_memory and torch.is_grad_enabled() else nullcontext():
                 logits = self.net(folded)
         finally:
             clock.steps, clock.images, clock.first, clock.carry = None, None, 0, None

@@ -56,7 +56,7 @@ def packed_spikes() -> Iterator[None]:
 def is_spikes(tensor: Tensor) -> Tensor:
     """Say that a tensor holds 0 and 1 alone; returns it."""
     known = _known.get()
-    if known is not None and tensor.numel():
+    if known is not None and tensor.numel() and not tensor.is_inference():
         spikes = _Spikes(tensor)
         known[spikes.reference.cdata] = spikes
     return tensor

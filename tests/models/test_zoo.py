@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from tser_lightning.mistake import Mistake
-from tser_lightning.models import from_timm, from_torchvision, resnet18, resnet34, resnet50, vit
+from tser_lightning.models import begin_from, from_timm, from_torchvision, resnet18, resnet34, resnet50, vit
 from tser_lightning.training.taps import Taps
 
 
@@ -53,3 +53,13 @@ def test_torchvisions_weights_are_ours_by_name_and_give_its_logits(name: str, ou
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(net.eval()(images), theirs.eval()(images), atol=1e-5, rtol=1e-5)
+
+
+def test_fine_tuning_begins_from_all_weights_but_the_classifiers() -> None:
+    net, theirs = resnet18(10), resnet18(7)
+    fresh = {name: value.clone() for name, value in net.state_dict().items()}
+    begin_from(net, theirs, "zoo:resnet18")
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, fresh[name] if name.startswith("fc.") else theirs.state_dict()[name]), name
+    with pytest.raises(Mistake, match="zoo:resnet34 does not fit"):
+        begin_from(resnet34(10), theirs, "zoo:resnet34")

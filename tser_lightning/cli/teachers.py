@@ -11,7 +11,7 @@ from torch import nn
 from tser_lightning.cli.build import build_machine, build_recipe, build_teacher_network
 from tser_lightning.losses import CrossEntropy, DistillationLoss
 from tser_lightning.mistake import Mistake
-from tser_lightning.models import InputAdapter, from_timm, from_torchvision
+from tser_lightning.models import InputAdapter, begin_from, from_timm, from_torchvision
 from tser_lightning.tracking.identity import identity
 from tser_lightning.tracking.provenance import provenance
 from tser_lightning.tracking.records import RunDirectory
@@ -152,17 +152,7 @@ def _start(network: nn.Module, start: str, trial: bool) -> None:
         log.warning("a trial: the teacher starts from random weights, not from %s", start)
         return
     scheme, _, model = start.partition(":")
-    theirs, own = _from_zoo(scheme, model).state_dict(), network.state_dict()
-    known = {name: value for name, value in theirs.items() if name in own and own[name].shape == value.shape}
-    head = str(getattr(network, "penultimate", "fc"))
-    odd = sorted(name for name in own.keys() - known.keys() if not name.startswith(f"{head}."))
-    if odd:
-        raise Mistake(
-            what=f"teacher.training.start={start} does not fit the teacher: {len(odd)} tensors differ, e.g. {odd[0]}",
-            why="training begins from all weights of the same network but its classifier",
-            fix="teacher.training.start=random, or the name of the same network",
-        )
-    network.load_state_dict(known, strict=False)
+    begin_from(network, _from_zoo(scheme, model), start)
 
 
 def _from_zoo(scheme: str, model: str) -> nn.Module:

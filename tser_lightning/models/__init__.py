@@ -13,7 +13,7 @@ from tser_lightning.models.spikformer import spikformer
 from tser_lightning.models.spikingformer import spikingformer
 from tser_lightning.models.student import Student
 from tser_lightning.models.vgg import vgg11, vgg16, vgg_small
-from tser_lightning.models.zoo import from_timm, from_torchvision, vit
+from tser_lightning.models.zoo import begin_from, from_timm, from_torchvision, vit
 
 __all__ = [
     "TDBN",
@@ -23,6 +23,7 @@ __all__ = [
     "Network",
     "Parts",
     "Student",
+    "begin_from",
     "from_timm",
     "from_torchvision",
     "preact_resnet34",

@@ -58,7 +58,7 @@ def from_torchvision(model: str) -> nn.Module:
 def _unknown(zoo: str, model: str, known: list[str]) -> Mistake:
     close = difflib.get_close_matches(model, known, n=3)
     why = f"close to it: {', '.join(close)}" if close else f"it has {len(known)} networks, none of a name like it"
-    return Mistake(f"{zoo} has no network {model!r}", why, f"{zoo}:{close[0] if close else 'NAME'}")
+    return Mistake(f"{zoo} has no network {model!r}", why, f"another name{f', e.g. {close[0]}' if close else ''}")
 
 
 def _with_stages(net: nn.Module) -> nn.Module:
@@ -102,3 +102,27 @@ def vit(
     net = from_timm(model, in_channels, num_classes=num_classes, pretrained=False)
     net.penultimate = "head"  # type: ignore[assignment]
     return net
+
+
+def begin_from(net: nn.Module, theirs: nn.Module, name: str) -> None:
+    """Copy all weights of the same network but those of a classifier of other classes, to fine-tune them.
+
+    Args:
+        net: Is changed; its classifier is `net.penultimate`.
+        theirs: Has the weights.
+        name: Of the weights, for the message.
+
+    Raises:
+        Mistake: They are no weights of this network.
+    """
+    own = net.state_dict()
+    fitting = {key: value for key, value in theirs.state_dict().items() if key in own and own[key].shape == value.shape}
+    head = str(getattr(net, "penultimate", "fc"))
+    odd = sorted(key for key in own.keys() - fitting.keys() if not key.startswith(f"{head}."))
+    if odd:
+        raise Mistake(
+            what=f"teacher.training.start={name} does not fit the teacher: {len(odd)} tensors differ, e.g. {odd[0]}",
+            why="training begins from all weights of the same network but its classifier",
+            fix="teacher.training.start=random, or the name of the same network",
+        )
+    net.load_state_dict(fitting, strict=False)

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
         load_student,
         train,
     )
+    from tser_lightning.cli.trust import trust
 
-__all__ = ["build_loss", "build_neuron", "build_student", "build_teacher", "load_student", "train"]
+__all__ = ["build_loss", "build_neuron", "build_student", "build_teacher", "load_student", "train", "trust"]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,7 @@ from torch import nn
 from tser_lightning.cli import build
 from tser_lightning.cli.run import Run, compose_run
 from tser_lightning.cli.tasks import run_task
+from tser_lightning.cli.trust import trust as trust
 from tser_lightning.models import Student
 from tser_lightning.training import Teacher, load_weights
 

@@ -10,6 +10,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
 from torch import nn
 
+from tser_lightning.cli.trust import check_trusted, targets, trusted, untrusted
 from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student, relu
 from tser_lightning.training import Machine, Recipe
@@ -23,6 +24,8 @@ def instantiate(node: Config, **extra: Any) -> Any:
     Raises:
         Mistake: A target that cannot be found, or settings that it refuses.
     """
+    for target in targets(node):
+        _found(target)
     try:
         return hydra_instantiate(dict(node), **extra, _convert_="all")
     except InstantiationException as error:
@@ -41,11 +44,12 @@ def _refused(node: Config, cause: BaseException) -> Mistake:
 
 
 def _found(target: str) -> Callable[..., Any]:
+    if not trusted(target):
+        raise untrusted(target)
     module, _, name = target.rpartition(".")
     try:
         holder = importlib.import_module(module)
         made: Callable[..., Any] = getattr(holder, name)
-        return made
     except (ImportError, ValueError, AttributeError) as error:
         known = (
             [entry for entry in dir(holder) if not entry.startswith("_")] if isinstance(error, AttributeError) else []
@@ -56,6 +60,8 @@ def _found(target: str) -> Callable[..., Any]:
             why="_target_ is a module path that Python finds from this folder",
             fix=f"_target_={module}.{close[0]}" if close else "the folder of your module on PYTHONPATH, or run there",
         ) from error
+    check_trusted(target, made)
+    return made
 
 
 def _settings(node: Config, *without: str) -> dict[str, Any]:

@@ -177,10 +177,11 @@ def missing_settings(raw: Mapping[str, Any], defaults: Defaults) -> list[Mistake
 def unimportable_targets(config: Mapping[str, Any]) -> list[Mistake]:
     """Find classes whose top package is not there; nothing is imported."""
     targets = ((key, value) for key, value in leaves(config) if key.rpartition(".")[2] == "_target_")
-    return [_no_module(key, value) for key, value in targets if isinstance(value, str) and not _found(value)]
+    return [_no_module(key, value) for key, value in targets if isinstance(value, str) and not importable(value)]
 
 
-def _found(target: str) -> bool:
+def importable(target: str) -> bool:
+    """Tell whether the top package of a dotted path is there; nothing is imported."""
     top, dot, _ = target.partition(".")
     if target == MISSING or top in OURS:
         return True

@@ -208,6 +208,7 @@ RULES: Mapping[str, Rule] = {
     "logging.wandb.tags": ListOf(Text()),
     "logging.wandb.entity": Text(null=True),
     "logging.wandb.group": Text(null=True),
+    "wandb.workspace": Text(null=True),
     "machine.devices": Either((Number(1, whole=True, words=("auto",)), ListOf(Number(0, whole=True)))),
     "machine.checkpoint_every": Number(1, whole=True, words=(None,)),
     "machine.slots": Number(1, 1024, whole=True, words=("auto",)),

@@ -10,6 +10,7 @@ from tser_lightning.cli.config import Configs
 from tser_lightning.cli.defaults import leaves
 from tser_lightning.cli.files import check_files
 from tser_lightning.cli.mistakes import as_typed, refuse
+from tser_lightning.cli.trust import untrusted_targets
 from tser_lightning.mistake import Mistake
 from tser_lightning.tracking.identity import identity, matters, run_name
 
@@ -65,6 +66,7 @@ def compose_run(
     if check_data:
         mistakes += missing_settings(composed.unresolved(), composed.defaults)
         mistakes += unimportable_targets(composed.config)
+        mistakes += untrusted_targets(composed.config, composed.command.settings)
         mistakes += check_files(composed.config, composed.choices, composed.spoiled)
         mistakes += _not_for_this_task(composed)
     refuse(mistakes)

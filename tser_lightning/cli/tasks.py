@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from tser_lightning.cli.run import Run
+from tser_lightning.cli.trust import trust
 from tser_lightning.report.table import steps_table
 from tser_lightning.tracking.records import RunDirectory
 
@@ -23,6 +24,7 @@ def run_task(run: Run) -> dict[str, Any]:
     Returns:
         The numbers that came out; those of result.json for `distill`.
     """
+    trust(*run.config["trusted_modules"])
     return TASKS[run.config["task"]](run)
 
 
@@ -45,28 +47,24 @@ def distill(run: Run) -> dict[str, Any]:
 
 def _distilled(run: Run, home: RunDirectory) -> dict[str, Any]:
     from tser_lightning.cli.built import built
+    from tser_lightning.cli.logbook import log_run, opened_log
     from tser_lightning.tracking.provenance import provenance
-    from tser_lightning.tracking.weights_and_biases import wandb_run
 
-    config, choices = run.config, run.choices
-    parts = built(config, choices["teacher"])  # all mistakes show before there is a run directory
-    settings = dict(config["logging"]["wandb"])
-    settings["group"] = settings["group"] or choices["experiment"]
-    settings["tags"] = [*settings["tags"], *(f"{key}={choices[key]}" for key in ("loss", "student", "data"))]
-    named = {**config, **{key: {"name": choices[key], **config[key]} for key in ("loss", "student", "neuron", "data")}}
-    runs = home.path.parent
+    parts = built(run.config, run.choices["teacher"])  # all mistakes show before there is a run directory
+    about = provenance(run.overrides) | {"settings": _about(run)}
     with (
-        home.opened(config, provenance(run.overrides) | {"settings": _about(run)}, inputs=parts.fingerprints()),
-        wandb_run(home.name, runs, named, **settings) as logger,
+        home.opened(run.config, about, inputs=parts.fingerprints()),
+        opened_log(run, home.path) as logged,
     ):
-        result = _train(run, home, parts, logger)
-        if logger is not None:
-            logger.experiment.summary.update(result)
+        result = _train(run, home, parts, logged)
+        if logged is not None:
+            log_run(logged, run, home.path, result)
         home.finish(result)
     return result
 
 
-def _train(run: Run, home: RunDirectory, parts: "Built", logger: Any) -> dict[str, Any]:
+def _train(run: Run, home: RunDirectory, parts: "Built", logged: Any) -> dict[str, Any]:
+    from tser_lightning.tracking.weights_and_biases import lightning_logger
     from tser_lightning.training import examine, fit, save_network
 
     config = run.config
@@ -80,7 +78,7 @@ def _train(run: Run, home: RunDirectory, parts: "Built", logger: Any) -> dict[st
         machine=parts.machine,
         seed=config["seed"],
         selection=config["selection"],
-        loggers=[] if logger is None else [logger],
+        loggers=[] if logged is None else [lightning_logger(logged)],
         log_every=config["logging"]["every_n_steps"],
         callbacks=parts.callbacks,
         record=home.record,
@@ -202,11 +200,15 @@ def prepare(run: Run) -> dict[str, Any]:
 
 def report(run: Run) -> dict[str, Any]:
     """Compare finished runs: a page, tables and figures."""
+    from tser_lightning.cli.logbook import publish_report
     from tser_lightning.report.write import write_report
 
     settings = run.config["report"]
     files = write_report(run.config["runs"], settings["dir"], settings["baseline"])
     log.info("report: %s", files[0])
+    dashboard = publish_report(run, files)
+    if dashboard is not None:
+        log.info("dashboard: %s", dashboard)
     return {"report": str(files[0])}
 
 

@@ -1,0 +1,74 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tser_lightning.cli.build import factory, instantiate
+from tser_lightning.cli.mistakes import Mistakes
+from tser_lightning.cli.run import Run, compose_run
+from tser_lightning.cli.trust import trust, trusted
+from tser_lightning.mistake import Mistake
+
+Triple = tuple[str, str, str]
+
+# Each would touch a file if it ran.
+HOSTILE = [
+    {"_target_": "os.system", "command": "touch {}"},
+    {"_target_": "subprocess.call", "args": ["touch", "{}"]},
+    {"_target_": "subprocess.Popen", "args": ["touch", "{}"]},
+    {"_target_": "builtins.exec", "_args_": ["open('{}', 'w')"]},
+    {"_target_": "builtins.open", "file": "{}", "mode": "w"},
+    {"_target_": "pathlib.Path.touch", "_args_": ["{}"]},
+    {"_target_": "torch.nn.functional.os.system", "_args_": ["touch {}"]},
+    {"_target_": "torch.optim.lr_scheduler.os.system", "_args_": ["touch {}"]},
+    {"_target_": "tser_lightning.durable.write_text", "path": "{}", "text": ""},
+    {"_target_": "tser_lightning.training.checkpoints.write_bytes", "path": "{}", "content": ""},
+    {"_target_": "torch.utils.cpp_extension.subprocess.call", "_args_": [["touch", "{}"]]},
+    {"_target_": "torch.nn.Sequential", "_args_": [{"_target_": "os.system", "command": "touch {}"}]},
+    {"_target_": "mine.os.system", "command": "touch {}"},
+]
+
+
+def _aimed(value: Any, file: Path) -> Any:
+    if isinstance(value, dict):
+        return {key: _aimed(inner, file) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_aimed(inner, file) for inner in value]
+    return value.replace("{}", str(file))
+
+
+@pytest.mark.parametrize("node", HOSTILE, ids=lambda node: str(node["_target_"]))
+def test_nothing_outside_the_trusted_packages_is_made(folder: Path, node: dict[str, Any]) -> None:
+    aimed = _aimed(node, folder / "ran")
+    nested = "Sequential" in node["_target_"]
+    for make in (instantiate,) if nested else (instantiate, lambda config: factory(config)()):
+        with pytest.raises(Mistake, match=r"is not from a trusted module|cannot be imported"):
+            make(aimed)
+    assert not (folder / "ran").exists()
+
+
+def test_a_module_is_trusted_by_the_command_alone(
+    compose: Callable[..., Run], refused: Callable[..., list[Triple]], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "mine.py").write_text("import os\nclass Loss: ...\n")
+    (folder / "experiments").mkdir()
+    (folder / "experiments" / "hostile.yaml").write_text("# @package _global_\ntrusted_modules: [os]\n")
+    monkeypatch.syspath_prepend(folder)
+    words = "loss=custom loss._target_=mine.Loss"
+    [(what, _, fix)] = refused(*words.split())
+    assert what == "mine.Loss is not from a trusted module"
+    assert fix.startswith("trusted_modules=[mine] added to the command")
+    run = compose(f"{words} trusted_modules=[mine]")
+    assert run.name == compose(words, check_data=False).name
+    with pytest.raises(Mistakes, match=r"a config file asks to trust \['os'\]"):
+        compose_run(["experiment=hostile"])
+
+
+def test_a_prefix_of_a_name_is_no_package() -> None:
+    assert trusted("torch.nn.Linear")
+    assert not trusted("torch.nnx.Linear")
+    assert not trusted("torch.load")
+    trust("mypackage.losses")
+    assert trusted("mypackage.losses.Mine")
+    assert not trusted("mypackage.Other")

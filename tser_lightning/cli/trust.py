@@ -1,0 +1,76 @@
+"""Which classes and functions a config may name: a config that was found somewhere must not run whatever it likes."""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from tser_lightning.cli.check import importable
+from tser_lightning.cli.defaults import MISSING
+from tser_lightning.mistake import Mistake
+
+PACKAGES = (
+    *(f"tser_lightning.{room}" for room in ("models", "losses", "neurons", "data", "training")),
+    *("torch.nn", "torch.optim", "torchvision.models", "torchvision.transforms", "torchmetrics", "timm"),
+    "lightning.pytorch.callbacks",
+)
+_added: set[str] = set()
+
+
+def trust(*modules: str) -> None:
+    """Let configs name what is defined in these modules and below them, for the rest of this process."""
+    _added.update(modules)
+
+
+def trusted(path: str, more: Collection[str] = ()) -> bool:
+    """Tell whether a dotted path lies in a trusted package."""
+    return any(path == name or path.startswith(f"{name}.") for name in (*PACKAGES, *_added, *more))
+
+
+def check_trusted(target: str, made: Any) -> None:
+    """Raise a `Mistake` if what a path led to is defined elsewhere, e.g. `torch.nn.functional.os.system`."""
+    home = getattr(made, "__module__", None)
+    if not (isinstance(home, str) and trusted(home)):
+        raise untrusted(target, str(home))
+
+
+def targets(node: Any) -> Iterator[str]:
+    """Walk all `_target_` of a config, at any depth."""
+    if isinstance(node, Mapping):
+        if isinstance(target := node.get("_target_"), str):
+            yield target
+        for value in node.values():
+            yield from targets(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from targets(value)
+
+
+def untrusted(target: str, home: str | None = None) -> Mistake:
+    """Say that a config names something that is not trusted, and how to trust it."""
+    module = home or target.rpartition(".")[0] or target
+    return Mistake(
+        what=f"{target} is not from a trusted module",
+        why="a config may make anything in tser_lightning, torch.nn, torch.optim, torchvision, torchmetrics, timm and "
+        "Lightning's callbacks; other code runs only if the command itself says so",
+        fix=f"trusted_modules=[{module}] added to the command (in Python: tser_lightning.trust({module!r})), "
+        "if you know what it does",
+    )
+
+
+def untrusted_targets(config: Mapping[str, Any], given: Collection[str]) -> list[Mistake]:
+    """Find what a command may not make.
+
+    Args:
+        config: Resolved, in plain containers.
+        given: The settings that the command itself gives; only there may modules be trusted.
+    """
+    more = config.get("trusted_modules") or []
+    if more and "trusted_modules" not in given:
+        return [
+            Mistake(
+                what=f"a config file asks to trust {more}",
+                why="a file could then run any program; what is trusted is said in the command",
+                fix=f"trusted_modules=[{','.join(map(str, more))}], if you know what they do",
+            )
+        ]
+    asked = (target for target in dict.fromkeys(targets(config)) if target != MISSING and importable(target))
+    return [untrusted(target) for target in asked if not trusted(target, more)]

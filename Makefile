@@ -5,7 +5,7 @@ PY := .venv/bin/python
 UV := .venv/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format lock wheel clean
+.PHONY: help setup demo test test-all check format lock wheel clean bench
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -36,6 +36,19 @@ check: setup  ## Format, lint and types
 format: setup  ## Format the code and mend what ruff can
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
+
+BENCH_OUT ?= benchmarks/results
+# Freed memory stays with the process, as under a GPU's allocator: otherwise page faults are what is measured.
+BENCH := BENCH_OUT=$(BENCH_OUT) OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=4294967296 \
+	MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_PAD_=67108864 $(PY) -W ignore -m
+
+bench: setup  ## Speed and memory against peers, about 10 minutes; JSON goes to BENCH_OUT
+	$(UV) pip install --quiet --python $(PY) --constraint requirements.lock --editable '.[dev,bench]'
+	$(BENCH) benchmarks.lif_layer
+	$(BENCH) benchmarks.step
+	$(BENCH) benchmarks.memory
+	$(BENCH) benchmarks.growth
+	$(BENCH) benchmarks.overhead
 
 lock: setup  ## Write requirements.lock anew from the ranges in pyproject.toml
 	$(UV) pip compile --quiet --universal --all-extras --python-version 3.11 --no-annotate --no-header pyproject.toml -o requirements.lock

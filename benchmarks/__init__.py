@@ -1,0 +1,1 @@
+"""Speed and memory against peers; see README.md. No part of the test run."""

@@ -34,6 +34,7 @@ class Slow(Fine):
 """
 # One batch of everything, the teacher's training included.
 TINY = ["debug=step", "machine.runs_dir=records", "data.validation=0.5", "logging.wandb.mode=disabled"]
+OWN = ["task=prepare", "trusted_modules=[mine]", "machine.runs_dir=records"]
 MOST_SECONDS = 900
 
 
@@ -84,14 +85,12 @@ def test_finished_runs_are_known_without_a_process(
 @pytest.mark.slow
 def test_one_process_per_job_and_a_failed_job_takes_no_other_along(folder: Path) -> None:
     (folder / "mine.py").write_text(MINE)
-    ended = run(
-        "task=prepare", "data._target_=mine.Broken,mine.Fine", "seed=1,2", "machine.runs_dir=records", "machine.slots=2"
-    )
+    ended = run(*OWN, "data._target_=mine.Broken,mine.Fine", "seed=1,2", "machine.slots=2")
     processes = [line for line in ended.stdout.splitlines() if line.startswith("prepared by")]
     assert len(processes) == len(set(processes)) == 2
     assert ended.returncode == 1
     assert "tser: 2 of 4 jobs done" in ended.stderr
-    assert ended.stderr.count("  exit code 1: task=prepare data._target_=mine.Broken seed=") == 2
+    assert ended.stderr.count(f"  exit code 1: {' '.join(OWN)} data._target_=mine.Broken seed=") == 2
     assert "  RuntimeError: no" in ended.stderr
     assert [path.name for path in folder.iterdir() if path.is_dir() and path.name != "__pycache__"] == ["records"]
 
@@ -107,6 +106,7 @@ def test_jobs_end_with_their_sweep_however_it_ends(folder: Path, number: signal.
         until(lambda: len(list(folder.glob("began-*"))) == 2)
         sweep.send_signal(number)
         jobs = [int(path.name.partition("-")[2]) for path in folder.glob("began-*")]
+        assert len(jobs) == 2
         until(lambda: not any(map(is_alive, jobs)))
     assert sweep.returncode == (-9 if number == signal.SIGKILL else 143)
 
@@ -117,13 +117,12 @@ def test_launchers_of_hydra_run_the_same_jobs(folder: Path, launcher: str) -> No
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
     (folder / "mine.py").write_text(MINE)
     ended = run(
-        "task=prepare",
+        *OWN,
         "data._target_=mine.Fine,mine.Broken",
-        "machine.runs_dir=records",
         f"hydra/launcher={launcher}",
         *(["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []),
     )
-    assert "tser: 1 of 2 jobs done\n  exit code 1: task=prepare data._target_=mine.Broken" in ended.stderr
+    assert f"tser: 1 of 2 jobs done\n  exit code 1: {' '.join(OWN)} data._target_=mine.Broken" in ended.stderr
     assert ended.returncode == 1
 
 

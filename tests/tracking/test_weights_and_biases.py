@@ -1,46 +1,115 @@
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 SCRIPT = """
 import sys
 from pathlib import Path
-from tser_lightning.tracking.weights_and_biases import wandb_run
-with wandb_run("digits-tser-1", Path(sys.argv[1]), {"loss": {"lam": 0.01}}, mode="offline", group="digits",
-               tags=["loss=tser"]) as logger:
-    logger.log_metrics({"val/acc": 50.0, "epoch": 0}, step=10)
-    logger.log_metrics({"val/acc": 75.0, "epoch": 1}, step=20)
-    logger.experiment.summary.update({"test/acc": 97.5})
-    if len(sys.argv) > 2:
+from tser_lightning.tracking.outcome import log_files, log_outcome
+from tser_lightning.tracking.weights_and_biases import lightning_logger, wandb_run
+
+folder, ending = Path(sys.argv[1]), sys.argv[2]
+config = {"loss": {"name": "tser", "lam": 0.01}, "student": {"timesteps": 2}}
+with wandb_run("digits-tser-1", folder, config, mode=sys.argv[3], group="table3-digits", tags=["loss=tser"]) as run:
+    log = lightning_logger(run).log_metrics if sys.argv[4:] else run.log
+    for epoch, accuracy in enumerate((50.0, 75.0, 70.0)):
+        log({"val/acc": accuracy, "train/loss": 1.0 - epoch, "epoch": epoch})
+    if ending == "interrupted":
         raise KeyboardInterrupt
+    result = {"test/acc": 97.5, "test/acc_t1": 90.0, "test/acc_t2": 97.5, "test/acc_step1": 90.0,
+              "test/acc_step2": 96.0, "loss.lam": 0.01}
+    log_outcome(run, result, {"stage1.act": {"rate": 12.5, "dead_neurons": 0.0, "rate_by_step": [10.0, 15.0]}})
+    (folder / "best.ckpt").write_bytes(b"weights")
+    log_files(run, "model", "model", [folder / "best.ckpt"])
 """
+# The port "discard", where nobody listens; no request leaves this machine.
+NO_NETWORK = {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
 
 
-def run_offline(folder: Path, *more: str) -> Path:
-    subprocess.run([sys.executable, "-c", SCRIPT, str(folder), *more], capture_output=True, check=not more)
-    (found,) = (folder / "wandb").glob("offline-run-*-digits-tser-1")
-    return found
+def run(
+    folder: Path, ending: str = "well", mode: str = "offline", *through: str, **environment: str
+) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", SCRIPT, str(folder), ending, mode, *through]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=clean | environment, timeout=300)
 
 
-def inspected(run: Path, *what: str) -> Any:
+def offline_runs(folder: Path) -> list[Path]:
+    return sorted((folder / "wandb").glob("offline-run-*-digits-tser-1"))
+
+
+def inspected(run: Path, *what: str) -> str:
     wandb = Path(sys.executable).with_name("wandb")
     command = [str(wandb), "leet", "inspect", *what, "--json", str(run)]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
-    return json.loads(answer.stdout)
+    return answer.stdout
 
 
-def test_an_offline_run_reads_back_with_its_summary(tmp_path: Path) -> None:
-    told = json.dumps(inspected(run_offline(tmp_path), "--summary"))
-    assert "test/acc" in told
-    assert "97.5" in told
+def records(run: Path, kind: str) -> list[dict[str, Any]]:
+    lines = map(json.loads, inspected(run).splitlines())
+    return [line[kind] for line in lines if line["type"] == kind]
 
 
-def test_disabled_gives_no_logger_and_writes_nothing(tmp_path: Path) -> None:
+def test_an_offline_run_reads_back_with_its_axes_summaries_steps_layers_and_files(tmp_path: Path) -> None:
+    assert run(tmp_path, "well", "offline", "lightning").returncode == 0
+    (found,) = offline_runs(tmp_path)
+    told = json.loads(inspected(found, "--summary"))
+    summary = told["summary"]
+    assert (told["state"], told["exit_code"], told["tags"]) == ("finished", 0, ["loss=tser"])
+    assert (told["config"]["loss"], told["config"]["student"]) == ({"name": "tser", "lam": 0.01}, {"timesteps": 2})
+    assert summary["val/acc"] == {"max": 75, "last": 70}
+    assert summary["train/loss"] == -1
+    assert (summary["test/acc"], summary["loss.lam"]) == (97.5, 0.01)
+    assert {summary[f"by_{what}/table"]["nrows"] for what in ("step", "layer")} == {1, 2}
+    (start,) = records(found, "run")
+    assert (start["run_group"], start["job_type"], start["run_id"]) == ("table3-digits", "distill", "digits-tser-1")
+    metrics = {metric.get("name") or metric["glob_name"]: metric for metric in records(found, "metric")}
+    assert metrics["val/acc"]["step_metric"] == metrics["val/*"]["step_metric"] == "epoch"
+    assert metrics["by_step/acc_step"]["step_metric"] == "by_step/t"
+    items = [record["item"] for record in records(found, "history")]
+    assert [(item["by_step/t"], item["by_step/acc_step"]) for item in items if "by_step/t" in item] == [
+        (1, 90),
+        (2, 96),
+    ]
+    assert [item["by_layer/firing_rate"] for item in items if "by_layer/index" in item] == [12.5]
+    tables = [json.loads(path.read_text()) for path in found.rglob("*.table.json")]
+    assert ["stage1.act", 12.5] in [row[1:3] for table in tables for row in table["data"]]
+    assert "best.ckpt" in inspected(found)
+
+
+def test_an_interrupted_run_says_so_and_goes_on_as_the_same_run(tmp_path: Path) -> None:
+    run(tmp_path, "interrupted")
+    time.sleep(1.1)  # W&B names folders by the second
+    run(tmp_path)
+    first, second = (json.loads(inspected(each, "--summary")) for each in offline_runs(tmp_path))
+    assert (first["exit_code"], second["exit_code"]) == (130, 0)
+    assert first["run_id"] == second["run_id"] == "digits-tser-1"
+    assert all(records(each, "run")[0]["resume"] for each in offline_runs(tmp_path))
+
+
+def test_with_a_key_but_no_network_a_run_is_logged_offline_at_once(tmp_path: Path) -> None:
+    ended = run(tmp_path, mode="auto", **NO_NETWORK)
+    assert ended.returncode == 0, ended.stderr
+    assert "this run is logged offline" in ended.stderr
+    (found,) = offline_runs(tmp_path)
+    assert json.loads(inspected(found, "--summary"))["summary"]["test/acc"] == 97.5
+
+
+def test_who_insists_on_the_server_is_told_that_there_is_none(tmp_path: Path) -> None:
+    ended = run(tmp_path, mode="online", **NO_NETWORK)
+    assert "W&B cannot be reached" in ended.stderr
+    assert ended.returncode == 1
+    assert not offline_runs(tmp_path)
+
+
+def test_disabled_gives_no_run_and_writes_nothing(tmp_path: Path) -> None:
     from tser_lightning.tracking.weights_and_biases import wandb_run
 
-    with wandb_run("name", tmp_path / "runs", {}, mode="disabled") as logger:
-        assert logger is None
+    with wandb_run("name", tmp_path / "runs", {}, mode="disabled") as opened:
+        assert opened is None
     assert not (tmp_path / "runs").exists()

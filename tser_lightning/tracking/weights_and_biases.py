@@ -2,42 +2,64 @@
 
 import contextlib
 import logging
+import os
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import wandb
-from lightning.pytorch.loggers import WandbLogger
 
 from tser_lightning.mistake import Mistake
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import WandbLogger
 
 log = logging.getLogger("tser_lightning")
 
 
 CONNECT_SECONDS = 30
+ANSWER_SECONDS = 5
+REFUSALS = (wandb.errors.CommError, wandb.errors.AuthenticationError, wandb.errors.UsageError)
+EPOCHS = {"train/*": "", "val/*": "", "val/loss": "min,last", "val/acc": "max,last", "val/acc5": "max,last"}
+
+
+def goes_online(mode: str) -> bool:
+    """Tell whether a mode means the server: online does, auto if there is a key."""
+    return mode == "online" or (mode == "auto" and bool(wandb.login(prompt=False, verify=False)))
+
+
+def _unreachable() -> str:
+    """Say why the server cannot be reached; empty if it answers. W&B itself would try for a minute and more."""
+    try:
+        urllib.request.urlopen(wandb.setup().settings.base_url, timeout=ANSWER_SECONDS).close()
+    except urllib.error.HTTPError:
+        return ""  # an answer
+    except (OSError, ValueError) as error:
+        return str(getattr(error, "reason", error)) or type(error).__name__
+    return ""
 
 
 def _started(mode: str, settings: Mapping[str, Any]) -> Any:
     """Start the run; without a key or a network in mode auto, offline."""
     quiet: dict[str, Any] = {"silent": True, "console": "off", "x_disable_stats": True}
-    if mode == "auto":
-        mode = "online" if wandb.login(prompt=False, verify=False) else "offline"
-        asked = False
-    else:
-        asked = mode == "online"
-    if mode == "online":
+    if goes_online(mode):
+        reason = _unreachable()
         try:
-            patience = wandb.Settings(**quiet, init_timeout=CONNECT_SECONDS)
-            return wandb.init(**settings, mode="online", resume="allow", settings=patience)
-        except (wandb.errors.CommError, wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
-            reason = str(error).splitlines()[0]
-            if asked:
-                raise Mistake(
-                    what=f"W&B cannot be reached: {reason}",
-                    why="logging.wandb.mode=online asks for it",
-                    fix="logging.wandb.mode=offline, and `wandb sync` later",
-                ) from error
-            log.warning("W&B cannot be reached (%s): this run is logged offline", reason)
+            if not reason:
+                patience = wandb.Settings(**quiet, init_timeout=CONNECT_SECONDS)
+                return wandb.init(**settings, mode="online", settings=patience)
+        except REFUSALS as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            wandb.teardown()  # its service holds the run's id otherwise
+        if mode == "online":
+            raise Mistake(
+                what=f"W&B cannot be reached: {reason}",
+                why="logging.wandb.mode=online asks for it",
+                fix="logging.wandb.mode=offline, and `wandb sync` later",
+            )
+        log.warning("W&B cannot be reached (%s): this run is logged offline", reason)
     return wandb.init(**settings, mode="offline", settings=wandb.Settings(**quiet))
 
 
@@ -53,22 +75,22 @@ def wandb_run(
     group: str | None = None,
     job_type: str = "distill",
     tags: Sequence[str] = (),
-) -> Iterator[WandbLogger | None]:
+) -> Iterator[Any]:
     """Open the W&B run of a run directory; resuming a run goes on in the same one.
 
     Args:
         name: Of the run directory; it is the id too, so that offline runs are told apart by reading.
         folder: Shared by all runs (`wandb sync FOLDER/wandb/offline-run-*`).
-        config: The resolved config; its keys are the axes of an ablation.
+        config: The resolved config, nested; its dotted names (`loss.lam`) are the axes of an ablation.
         mode: auto (online with a key, else offline), online, offline, disabled.
         project: W&B project.
         entity: W&B entity; None for the key's own.
         group: Runs to compare.
-        job_type: distill or teach.
+        job_type: The task.
         tags: What to filter by.
 
     Yields:
-        The Lightning logger, None if disabled. The run is told how the block ended: exit code 0, 1, 130 or 143.
+        The W&B run, None if disabled. It is told how the block ended: exit code 0, 1, 130 or 143.
 
     Raises:
         Mistake: Mode online, and W&B cannot be reached.
@@ -77,11 +99,13 @@ def wandb_run(
         yield None
         return
     folder.mkdir(parents=True, exist_ok=True)
+    own = {} if "WANDB_SWEEP_ID" in os.environ else {"id": name}  # the agent of a W&B sweep gives its runs their ids
     run = _started(
         mode,
         {
-            "id": name,
+            **own,
             "name": name,
+            "resume": "allow",
             "dir": folder,
             "config": dict(config),
             "project": project,
@@ -92,14 +116,21 @@ def wandb_run(
         },
     )
     run.define_metric("epoch")
-    for split in ("train", "val"):
-        run.define_metric(f"{split}/*", step_metric="epoch")
+    for metric, summary in EPOCHS.items():
+        run.define_metric(metric, step_metric="epoch", summary=summary or None)
     try:
-        yield WandbLogger(experiment=run)
+        yield run
     except BaseException as error:
         run.finish(exit_code=_exit_code(error))
         raise
     run.finish(exit_code=0)
+
+
+def lightning_logger(run: Any) -> "WandbLogger":
+    """Give the logger through which Lightning writes into a W&B run."""
+    from lightning.pytorch.loggers import WandbLogger  # slow to import, and a report needs none
+
+    return WandbLogger(experiment=run)
 
 
 def _exit_code(error: BaseException) -> int:

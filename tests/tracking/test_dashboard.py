@@ -1,0 +1,37 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tser_lightning.mistake import Mistake
+from tser_lightning.tracking.dashboard import definition, save_dashboard, workspace
+
+pytest.importorskip("wandb_workspaces")
+
+
+def test_the_dashboard_is_written_to_a_file_that_reads_back_as_the_same_workspace(tmp_path: Path) -> None:
+    from wandb_workspaces.workspaces import Workspace
+    from wandb_workspaces.workspaces.internal import View, WorkspaceViewspec
+
+    file = tmp_path / "workspace.json"
+    assert save_dashboard("me/snn", file, online=False) == os.fspath(file)
+    spec = WorkspaceViewspec.model_validate_json(file.read_text())
+    view = View(entity="me", project="snn", display_name="Ablations", name="", id="", spec=spec)
+    again = Workspace._from_model(view)
+    assert definition(again) == json.loads(file.read_text())
+    assert [section.name for section in again.sections][:2] == ["Accuracy", "Time steps"]
+
+
+def test_ablations_are_grouped_and_filtered_by_the_names_of_their_settings() -> None:
+    found = json.dumps(definition(workspace("me/snn")))
+    # W&B keeps a setting `loss.lam` of a nested config as `loss.value.lam`.
+    for key in ('"groupBy": "loss.value.name"', "config:loss.value.lam", "config:student.value.timesteps"):
+        assert key in found
+    assert '"xAxis": "by_step/t"' in found
+
+
+@pytest.mark.parametrize("place", ["me", "me/", "/snn", "me/snn/runs", ""])
+def test_a_place_is_an_entity_and_a_project(place: str) -> None:
+    with pytest.raises(Mistake, match="names no project"):
+        workspace(place)

@@ -1,0 +1,74 @@
+"""What W&B is told of a run and of a report, from their configs."""
+
+import json
+import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from tser_lightning.cli.run import Run
+from tser_lightning.report.figures import accuracy_per_step
+from tser_lightning.tracking.outcome import log_checkpoints, log_figures, log_files, log_outcome
+from tser_lightning.tracking.weights_and_biases import goes_online, wandb_run
+
+NAMED = ("loss", "student", "teacher", "neuron", "norm", "data", "optim", "schedule")
+TAGGED = ("loss", "student", "data")
+
+
+def opened_log(run: Run, home: Path) -> AbstractContextManager[Any]:
+    """Open the W&B run of a run directory: grouped by sweep and experiment, `loss.name` and the like in its config."""
+    config, choices = run.config, run.choices
+    settings = {key: value for key, value in config["logging"]["wandb"].items() if key != "checkpoints"}
+    settings["group"] = settings["group"] or _group(run)
+    settings["tags"] = [*settings["tags"], *(f"{key}={choices[key]}" for key in TAGGED)]
+    named = {**config, **{key: {"name": choices[key], **(config[key] or {})} for key in NAMED}}
+    named["experiment"] = choices["experiment"]
+    return wandb_run(home.name, home.parent, named, job_type=config["task"], **settings)
+
+
+def _group(run: Run) -> str:
+    sweep, experiment = run.choices["sweep"], run.choices["experiment"]
+    return experiment if sweep == "none" else f"{sweep}-{experiment}"
+
+
+def log_run(log: Any, run: Run, home: Path, result: dict[str, Any]) -> None:
+    """Log what came out of a run: numbers, steps, layers, figures and, if asked for, checkpoints."""
+    measures = home / "measures.json"
+    log_outcome(log, result, json.loads(measures.read_text())["firing_by_layer"] if measures.exists() else None)
+    if "test/acc_step2" in result:
+        accuracy_per_step([result], home / "figures" / "steps.png")
+        log_figures(log, [home / "figures" / "steps.png"])
+    if run.config["logging"]["wandb"]["checkpoints"]:
+        log_checkpoints(log, home)
+
+
+def publish_report(run: Run, files: Sequence[Path]) -> str | None:
+    """Keep a report as an artifact where W&B is asked for, and make the dashboard where one is named.
+
+    A mode of auto asks for W&B if there is a key.
+
+    Args:
+        run: Of task=report.
+        files: Of the report, report.html first.
+
+    Returns:
+        Where the dashboard is.
+    """
+    settings = run.config["logging"]["wandb"]
+    online = goes_online(settings["mode"])
+    if online or settings["mode"] == "offline":
+        folder = files[0].parent
+        name = "report-" + (re.sub(r"[^A-Za-z0-9._-]+", "_", folder.resolve().name).strip("._-") or "runs")[:80]
+        choices = {key: settings[key] for key in ("mode", "project", "entity", "group", "tags")}
+        home = Path(run.config["machine"]["runs_dir"])
+        about = {"runs": run.config["runs"], "report": run.config["report"]}
+        with wandb_run(name, home, about, job_type="report", **choices) as log:
+            log_files(log, name, "report", [file for file in files if file.parent == folder])
+            log_figures(log, [file for file in files if file.suffix == ".png"])
+    place = run.config["wandb"]["workspace"]
+    if place is None:
+        return None
+    from tser_lightning.tracking.dashboard import save_dashboard
+
+    return save_dashboard(place, files[0].with_name("workspace.json"), online)

@@ -1,0 +1,116 @@
+"""A W&B workspace that compares ablations, as code (extra `dashboard`: wandb-workspaces)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tser_lightning.durable import write_text
+from tser_lightning.mistake import Mistake
+
+AXES = ("loss.name", "loss.alpha", "loss.tau", "loss.lam", "student.name", "student.timesteps", "seed")
+COSTS = ("test/energy_mj", "test/firing_rate", "train/seconds")
+
+
+def workspace(place: str) -> Any:
+    """Define the workspace; nothing is sent.
+
+    Args:
+        place: ENTITY/PROJECT.
+
+    Returns:
+        A `wandb_workspaces.workspaces.Workspace`.
+
+    Raises:
+        Mistake: No such place, or the extra is not installed.
+    """
+    entity, slash, project = place.partition("/")
+    if not (entity and slash and project) or "/" in project:
+        raise Mistake(f"wandb.workspace={place} names no project", "it is ENTITY/PROJECT", "wandb.workspace=me/snn")
+    try:
+        import wandb_workspaces.reports.v2 as wr
+        import wandb_workspaces.workspaces as ws
+    except ImportError as missing:
+        raise Mistake(
+            what="wandb.workspace needs the package wandb-workspaces",
+            why="it is an extra: only dashboards need it",
+            fix="pip install 'tser-lightning[dashboard]'",
+        ) from missing
+    loss, accuracy = wr.Config("loss.name"), wr.SummaryMetric("test/acc")
+
+    def line(x: str, *y: str) -> Any:
+        names: list[Any] = list(y)
+        return wr.LinePlot(x=x, y=names, groupby=loss, groupby_aggfunc="mean", groupby_rangefunc="stddev")
+
+    def bars(name: str) -> Any:
+        return wr.BarPlot(metrics=[wr.SummaryMetric(name)], groupby=loss, groupby_aggfunc="mean")
+
+    def against(x: Any) -> Any:
+        return wr.ScatterPlot(x=x, y=accuracy)
+
+    columns = [wr.ParallelCoordinatesPlotColumn(metric=wr.Config(axis)) for axis in AXES[:-1]]
+    columns.append(wr.ParallelCoordinatesPlotColumn(metric=accuracy))
+    sections = {
+        "Accuracy": [bars("test/acc"), line("epoch", "val/acc"), wr.ParallelCoordinatesPlot(columns=columns)],
+        "Time steps": [line("by_step/t", "by_step/acc_step"), line("by_step/t", "by_step/acc_t")],
+        "Sweeps": [against(wr.Config(axis)) for axis in ("loss.lam", "loss.tau", "loss.alpha", "student.timesteps")],
+        "Cost": [
+            against(wr.SummaryMetric(COSTS[0])),
+            *map(bars, COSTS),
+            line("by_layer/index", "by_layer/firing_rate"),
+        ],
+        "Training": [line("epoch", f"train/{part}") for part in ("loss", "ce", "kl", "entropy")],
+        "Figures": [wr.MediaBrowser(media_keys=["figures/steps"])],
+    }
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name="Ablations",
+        sections=[ws.Section(name=name, panels=panels, is_open=True) for name, panels in sections.items()],
+        runset_settings=ws.RunsetSettings(
+            filters=[ws.Metric("JobType") == "distill"],
+            groupby=[ws.Config("loss.name")],
+            pinned_columns=["summary:test/acc", *(f"config:{axis}" for axis in AXES)],
+        ),
+    )
+
+
+def definition(dashboard: Any) -> dict[str, Any]:
+    """Write a workspace out as the specification that the server keeps, and check it against the package's schema.
+
+    Raises:
+        pydantic.ValidationError: It does not keep to the schema.
+    """
+    from wandb_workspaces.workspaces.internal import WorkspaceViewspec
+
+    text = dashboard._to_model().spec.model_dump_json(by_alias=True, exclude_none=True)
+    WorkspaceViewspec.model_validate_json(text)
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def save_dashboard(place: str, file: Path, online: bool) -> str:
+    """Write the definition to a file and, if there is a server, create the workspace there.
+
+    Args:
+        place: ENTITY/PROJECT.
+        file: JSON.
+        online: Whether to send it.
+
+    Returns:
+        Its address, or the path of the file.
+
+    Raises:
+        Mistake: The server refuses it or cannot be reached.
+    """
+    dashboard = workspace(place)
+    write_text(file, json.dumps(definition(dashboard), indent=2) + "\n")
+    if not online:
+        return str(file)
+    try:
+        return str(dashboard.save().url)
+    except Exception as error:  # whatever a network, a server or its client raises
+        raise Mistake(
+            what=f"W&B did not take the workspace {place}: {next(iter(str(error).splitlines()), type(error).__name__)}",
+            why=f"its definition is in {file}",
+            fix="wandb.workspace=ENTITY/PROJECT with a key that may write there, or logging.wandb.mode=offline",
+        ) from error

@@ -17,6 +17,7 @@ from tser_lightning.losses import LossTerms
 from tser_lightning.measure.student_measures import StudentMeasures
 from tser_lightning.mistake import Failure, Mistake
 from tser_lightning.training.answers import Answers
+from tser_lightning.training.nonfinite import first_nonfinite
 from tser_lightning.training.optimizer import parameter_groups
 from tser_lightning.training.recipe import Recipe
 from tser_lightning.training.standing import Standing, seed_step
@@ -151,7 +152,7 @@ class Distiller(pl.LightningModule):
         """
         terms = self._terms(batch)
         values = {"loss": terms.total.detach(), **{name: part.detach() for name, part in terms.parts.items()}}
-        self._guard(values)
+        self._guard(values, batch)
         self._standing.add(self.current_epoch, batch_idx, values)
         self.latest = values
         if self.logger is not None and (self.global_step + 1) % self.log_every == 0:
@@ -159,13 +160,14 @@ class Distiller(pl.LightningModule):
             self.logger.log_metrics({**row, "epoch": self.current_epoch}, step=self.global_step)
         return terms.total
 
-    def _guard(self, values: Mapping[str, Tensor]) -> None:
+    def _guard(self, values: Mapping[str, Tensor], batch: Batch) -> None:
         total = float(values["loss"])
         if total - total != 0:  # NaN or infinite
             parts = [name for name, value in values.items() if name != "loss" and not torch.isfinite(value).all()]
             raise Failure(
                 what=f"the loss is {total} at epoch {self.current_epoch}, step {self.global_step}; "
-                f"its term {', '.join(parts) or 'sum'} is the cause",
+                f"its term {', '.join(parts) or 'sum'} is the cause; first not finite: "
+                f"{first_nonfinite(self.student, batch.images) or 'the loss itself'}",
                 why="the learning rate is too high for this precision, or the data holds values that are not finite",
                 fix="optim.lr at a tenth, trainer.clip=1.0, trainer.precision=32-true",
             )

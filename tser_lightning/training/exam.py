@@ -4,6 +4,7 @@ Legend: T time step, B image, C class.
 """
 
 import contextlib
+import logging
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,11 +13,13 @@ from torch import nn
 from tser_lightning.data.batch import Batch
 from tser_lightning.data.image_data import ImageData
 from tser_lightning.measure.energy import student_energy, teacher_energy
-from tser_lightning.measure.firing import FiringRates
+from tser_lightning.measure.firing import Firing, FiringRates
 from tser_lightning.measure.operation_counter import OperationCounter
 from tser_lightning.measure.student_measures import StudentMeasures
 from tser_lightning.training.distiller import Split
 from tser_lightning.training.teacher import Once, Teacher
+
+log = logging.getLogger("tser_lightning")
 
 
 class Exam(pl.LightningModule):
@@ -70,7 +73,10 @@ class Exam(pl.LightningModule):
                     counting.reduce()
         self.result = dict(self.measures.compute())
         if self._rates is not None:
-            self.result |= self._rates.compute().measures()
+            firing = self._rates.compute()
+            self.result |= firing.measures()
+            if self.trainer.is_global_zero:
+                _warn(firing)
             self.result |= student_energy(self._counters["student"].compute())
         if "teacher" in self._counters:
             self.result |= teacher_energy(self._counters["teacher"].compute())
@@ -82,4 +88,21 @@ class Exam(pl.LightningModule):
             workers=self.workers,
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
+        )
+
+
+def _warn(firing: Firing) -> None:
+    """Name the layers through which nothing passes, or nearly always the same."""
+    layers = firing.layers.items()
+    dead = [path for path, layer in layers if layer.is_dead]
+    full = [path for path, layer in layers if layer.is_saturated]
+    if dead:
+        log.warning(
+            "no neuron of %s ever fired: nothing passes through; try a lower neuron.v_threshold or optim.lr",
+            ", ".join(dead),
+        )
+    if full:
+        log.warning(
+            "the neurons of %s fire nearly always and hardly tell images apart; try a higher neuron.v_threshold",
+            ", ".join(full),
         )

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from torch import Tensor
 
-from tser_lightning.neurons.lif import BACKENDS, lif
+from tser_lightning.neurons.backends import BACKENDS
+from tser_lightning.neurons.lif import lif
 from tser_lightning.neurons.surrogate import SURROGATES
 
 SWITCHES = [

@@ -1,39 +1,20 @@
 """Leaky integrate-and-fire neurons over all steps at once (Eq. 1-3 of the paper), behind one function.
 
 Legend: T time step, B image, M everything but time, in the order in which it lies in memory.
-A backend is a pair of functions over [T, M] tensors, `Bodies`: a further one is one more case in `bodies_of`.
+A backend is a pair of functions over [T, M] tensors: see `backends`.
 """
 
-from collections.abc import Callable, Sequence
-from functools import cache
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from tser_lightning.neurons.blocks import backward_blocks, forward_blocks
-from tser_lightning.neurons.dynamics import Decay, Dynamics, Gradients, Reset, at_rest, backward_body, forward_body
+from tser_lightning.neurons.backends import BACKENDS, Bodies, bodies_for
+from tser_lightning.neurons.dynamics import Decay, Dynamics, Reset, at_rest
 from tser_lightning.neurons.layout import Layout
 from tser_lightning.neurons.packing import is_spikes
 from tser_lightning.neurons.surrogate import Scale, differentiable_step, surrogate_named
-
-
-class Bodies(NamedTuple):
-    """How a backend computes the two passes; signatures of `forward_body` and `backward_body`."""
-
-    forward: Callable[..., tuple[Tensor, Tensor]]
-    backward: Callable[..., Gradients]
-
-
-BACKENDS = ("auto", "eager", "compiled", "reference")
-
-
-@cache
-def bodies_of(backend: str) -> Bodies:
-    """The two passes of a backend."""
-    if backend == "compiled":
-        return Bodies(torch.compile(forward_body, dynamic=True), torch.compile(backward_body, dynamic=True))
-    return Bodies(forward_blocks, backward_blocks)
 
 
 class _LIF(torch.autograd.Function):
@@ -141,8 +122,7 @@ def lif(
         surrogate: A name in `SURROGATES`.
         surrogate_scale: Its shape parameter, a number or a 0-dim tensor; None: its default.
         v_init: The membrane before the first step, broadcast to [...]; None: 0.
-        backend: "eager", "compiled" (the same fused by torch.compile, which needs a compiler and takes some seconds at
-            the first call), "reference" (see `lif_reference`), or "auto": eager.
+        backend: See `backends`; "reference" is `lif_reference`.
 
     Returns:
         The spikes [T, ...], in the layout and dtype of the currents, and the last membrane [...], float32 or wider.
@@ -154,7 +134,7 @@ def lif(
     dynamics, scale = resolved(decay_input, v_threshold, reset, detach_reset, surrogate, surrogate_scale)
     if backend == "reference" or torch.compiler.is_compiling():
         return lif_reference(currents_TB, v_init, decay, scale, dynamics)
-    bodies = bodies_of(backend)
+    bodies = bodies_for(backend, currents_TB)
     layout = Layout(currents_TB)
     if v_init is not None and v_init.ndim > 0:
         v_init = layout.vector(v_init)

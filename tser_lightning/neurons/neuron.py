@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from tser_lightning.neurons.backends import bodies_for
 from tser_lightning.neurons.clock import OverTime
 from tser_lightning.neurons.dynamics import Decay, Reset
-from tser_lightning.neurons.lif import bodies_of, check_choices, lif, resolved
+from tser_lightning.neurons.lif import check_choices, lif, resolved
 from tser_lightning.neurons.norm_lif import Settings, norm_lif
 from tser_lightning.neurons.surrogate import Scale, surrogate_named
 
@@ -58,7 +59,7 @@ class LIF(Neuron):
         detach_reset: Whether the gradient ignores that a spike resets the membrane.
         surrogate: A name in `SURROGATES`.
         surrogate_scale: Its shape parameter; None: its default.
-        backend: auto, eager, compiled or reference.
+        backend: auto, eager, compiled, triton or reference; see `backends`.
 
     Raises:
         ValueError: A setting out of its range or an unknown name.
@@ -118,7 +119,7 @@ class LIF(Neuron):
             self.decay_input, self.v_threshold, self.reset, self.detach_reset, self.surrogate, self.width()
         )
         static = steps > 1 and len(y) == self.clock.images
-        settings = Settings(steps, static, dynamics, bodies_of(self.backend), scale)
+        settings = Settings(steps, static, dynamics, bodies_for(self.backend, y), scale)
         return norm_lif(y, residual, norm, self.leak(), settings)
 
     def leak(self) -> Decay:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tser_lightning.neurons.backends import Bodies
 from tser_lightning.neurons.dynamics import Decay, Dynamics, at_rest
 from tser_lightning.neurons.layout import Layout
-from tser_lightning.neurons.lif import Bodies, apart, gradients, lif_reference
+from tser_lightning.neurons.lif import apart, gradients, lif_reference
 from tser_lightning.neurons.packing import is_spikes
 from tser_lightning.neurons.surrogate import Scale
 

@@ -1,0 +1,104 @@
+# mypy: ignore-errors
+# ruff: noqa: RUF005
+# What follows is compiled by Triton, which has types and syntax of its own.
+"""The kernels behind `triton_lif`, and what they may assume.
+
+Triton's interpreter runs them on a CPU (TRITON_INTERPRET=1), its compiler builds them for a GPU that is not there: the
+tests do both, since each accepts errors that the other finds.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _surrogate(u, scale, NAME: tl.constexpr):
+    """The functions of `surrogate` with the same names."""
+    if NAME == "sigmoid":
+        p = 1 / (1 + tl.exp(-scale * u))
+        g = scale * p * (1 - p)
+    elif NAME == "atan":
+        a = 1.5707963267948966 * scale * u
+        g = scale / 2 / (1 + a * a)
+    elif NAME == "triangle":
+        g = tl.maximum(scale - tl.abs(u), 0.0) / (scale * scale)
+    elif NAME == "rectangular":
+        g = tl.where(tl.abs(u) < scale / 2, 1 / scale, 0.0)
+    elif NAME == "piecewise_quadratic":
+        g = tl.maximum(scale - scale * scale * tl.abs(u), 0.0)
+    else:  # tanh, by exponentials
+        e = tl.exp(-2 * scale * tl.abs(u))
+        th = (1 - e) / (1 + e)
+        end = (1 - tl.exp(-scale)) / (1 + tl.exp(-scale))
+        g = tl.where(tl.abs(u) <= 0.5, scale * (1 - th * th) / (2 * end), 0.0)
+    return g
+
+
+@triton.jit
+def forward_kernel(
+    x_ptr, v_ptr, decay, spikes_ptr, last_ptr, M, x_step, threshold,
+    T: tl.constexpr, OWN_V: tl.constexpr, LEARNT: tl.constexpr, DECAY_INPUT: tl.constexpr, HARD: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """All steps of BLOCK neurons."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < M
+    if LEARNT:
+        decay = tl.load(decay).to(tl.float32)
+    gain = 1.0 - decay if DECAY_INPUT else 1.0
+    v = tl.load(v_ptr + at, mask=inside, other=0.0) if OWN_V else tl.load(v_ptr) + tl.zeros([BLOCK], tl.float32)
+    for t in tl.static_range(T):
+        x = tl.load(x_ptr + t * x_step + at, mask=inside, other=0.0).to(tl.float32)
+        h = decay * v + gain * x
+        s = h >= threshold
+        tl.store(spikes_ptr + t * M + at, tl.where(s, 1.0, 0.0).to(spikes_ptr.dtype.element_ty), mask=inside)
+        v = tl.where(s, 0.0, h) if HARD else h - tl.where(s, threshold, 0.0)
+    tl.store(last_ptr + at, v, mask=inside)
+
+
+@triton.jit
+def backward_kernel(
+    x_ptr, v_ptr, decay, scale, grad_ptr, grad_last_ptr,
+    grad_x_ptr, grad_v_ptr, grad_decay_ptr, M, x_step, grad_step, threshold,
+    T: tl.constexpr, OWN_V: tl.constexpr, HAS_LAST: tl.constexpr, LEARNT: tl.constexpr, LEARNT_SCALE: tl.constexpr,
+    LEARN_DECAY: tl.constexpr, DECAY_INPUT: tl.constexpr, HARD: tl.constexpr, DETACH: tl.constexpr,
+    SURROGATE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """All steps forward in registers, then back."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < M
+    if LEARNT:
+        decay = tl.load(decay).to(tl.float32)
+    if LEARNT_SCALE:
+        scale = tl.load(scale).to(tl.float32)
+    gain = 1.0 - decay if DECAY_INPUT else 1.0
+    v = tl.load(v_ptr + at, mask=inside, other=0.0) if OWN_V else tl.load(v_ptr) + tl.zeros([BLOCK], tl.float32)
+    hs, drives = (), ()
+    for t in tl.static_range(T):
+        x = tl.load(x_ptr + t * x_step + at, mask=inside, other=0.0).to(tl.float32)
+        h = decay * v + gain * x
+        if LEARN_DECAY:
+            drives = drives + ((v - x) if DECAY_INPUT else v,)
+        hs = hs + (h,)
+        s = h >= threshold
+        v = tl.where(s, 0.0, h) if HARD else h - tl.where(s, threshold, 0.0)
+    grad_v = tl.load(grad_last_ptr + at, mask=inside, other=0.0) if HAS_LAST else tl.zeros([BLOCK], tl.float32)
+    grad_decay = tl.zeros([BLOCK], tl.float32)
+    for back in tl.static_range(T):
+        h = hs[T - 1 - back]
+        g = _surrogate(h - threshold, scale, SURROGATE)
+        grad_s = tl.load(grad_ptr + (T - 1 - back) * grad_step + at, mask=inside, other=0.0).to(tl.float32)
+        if not DETACH:
+            grad_s -= grad_v * (h if HARD else threshold)
+        kept = tl.where(h >= threshold, 0.0, grad_v) if HARD else grad_v
+        grad_h = kept + grad_s * g
+        if LEARN_DECAY:
+            grad_decay += grad_h * drives[T - 1 - back]
+        tl.store(grad_x_ptr + (T - 1 - back) * M + at, (grad_h * gain).to(grad_x_ptr.dtype.element_ty), mask=inside)
+        grad_v = grad_h * decay
+    if OWN_V:
+        tl.store(grad_v_ptr + at, grad_v, mask=inside)
+    else:
+        tl.store(grad_v_ptr + tl.program_id(0), tl.sum(tl.where(inside, grad_v, 0.0)))
+    if LEARN_DECAY:
+        tl.store(grad_decay_ptr + tl.program_id(0), tl.sum(tl.where(inside, grad_decay, 0.0)))

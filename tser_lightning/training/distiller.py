@@ -17,6 +17,7 @@ from tser_lightning.losses import LossTerms
 from tser_lightning.measure.student_measures import StudentMeasures
 from tser_lightning.mistake import Failure, Mistake
 from tser_lightning.training.answers import Answers
+from tser_lightning.training.late import Late
 from tser_lightning.training.nonfinite import first_nonfinite
 from tser_lightning.training.optimizer import parameter_groups
 from tser_lightning.training.recipe import Recipe
@@ -81,6 +82,7 @@ class Distiller(pl.LightningModule):
         self.latest: dict[str, Tensor] = {}
         self._standing = Standing()
         self._gradients: dict[str, Tensor] = {}
+        self._late: Late[tuple[int, Mapping[str, Tensor], Batch]] = Late()
         self._warned_negative = False
         self._measured: dict[str, float] = {}
 
@@ -148,11 +150,12 @@ class Distiller(pl.LightningModule):
         """One step of distillation.
 
         Raises:
-            Failure: A loss that is not a number or infinite; names the term.
+            Failure: A loss that is not a number or infinite; names the term. On a GPU at the step after it.
         """
         terms = self._terms(batch)
         values = {"loss": terms.total.detach(), **{name: part.detach() for name, part in terms.parts.items()}}
-        self._guard(values, batch)
+        for total, step in self._late.next(values["loss"], (self.global_step, values, batch)):
+            self._guard(total, *step)
         self._standing.add(self.current_epoch, batch_idx, values)
         self.latest = values
         if self.logger is not None and (self.global_step + 1) % self.log_every == 0:
@@ -160,12 +163,11 @@ class Distiller(pl.LightningModule):
             self.logger.log_metrics({**row, "epoch": self.current_epoch}, step=self.global_step)
         return terms.total
 
-    def _guard(self, values: Mapping[str, Tensor], batch: Batch) -> None:
-        total = float(values["loss"])
+    def _guard(self, total: float, step: int, values: Mapping[str, Tensor], batch: Batch) -> None:
         if total - total != 0:  # NaN or infinite
             parts = [name for name, value in values.items() if name != "loss" and not torch.isfinite(value).all()]
             raise Failure(
-                what=f"the loss is {total} at epoch {self.current_epoch}, step {self.global_step}; "
+                what=f"the loss is {total} at epoch {self.current_epoch}, step {step}; "
                 f"its term {', '.join(parts) or 'sum'} is the cause; first not finite: "
                 f"{first_nonfinite(self.student, batch.images) or 'the loss itself'}",
                 why="the learning rate is too high for this precision, or the data holds values that are not finite",
@@ -179,8 +181,13 @@ class Distiller(pl.LightningModule):
                 stacklevel=2,
             )
 
+    def _guard_late(self) -> None:
+        for total, step in self._late.rest():
+            self._guard(total, *step)
+
     def on_train_epoch_end(self) -> None:
         """Log the means of the epoch and hand on its row."""
+        self._guard_late()
         means = {f"train/{name}": value / self._standing.batch for name, value in self._sums().items()}
         self.log_dict(means)
         self._standing.next_epoch(self.current_epoch + 1)
@@ -200,6 +207,7 @@ class Distiller(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add where the training stands; between two steps of accumulated batches, their gradients too."""
+        self._guard_late()  # nothing that is not finite gets into a checkpoint
         checkpoint["standing"] = self._standing.state()
         if self._standing.batch % self.recipe.accumulate and self._standing.batch:
             checkpoint["gradients"] = {

@@ -20,6 +20,14 @@ REMEDIES = {
 }
 
 
+def first_process() -> bool:
+    """Tell whether this is the first of the processes that train together: the one that writes files.
+
+    Lightning, torchrun and SLURM each number them in the environment.
+    """
+    return all(int(os.environ.get(name) or 0) == 0 for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK"))
+
+
 @contextlib.contextmanager
 def telling(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn what the system says about writing a file into a sentence.
@@ -74,7 +82,12 @@ def _flush_folder(folder: Path) -> None:
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes, keep: Path | None = None) -> None:
-    """Write a file durably and read it back before it replaces what is there; see `replacing`."""
+    """Write a file durably and read it back before it replaces what is there; see `replacing`.
+
+    Of several processes that train together the first alone writes.
+    """
+    if not first_process():
+        return
     with replacing(path, keep) as beside:
         beside.write_bytes(content)
         if beside.read_bytes() != content:

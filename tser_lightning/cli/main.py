@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from tser_lightning.cli.mistakes import Mistakes, nearest, three_lines
+from tser_lightning.durable import first_process
 from tser_lightning.mistake import Failure, Mistake
 from tser_lightning.termination import terminable
 
@@ -123,10 +124,12 @@ def _run(overrides: Sequence[str], configs: "Configs") -> int:
     from tser_lightning.cli.run import compose_run
 
     run = compose_run(overrides, configs=configs)
+    if not first_process():  # one that Lightning started to train along; the first one speaks
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of this process
     for note in run.notes:
         print(f"tser: {note}", file=sys.stderr)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("tser_lightning").setLevel(logging.INFO)
+    logging.getLogger("tser_lightning").setLevel(logging.INFO if first_process() else logging.ERROR)
     from tser_lightning.cli.tasks import run_task
 
     run_task(run)

@@ -111,6 +111,8 @@ def _trained(config: Mapping[str, Any], name: str, data: Any) -> nn.Module:
         with home.opened(settings, provenance([]), wait=True):
             if not weights.exists():  # another process may have trained it while this one waited
                 _train(network, config, name, data, home)
+                if torch.distributed.is_initialized():
+                    torch.distributed.barrier()  # the first process has written it when the others read it
     load_weights(network, weights)
     return network
 

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 import yaml
 
-from tser_lightning.durable import remove_parts, telling, write_json, write_text
+from tser_lightning.durable import first_process, remove_parts, telling, write_json, write_text
 from tser_lightning.mistake import Failure, Mistake
 
 log = logging.getLogger("tser_lightning")
@@ -65,7 +65,7 @@ class RunDirectory:
         Raises:
             Failure: Another process works in it, or it cannot be deleted.
         """
-        if self.path.is_dir():
+        if self.path.is_dir() and first_process():
             with self._held(wait=False), telling(self.path):
                 shutil.rmtree(self.path)
 
@@ -114,6 +114,9 @@ class RunDirectory:
             Mistake: An input changed since the run began.
             Failure: Another process works in it and `wait` is off; nothing can be written there.
         """
+        if not first_process():
+            yield
+            return
         with self._held(wait):
             self._check_inputs(inputs)
             remove_parts(self.path)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import wandb
 
+from tser_lightning.durable import first_process
 from tser_lightning.mistake import Mistake
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def wandb_run(
     Raises:
         Mistake: Mode online, and W&B cannot be reached.
     """
-    if mode == "disabled":
+    if mode == "disabled" or not first_process():
         yield None
         return
     folder.mkdir(parents=True, exist_ok=True)

@@ -38,7 +38,7 @@ def told(trainer: pl.Trainer) -> Iterator[None]:
         Terminated: SIGTERM.
         KeyboardInterrupt: Ctrl-C.
         Mistake: What a process that loads data found wrong.
-        Failure: Out of memory; a process that loads data died.
+        Failure: Out of memory; a process that loads data, or one that trains along, died.
     """
     try:
         with listening(trainer):
@@ -51,7 +51,9 @@ def told(trainer: pl.Trainer) -> Iterator[None]:
         raise
     except (Mistake, Failure):
         raise
-    except (RuntimeError, MemoryError) as error:
+    except Exception as error:  # what ends processes that train together has no common base
+        if trainer.received_sigterm:
+            raise Terminated from error
         known = sentence(error)
         if known is None:
             raise
@@ -80,5 +82,11 @@ def sentence(error: BaseException) -> Mistake | Failure | None:
             what="a process that loads data has died: " + text.partition("\n")[0][:200],
             why="the system killed it, for want of memory or of room in /dev/shm",
             fix="the same command goes on from the last checkpoint; if it happens again, with fewer machine.workers",
+        )
+    if re.search(r"process \d+ terminated|Connection (closed|reset) by peer|ProcessGroup|NCCL", text):
+        return Failure(
+            what="one of the processes that train together has died: " + text.strip().partition("\n")[0][:200],
+            why="the system killed it, or it failed by itself: its own words are above",
+            fix="the same command goes on from the last checkpoint",
         )
     return None

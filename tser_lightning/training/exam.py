@@ -4,7 +4,9 @@ Legend: T time step, B image, C class.
 """
 
 import contextlib
+import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -31,10 +33,17 @@ class Exam(pl.LightningModule):
         data: Where the batches come from.
         split: Which split.
         workers: Processes that load data.
+        answer: File for the result, where the exam is done by processes that end with it.
     """
 
     def __init__(
-        self, student: nn.Module, teacher: Teacher | None, data: ImageData, split: Split, workers: int = 0
+        self,
+        student: nn.Module,
+        teacher: Teacher | None,
+        data: ImageData,
+        split: Split,
+        workers: int = 0,
+        answer: Path | None = None,
     ) -> None:
         super().__init__()
         self.student = student
@@ -44,7 +53,7 @@ class Exam(pl.LightningModule):
         self._listening = contextlib.ExitStack()
         self._rates: FiringRates | None = None
         self._counters: dict[str, OperationCounter] = {}
-        self.result: dict[str, float] = {}
+        self.answer, self.result = answer, dict[str, float]()
 
     def on_test_start(self) -> None:
         """Bring the teacher along; listen to the neurons and count operations, unless this is an ANN by itself."""
@@ -80,6 +89,8 @@ class Exam(pl.LightningModule):
             self.result |= student_energy(self._counters["student"].compute())
         if "teacher" in self._counters:
             self.result |= teacher_energy(self._counters["teacher"].compute())
+        if self.answer is not None and self.trainer.is_global_zero:
+            self.answer.write_text(json.dumps(self.result))
 
     def test_dataloader(self) -> Any:
         """Batches of the split, each image once."""

@@ -1,7 +1,9 @@
 """One training from its first step to its measured student."""
 
+import json
 import logging
 import resource
+import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +16,8 @@ from lightning.pytorch.loggers import Logger
 from torch import nn
 
 from tser_lightning.data.image_data import ImageData
+from tser_lightning.mistake import Mistake
+from tser_lightning.models.norms import TDBN, TEBN
 from tser_lightning.training.answers import Answers, cache_for
 from tser_lightning.training.checkpoints import Checkpoints, DurableCheckpoints, load_chosen, newest
 from tser_lightning.training.distiller import Distiller, Row, Split
@@ -43,6 +47,7 @@ def _trainer(recipe: Recipe, machine: Machine, folder: Path | None, **settings: 
         limit_train_batches=recipe.steps,
         limit_test_batches=recipe.steps,
         num_sanity_val_steps=0,
+        sync_batchnorm=machine.sync_batchnorm,
         use_distributed_sampler=False,  # the loaders split the order themselves, the same for any number of processes
         enable_model_summary=False,
         plugins=[DurableCheckpoints()],
@@ -58,6 +63,7 @@ def quiet_lightning() -> None:
         warnings.filterwarnings("ignore", text)
     warnings.filterwarnings("ignore", ".*The number of training batches.*")
     warnings.filterwarnings("ignore", ".*val_dataloader.*")
+    warnings.filterwarnings("ignore", ".*sync_dist=True.*")  # the numbers are those of all processes already
     warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # the Distiller puts it where it was
 
 
@@ -105,6 +111,7 @@ def fit(
         KeyboardInterrupt: Ctrl-C; everything up to the last checkpoint is kept.
     """
     quiet_lightning()
+    _check_norms(student, machine)
     split = FOLLOWED[selection]
     answers = None
     if teacher is not None and getattr(loss, "needs_teacher", False):
@@ -153,6 +160,17 @@ def fit(
     return {"train/seconds": round(seconds, 2), "train/peak_memory_mb": peak_memory_mb()}
 
 
+def _check_norms(student: nn.Module, machine: Machine) -> None:
+    """Refuse to replace norms that are more than BatchNorm by BatchNorm."""
+    special = {type(module).__name__.lower() for module in student.modules() if isinstance(module, TDBN | TEBN)}
+    if machine.sync_batchnorm and special:
+        raise Mistake(
+            what=f"machine.sync_batchnorm=true does not go with norm={' or '.join(sorted(special))}",
+            why="it would put plain BatchNorm in its place",
+            fix="norm=bn, or machine.sync_batchnorm=false with a data.batch_size that gives each process 32 images",
+        )
+
+
 def examine(
     student: nn.Module,
     teacher: Teacher | None,
@@ -165,7 +183,6 @@ def examine(
     """Measure a student on a split; names without the split."""
     quiet_lightning()
     workers = machine.workers_for(getattr(data, "in_memory", True))
-    exam = Exam(student, teacher, data, split, workers)
     trainer = _trainer(
         recipe,
         machine,
@@ -175,9 +192,13 @@ def examine(
         enable_checkpointing=False,
         callbacks=[StopsAtSigterm()],
     )
-    with told(trainer):
+    with tempfile.TemporaryDirectory() as folder, told(trainer):
+        answer = Path(folder, "result.json")
+        exam = Exam(student, teacher, data, split, workers, answer)
         trainer.test(exam, verbose=False)
-    return exam.result
+        # Processes that Lightning forks end with their own copy of the exam.
+        result: dict[str, float] = exam.result or json.loads(answer.read_text())
+    return result
 
 
 def peak_memory_mb() -> float:

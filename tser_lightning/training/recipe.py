@@ -46,6 +46,7 @@ class Machine:
         strategy: Lightning's name, or auto.
         workers: Processes that load data; auto: none for a set in memory, else one per core.
         checkpoint_every: Optimiser steps between two checkpoints within an epoch; None for one after each epoch alone.
+        sync_batchnorm: Whether processes that train together share the statistics of BatchNorm.
         fused: Whether a neuron may compute as one with the norm before it.
         channels_last: Whether channels lie together in memory.
         memory: "low" keeps spikes for the backward pass as bits.
@@ -58,6 +59,7 @@ class Machine:
     strategy: str = "auto"
     workers: int | str = "auto"
     checkpoint_every: int | None = 500
+    sync_batchnorm: bool = False
     fused: bool = True
     channels_last: bool = True
     memory: str = "auto"

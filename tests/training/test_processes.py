@@ -1,0 +1,91 @@
+"""Two processes that train together, against one that trains alone on the same batches."""
+
+import copy
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import nn
+
+from tser_lightning.data import Digits
+from tser_lightning.losses import DistillationLoss
+from tser_lightning.mistake import Failure, Mistake
+from tser_lightning.models import Student, resnet_small
+from tser_lightning.models.norms import TDBN
+from tser_lightning.neurons import LIF
+from tser_lightning.training import Machine, Recipe, Teacher, examine, fit
+
+ONE = Machine(accelerator="cpu", devices=1, workers=0)
+TWO = Machine(accelerator="cpu", devices=2, strategy="ddp_fork", workers=0)
+
+
+def without_batch_statistics(channels: int) -> nn.Module:
+    return nn.GroupNorm(2, channels)
+
+
+@pytest.fixture
+def student() -> Student:
+    torch.manual_seed(0)
+    return Student(resnet_small(10, 1, LIF, norm=without_batch_statistics, widths=(4, 8)), 2)
+
+
+def into(file: Path) -> Callable[[Any], None]:
+    """Record rows in a file, because a process that was forked keeps its memory to itself."""
+
+    def record(row: Any) -> None:
+        with file.open("a") as rows:
+            rows.write(json.dumps(dict(row)) + "\n")
+
+    return record
+
+
+def test_two_processes_train_and_measure_as_one(
+    student: Student, teacher: Teacher, tser: DistillationLoss, digits: Digits, recipe: Recipe, tmp_path: Path
+) -> None:
+    ends = []
+    for name, machine in (("one", ONE), ("two", TWO)):
+        trained, file = copy.deepcopy(student), tmp_path / f"{name}.jsonl"
+        fit(trained, tser, teacher, digits, tmp_path / name, recipe=recipe, machine=machine, record=into(file))
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        ends.append((trained.state_dict(), rows, examine(trained, teacher, digits, "test", machine=machine)))
+    (weights, rows, measured), (weights_2, rows_2, measured_2) = ends
+    assert len(rows) == len(rows_2) == 2
+    for row, row_2 in zip(rows, rows_2, strict=True):
+        assert row == pytest.approx(row_2, abs=1e-5)
+    for name, value in weights.items():
+        torch.testing.assert_close(weights_2[name], value, atol=1e-5, rtol=1e-4)
+    counts = {key for key in measured if key.startswith("acc")}
+    assert {key: measured[key] for key in counts} == {key: measured_2[key] for key in counts}
+    assert measured_2 == pytest.approx(measured, rel=1e-4)
+
+
+class Killed(Callback):
+    def on_train_batch_end(self, trainer: Any, *arguments: Any) -> None:
+        if trainer.global_rank == 1 and trainer.current_epoch == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_ends_the_others(
+    student: Student, teacher: Teacher, tser: DistillationLoss, digits: Digits, recipe: Recipe, tmp_path: Path
+) -> None:
+    started = time.monotonic()
+    with pytest.raises(Failure, match="one of the processes that train together has died"):
+        fit(student, tser, teacher, digits, tmp_path, recipe=recipe, machine=TWO, callbacks=[Killed()])
+    assert time.monotonic() - started < 60
+    assert (tmp_path / "last.ckpt").exists()
+
+
+def test_shared_statistics_are_for_plain_batchnorm(
+    tser: DistillationLoss, teacher: Teacher, digits: Digits, tmp_path: Path
+) -> None:
+    student = Student(resnet_small(10, 1, LIF, norm=TDBN, widths=(4, 8)), 2)
+    machine = Machine(accelerator="cpu", sync_batchnorm=True)
+    with pytest.raises(Mistake, match="does not go with norm=tdbn"):
+        fit(student, tser, teacher, digits, tmp_path, machine=machine)

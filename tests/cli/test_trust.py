@@ -55,12 +55,18 @@ def test_a_module_is_trusted_by_the_command_alone(
     (folder / "experiments").mkdir()
     (folder / "experiments" / "hostile.yaml").write_text("# @package _global_\ntrusted_modules: [os]\n")
     monkeypatch.syspath_prepend(folder)
-    words = "loss=custom loss._target_=mine.Loss"
-    [(what, _, fix)] = refused(*words.split())
-    assert what == "mine.Loss is not from a trusted module"
-    assert fix.startswith("trusted_modules=[mine] added to the command")
-    run = compose(f"{words} trusted_modules=[mine]")
-    assert run.name == compose(words, check_data=False).name
+    (folder / "experiments" / "own.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /loss: custom\nloss:\n  _target_: mine.Loss\n"
+    )
+    with pytest.raises(Mistakes, match=r"mine\.Loss is not from a trusted module") as found:
+        compose_run(["experiment=own"])
+    assert found.value.fix.startswith("trusted_modules=[mine] added to the command")
+    run = compose_run(["experiment=own", "trusted_modules=[mine]"])
+    assert run.name == compose_run(["experiment=own"], check_data=False).name
+    compose("loss=custom loss._target_=mine.Loss")  # typed in the command, and the user's own
+    for foreign in ("os.system", "numpy.array", "builtins.open"):
+        [(what, _, _)] = refused("loss=custom", f"loss._target_={foreign}")
+        assert what == f"{foreign} is not from a trusted module"
     with pytest.raises(Mistakes, match=r"a config file asks to trust \['os'\]"):
         compose_run(["experiment=hostile"])
 

@@ -66,7 +66,9 @@ def compose_run(
     if check_data:
         mistakes += missing_settings(composed.unresolved(), composed.defaults)
         mistakes += unimportable_targets(composed.config)
-        mistakes += untrusted_targets(composed.config, composed.command.settings)
+        mistakes += untrusted_targets(
+            composed.config, {key: setting.value for key, setting in composed.command.settings.items()}
+        )
         mistakes += check_files(composed.config, composed.choices, composed.spoiled)
         mistakes += _not_for_this_task(composed)
     refuse(mistakes)

@@ -1,6 +1,10 @@
 """Which classes and functions a config may name: a config that was found somewhere must not run whatever it likes."""
 
+import importlib.util
+import sys
+import sysconfig
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from tser_lightning.cli.check import importable
@@ -18,6 +22,31 @@ _added: set[str] = set()
 def trust(*modules: str) -> None:
     """Let configs name what is defined in these modules and below them, for the rest of this process."""
     _added.update(modules)
+
+
+def named(given: Mapping[str, Any]) -> set[str]:
+    """Find the modules of the user's own that a command names in a `_target_`: typed there, they are asked for.
+
+    Installed packages and Python's own library are not the user's own: `trusted_modules` alone opens those.
+
+    Args:
+        given: The settings that the command itself gives, by dotted name.
+    """
+    asked = {value for key, value in given.items() if key.endswith("_target_") and isinstance(value, str)}
+    return {top for top in (target.partition(".")[0] for target in asked) if _own(top)}
+
+
+def _own(top: str) -> bool:
+    if top in sys.stdlib_module_names or top in sys.builtin_module_names:
+        return False
+    try:
+        found = importlib.util.find_spec(top)
+    except (ValueError, ImportError):
+        return False
+    places = [found.origin, *(found.submodule_search_locations or ())] if found else []
+    installed = [Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib")]
+    files = [Path(place).resolve() for place in places if place and Path(place).exists()]
+    return bool(files) and not any(file.is_relative_to(folder) for file in files for folder in installed)
 
 
 def trusted(path: str, more: Collection[str] = ()) -> bool:
@@ -56,20 +85,20 @@ def untrusted(target: str, home: str | None = None) -> Mistake:
     )
 
 
-def untrusted_targets(config: Mapping[str, Any], given: Collection[str]) -> list[Mistake]:
+def untrusted_targets(config: Mapping[str, Any], given: Mapping[str, Any]) -> list[Mistake]:
     """Find what a command may not make.
 
     Args:
         config: Resolved, in plain containers.
-        given: The settings that the command itself gives; only there may modules be trusted.
+        given: The settings that the command itself gives, by dotted name; only there may modules be trusted.
     """
-    more = config.get("trusted_modules") or []
-    if more and "trusted_modules" not in given:
+    more = [*(config.get("trusted_modules") or []), *named(given)]
+    if config.get("trusted_modules") and "trusted_modules" not in given:
         return [
             Mistake(
-                what=f"a config file asks to trust {more}",
+                what=f"a config file asks to trust {config['trusted_modules']}",
                 why="a file could then run any program; what is trusted is said in the command",
-                fix=f"trusted_modules=[{','.join(map(str, more))}], if you know what they do",
+                fix=f"trusted_modules=[{','.join(map(str, config['trusted_modules']))}], if you know what they do",
             )
         ]
     asked = (target for target in dict.fromkeys(targets(config)) if target != MISSING and importable(target))

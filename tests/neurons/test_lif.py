@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from torch import Tensor
 
-from tser_lightning.neurons.backends import BACKENDS
+from tser_lightning.neurons.backends import BACKENDS, bodies_for
 from tser_lightning.neurons.lif import lif
 from tser_lightning.neurons.surrogate import SURROGATES
 
@@ -310,3 +310,18 @@ def test_second_derivatives_count_no_path_twice() -> None:
         (first,) = torch.autograd.grad(spikes.sum(), x, create_graph=True)
         seconds.append(torch.autograd.grad(first.square().sum(), x)[0])
     torch.testing.assert_close(*seconds)
+
+
+@pytest.mark.slow
+def test_compiled_is_one_kernel_each_way() -> None:
+    from torch._inductor import config, metrics
+
+    torch.compiler.reset()
+    bodies_for.__globals__["_compiled"].cache_clear()
+    metrics.reset()
+    with config.patch(force_disable_caches=True):
+        x = (2 * torch.randn(4, 50_001)).requires_grad_()
+        spikes, _ = lif(x, backend="compiled")
+        assert metrics.generated_kernel_count == 1
+        torch.autograd.grad(spikes, x, torch.randn_like(spikes))
+    assert metrics.generated_kernel_count == 2

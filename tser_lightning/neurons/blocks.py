@@ -56,14 +56,14 @@ def backward_blocks(
     grad_currents_TM = currents_TM.new_empty(currents_TM.shape)
     grad_v_M = grad_v_M.expand(currents_TM.shape[1:]).to(v_M.dtype, copy=True)
     v_M = v_M.expand_as(grad_v_M)
-    grad_decay = v_M.new_zeros(())
+    grad_decay = v_M.new_zeros(()) if learn_decay else None
     for block in blocks(len(v_M), v_M.device):
         x_TK = currents_TM[:, block]
         before_TK, h_TK, s_TK = _membranes(x_TK, v_M[block], decay, dynamics, learn_decay)
         g_TK = dynamics.gradient(h_TK - dynamics.v_threshold, scale)
         keep_TK = _kept(h_TK, s_TK, g_TK, dynamics)
         grad_h_TK = _back(g_TK.mul_(grad_spikes_TM[:, block]), keep_TK, grad_v_M[block], decay)
-        if before_TK is not None:
+        if before_TK is not None and grad_decay is not None:
             grad_decay += (grad_h_TK * (before_TK - x_TK if dynamics.decay_input else before_TK)).sum()
         torch.mul(grad_h_TK, 1 - decay if dynamics.decay_input else 1, out=grad_currents_TM[:, block])
     return Gradients(grad_currents_TM, grad_v_M, grad_decay)

@@ -40,11 +40,11 @@ class Dynamics:
 
 
 class Gradients(NamedTuple):
-    """What a backward body returns; `decay` is 0 unless it is learnt."""
+    """What a backward body returns; `decay` is None unless it is learnt."""
 
     currents: Tensor
     v_init: Tensor
-    decay: Tensor
+    decay: Tensor | None
 
 
 def forward_body(currents_TM: Tensor, v_M: Tensor, decay: Decay, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
@@ -75,10 +75,10 @@ def backward_body(
         fired = h >= dynamics.v_threshold
         steps.append((x, v_M, h, fired))
         v_M = dynamics.settle(h, fired)
-    grads, grad_decay = [], v_M.new_zeros(())
+    grads, grad_decay = [], v_M.new_zeros(()) if learn_decay else None
     for (x, v, h, fired), grad_spikes in zip(reversed(steps), reversed(grad_spikes_TM.unbind(0)), strict=True):
         grad_h = _back_through_firing(h, fired, grad_spikes.to(h.dtype), grad_v_M, scale, dynamics)
-        if learn_decay:
+        if grad_decay is not None:
             grad_decay = grad_decay + (grad_h * (v - x if dynamics.decay_input else v)).sum()
         grads.append((grad_h * (1 - decay) if dynamics.decay_input else grad_h).to(x.dtype))
         grad_v_M = grad_h * decay

@@ -60,7 +60,7 @@ class _LIF(torch.autograd.Function):
             needed[2],
         )
         grad_v = found.v_init.sum_to_size(v_M.shape).to(v_M.dtype) if needed[1] else None
-        return found.currents, grad_v, found.decay.to(decay.dtype) if needed[2] else None, None, None, None
+        return found.currents, grad_v, None if found.decay is None else found.decay.to(decay.dtype), None, None, None
 
 
 def apart(*inputs: Any) -> list[Any]:

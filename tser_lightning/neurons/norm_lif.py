@@ -149,7 +149,7 @@ def _back_through_time(
     )
     grad_TB = layout.unmatrix(found.currents)
     folded = grad_TB.sum(0) if settings.static else grad_TB.flatten(0, 1)
-    return folded, found.decay.to(decay.dtype) if isinstance(decay, Tensor) and learn_decay else None
+    return folded, found.decay.to(decay.dtype) if isinstance(decay, Tensor) and found.decay is not None else None
 
 
 def _differentiable(

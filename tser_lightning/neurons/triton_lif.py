@@ -61,4 +61,4 @@ def backward_triton(
             learn_decay, dynamics.decay_input, dynamics.reset == "hard", dynamics.detach_reset,
             NAMES[dynamics.gradient], BLOCK,
         )  # fmt: skip
-    return Gradients(grad_x_TM, grad_start if own_v else grad_start.sum(), grad_decay.sum())
+    return Gradients(grad_x_TM, grad_start if own_v else grad_start.sum(), grad_decay.sum() if learn_decay else None)

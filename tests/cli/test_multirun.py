@@ -99,14 +99,12 @@ def test_one_process_per_job_and_a_failed_job_takes_no_other_along(folder: Path)
 @pytest.mark.slow
 def test_jobs_end_with_their_sweep_however_it_ends(folder: Path, number: signal.Signals) -> None:
     (folder / "mine.py").write_text(MINE)
-    words = command(
-        "task=prepare", "data._target_=mine.Slow", "seed=1,2", "machine.slots=2", "machine.runs_dir=records"
-    )
+    words = command(*OWN, "data._target_=mine.Slow", "seed=1,2", "machine.slots=2")
     with subprocess.Popen(words, stderr=subprocess.DEVNULL) as sweep:
-        until(lambda: len(list(folder.glob("began-*"))) == 2)
-        sweep.send_signal(number)
+        until(lambda: len(list(folder.glob("began-*"))) == 2 or sweep.poll() is not None)
         jobs = [int(path.name.partition("-")[2]) for path in folder.glob("began-*")]
         assert len(jobs) == 2
+        sweep.send_signal(number)
         until(lambda: not any(map(is_alive, jobs)))
     assert sweep.returncode == (-9 if number == signal.SIGKILL else 143)
 

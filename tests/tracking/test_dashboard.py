@@ -15,7 +15,7 @@ def test_the_dashboard_is_written_to_a_file_that_reads_back_as_the_same_workspac
     from wandb_workspaces.workspaces.internal import View, WorkspaceViewspec
 
     file = tmp_path / "workspace.json"
-    assert save_dashboard("me/snn", file, online=False) == os.fspath(file)
+    assert save_dashboard(workspace("me/snn"), file, online=False) == os.fspath(file)
     spec = WorkspaceViewspec.model_validate_json(file.read_text())
     view = View(entity="me", project="snn", display_name="Ablations", name="", id="", spec=spec)
     again = Workspace._from_model(view)

@@ -43,14 +43,25 @@ def log_run(log: Any, run: Run, home: Path, result: dict[str, Any]) -> None:
         log_checkpoints(log, home)
 
 
-def publish_report(run: Run, files: Sequence[Path]) -> str | None:
-    """Keep a report as an artifact where W&B is asked for, and make the dashboard where one is named.
+def dashboard_of(run: Run) -> Any:
+    """Define the dashboard that a task=report asks for; None if it asks for none."""
+    place = run.config["wandb"]["workspace"]
+    if place is None:
+        return None
+    from tser_lightning.tracking.dashboard import workspace
+
+    return workspace(place)
+
+
+def publish_report(run: Run, files: Sequence[Path], dashboard: Any = None) -> str | None:
+    """Keep a report as an artifact where W&B is asked for, and make the dashboard.
 
     A mode of auto asks for W&B if there is a key.
 
     Args:
         run: Of task=report.
         files: Of the report, report.html first.
+        dashboard: Of `dashboard_of`.
 
     Returns:
         Where the dashboard is.
@@ -66,9 +77,8 @@ def publish_report(run: Run, files: Sequence[Path]) -> str | None:
         with wandb_run(name, home, about, job_type="report", **choices) as log:
             log_files(log, name, "report", [file for file in files if file.parent == folder])
             log_figures(log, [file for file in files if file.suffix == ".png"])
-    place = run.config["wandb"]["workspace"]
-    if place is None:
+    if dashboard is None:
         return None
     from tser_lightning.tracking.dashboard import save_dashboard
 
-    return save_dashboard(place, files[0].with_name("workspace.json"), online)
+    return save_dashboard(dashboard, files[0].with_name("workspace.json"), online)

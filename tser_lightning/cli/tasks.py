@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from tser_lightning.cli.run import Run
-from tser_lightning.cli.trust import trust
+from tser_lightning.cli.trust import named, trust
 from tser_lightning.report.table import steps_table
 from tser_lightning.tracking.records import RunDirectory
 
@@ -24,7 +24,7 @@ def run_task(run: Run) -> dict[str, Any]:
     Returns:
         The numbers that came out; those of result.json for `distill`.
     """
-    trust(*run.config["trusted_modules"])
+    trust(*run.config["trusted_modules"], *named(run.given))
     return TASKS[run.config["task"]](run)
 
 
@@ -200,15 +200,16 @@ def prepare(run: Run) -> dict[str, Any]:
 
 def report(run: Run) -> dict[str, Any]:
     """Compare finished runs: a page, tables and figures."""
-    from tser_lightning.cli.logbook import publish_report
+    from tser_lightning.cli.logbook import dashboard_of, publish_report
     from tser_lightning.report.write import write_report
 
+    dashboard = dashboard_of(run)  # a mistake in it shows before the work
     settings = run.config["report"]
     files = write_report(run.config["runs"], settings["dir"], settings["baseline"])
     log.info("report: %s", files[0])
-    dashboard = publish_report(run, files)
-    if dashboard is not None:
-        log.info("dashboard: %s", dashboard)
+    place = publish_report(run, files, dashboard)
+    if place is not None:
+        log.info("dashboard: %s", place)
     return {"report": str(files[0])}
 
 

@@ -88,11 +88,11 @@ def definition(dashboard: Any) -> dict[str, Any]:
     return found
 
 
-def save_dashboard(place: str, file: Path, online: bool) -> str:
+def save_dashboard(dashboard: Any, file: Path, online: bool) -> str:
     """Write the definition to a file and, if there is a server, create the workspace there.
 
     Args:
-        place: ENTITY/PROJECT.
+        dashboard: Of `workspace`.
         file: JSON.
         online: Whether to send it.
 
@@ -102,7 +102,6 @@ def save_dashboard(place: str, file: Path, online: bool) -> str:
     Raises:
         Mistake: The server refuses it or cannot be reached.
     """
-    dashboard = workspace(place)
     write_text(file, json.dumps(definition(dashboard), indent=2) + "\n")
     if not online:
         return str(file)
@@ -110,7 +109,7 @@ def save_dashboard(place: str, file: Path, online: bool) -> str:
         return str(dashboard.save().url)
     except Exception as error:  # whatever a network, a server or its client raises
         raise Mistake(
-            what=f"W&B did not take the workspace {place}: {next(iter(str(error).splitlines()), type(error).__name__)}",
+            what=f"W&B did not take the workspace: {next(iter(str(error).splitlines()), type(error).__name__)}",
             why=f"its definition is in {file}",
             fix="wandb.workspace=ENTITY/PROJECT with a key that may write there, or logging.wandb.mode=offline",
         ) from error

@@ -21,6 +21,8 @@ def log_outcome(run: Any, result: Mapping[str, Any], layers: Mapping[str, Mappin
         layers: `firing_by_layer` of measures.json, if it was measured.
     """
     run.summary.update(dict(result))
+    if "val/best_acc" in result:
+        run.log({"val/best_acc": result["val/best_acc"]})  # W&B's searches go by what is logged
     _log_rows(run, "by_step", list(_steps(result)))
     if layers:
         rows = [

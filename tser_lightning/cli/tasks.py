@@ -87,7 +87,13 @@ def _train(run: Run, home: RunDirectory, parts: "Built", logged: Any) -> dict[st
     save_network(parts.student, home.path / "student.safetensors", student_card(config, parts.data))
     if config["measure"] == "full":
         _measure_fully(home, parts)
-    return {**_about(run), **_named(measured), **numbers}
+    return {**_about(run), **_best_validation(run, home), **_named(measured), **numbers}
+
+
+def _best_validation(run: Run, home: RunDirectory) -> dict[str, float]:
+    """What a search goes by, so that the test split stays out of it."""
+    found = [float(row["val/acc"]) for row in home.metrics() if row.get("val/acc")]
+    return {"val/best_acc": max(found)} if found and run.config["selection"] == "val" else {}
 
 
 def _about(run: Run) -> dict[str, Any]:

@@ -41,6 +41,12 @@ class Answers:
         logits_BC: Tensor = self._fast(batch.images)
         return logits_BC
 
+    def report(self) -> None:
+        """Say how often the teacher did not have to be asked."""
+        if self.cache is not None:
+            asked = self.cache.hits + self.cache.misses
+            log.info("teacher's logits: %d of %d read, the others computed", self.cache.hits, asked)
+
 
 def cache_for(teacher: Teacher, data: Any, seed: int, epochs: int, folder: Path) -> LogitCache | None:
     """Make the cache of a training.

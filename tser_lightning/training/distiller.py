@@ -135,6 +135,11 @@ class Distiller(pl.LightningModule):
         if self._answers is not None:
             self._answers.to(self.device)
 
+    def on_fit_end(self) -> None:
+        """Say what the cache of the teacher's logits was worth."""
+        if self._answers is not None:
+            self._answers.report()
+
     def on_train_start(self) -> None:
         """Take up the gradients of batches that wait for their optimiser step."""
         for name, parameter in self.named_parameters():

@@ -39,6 +39,11 @@ def check_files(config: Mapping[str, Any], choices: Mapping[str, str], spoiled: 
                 check()
         except Mistake as mistake:
             mistakes.append(mistake)
+        except (OSError, ValueError) as error:  # a name that is too long, or holds what no name may
+            reason = getattr(error, "strerror", None) or str(error)
+            mistakes.append(
+                Mistake(f"a path among the settings of {part} cannot be one", reason, "the path of a file that exists")
+            )
     return mistakes
 
 

@@ -1,6 +1,7 @@
 """Where a teacher comes from: a file, a zoo, or a training of its own that is kept."""
 
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,8 @@ def _trained(config: Mapping[str, Any], name: str, data: Any) -> nn.Module:
         "selection": config["selection"] == "val",
         "debug": config["debug"],
     }
-    home = RunDirectory(Path(config["machine"]["runs_dir"], "teachers", f"{name}-{data.name}-{identity(settings)}"))
+    called = re.sub(r"[^A-Za-z0-9._-]+", "_", f"{name}-{data.name}")[:80]  # a set's name is the user's: no path
+    home = RunDirectory(Path(config["machine"]["runs_dir"], "teachers", f"{called}-{identity(settings)}"))
     weights = home.path / "teacher.safetensors"
     torch.manual_seed(node["seed"])
     network = _network(config, data)

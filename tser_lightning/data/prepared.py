@@ -1,17 +1,17 @@
 """Sets in one prepared .safetensors file."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from tser_lightning.data.array_data import ArrayData
 from tser_lightning.data.checks import check_prepared
+from tser_lightning.durable import write_bytes
 
 
 class Prepared(ArrayData):
@@ -58,15 +58,9 @@ def write_prepared(path: str | Path, arrays: Mapping[str, Tensor], classes: Sequ
         path: The file; its folder is made.
         arrays: train_images, test_images uint8 [N,H,W,C], train_labels, test_labels int64 [N].
         classes: Names of the classes.
+
+    Raises:
+        Failure: The disk is full, failing or not ours.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        metadata = {"classes": json.dumps(list(classes))} if classes else None
-        save_file({name: tensor.contiguous() for name, tensor in arrays.items()}, beside, metadata)
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    metadata = {"classes": json.dumps(list(classes))} if classes else None
+    write_bytes(path, save({name: tensor.contiguous() for name, tensor in arrays.items()}, metadata))

@@ -5,7 +5,7 @@ PY := .venv/bin/python
 UV := .venv/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format lock wheel clean bench
+.PHONY: help setup demo test test-all test-matrix check format lock wheel clean bench
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -27,6 +27,18 @@ test: setup  ## Run the fast tests (< 3 min on 2 cores)
 
 test-all: setup  ## Run every test
 	$(PY) -m pytest -n 2
+
+PYTHONS ?= 3.11 3.12 3.13
+
+test-matrix:  ## Run the fast tests on every Python that is here, and on the lowest and the newest versions allowed
+	test -x $(UV) || $(MAKE) setup
+	for python in $(PYTHONS); do for versions in highest lowest-direct; do \
+	  command -v python$$python >/dev/null || { echo "no python$$python here"; continue 2; }; \
+	  echo "== python$$python, $$versions"; \
+	  $(UV) venv --quiet --clear --python python$$python .venv-matrix && \
+	  $(UV) pip install --quiet --python .venv-matrix/bin/python --resolution $$versions --editable '.[dev]' && \
+	  .venv-matrix/bin/python -m pytest -n 2 -m 'not slow' || exit 1; \
+	done; done
 
 check: setup  ## Format, lint and types
 	$(PY) -m ruff format --check .
@@ -61,4 +73,4 @@ wheel: setup  ## Build the wheel, install it into a clean environment, run the d
 	wheel=$$PWD/.venv-wheel/bin/tser && folder=$$(mktemp -d) && cd $$folder && $$wheel debug=step logging.wandb.mode=disabled && ls runs
 
 clean:  ## Remove environments and build outputs (runs and data stay)
-	rm -rf .venv .venv-wheel dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-wheel .venv-matrix dist build .pytest_cache .mypy_cache .ruff_cache

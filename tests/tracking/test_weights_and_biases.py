@@ -79,7 +79,11 @@ def test_an_offline_run_reads_back_with_its_axes_summaries_steps_layers_and_file
     assert [item["by_layer/firing_rate"] for item in items if "by_layer/index" in item] == [12.5]
     tables = [json.loads(path.read_text()) for path in found.rglob("*.table.json")]
     assert ["stage1.act", 12.5] in [row[1:3] for table in tables for row in table["data"]]
-    assert "best.ckpt" in inspected(found)
+    (artifact,) = (each for each in records(found, "artifact") if each["name"] == "model")
+    (entry,) = artifact["manifest"]["contents"]
+    assert entry["path"] == "best.ckpt"
+    assert Path(entry["local_path"]).read_bytes() == b"weights"
+    assert tmp_path in Path(entry["local_path"]).parents
 
 
 def test_an_interrupted_run_says_so_and_goes_on_as_the_same_run(tmp_path: Path) -> None:

@@ -100,6 +100,8 @@ def wandb_run(
         yield None
         return
     folder.mkdir(parents=True, exist_ok=True)
+    # Tables and artifacts of offline runs wait here to be sent: W&B's own choice is a folder in the user's home.
+    os.environ.setdefault("WANDB_DATA_DIR", str(folder.resolve() / "wandb" / "data"))
     own = {} if "WANDB_SWEEP_ID" in os.environ else {"id": name}  # the agent of a W&B sweep gives its runs their ids
     run = _started(
         mode,

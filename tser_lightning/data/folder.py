@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision import datasets
 from torchvision.transforms import v2
 
 from tser_lightning.data.augment import per_image
 from tser_lightning.data.checks import check_folder
 from tser_lightning.data.draws import Stream
+from tser_lightning.data.folder_index import index_of
 from tser_lightning.data.image_data import ImageData, Part
 from tser_lightning.mistake import Mistake
 
@@ -61,12 +61,16 @@ class ImageFolder(ImageData):
     def _parts(self) -> dict[Part, tuple[list[str], Tensor]]:
         self.check()
         try:
-            found = {part: datasets.ImageFolder(self.path / folder) for part, folder in _FOLDERS.items()}
+            found = index_of(self.path, {str(part): folder for part, folder in _FOLDERS.items()})
         except FileNotFoundError as error:
             raise Mistake(f"{self.path}: {error}", "every class needs images", "images there, or no folder") from error
-        self.classes = tuple(found["train"].classes)
+        self.classes = tuple(found["train"])
         return {
-            part: ([file for file, _ in folder.samples], torch.tensor(folder.targets)) for part, folder in found.items()
+            part: (
+                [f"{self.path}/{file}" for files in found[part].values() for file in files],
+                torch.tensor([label for label, files in enumerate(found[part].values()) for _ in files]),
+            )
+            for part in _FOLDERS
         }
 
     def labels(self, part: Part) -> Tensor:

@@ -2,7 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 
 from tser_lightning.mistake import Mistake
 from tser_lightning.report.cells import Cell, Comparisons, compare_methods

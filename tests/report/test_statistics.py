@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 
 from tser_lightning.report.statistics import compare, summarise
 

@@ -38,7 +38,7 @@ def summarise(values: Sequence[float], confidence: float = 0.95) -> Summary:
         return Summary(1, mean, reason="one seed: nothing is known about the spread")
     if not all(map(math.isfinite, values)):
         return Summary(len(values), mean, reason="not all values are finite")
-    from scipy.stats import t  # type: ignore[import-untyped]  # here, because it takes seconds
+    from scipy.stats import t  # here, because it takes seconds
 
     std = statistics.stdev(values)
     half = float(t.ppf(0.5 + confidence / 2, len(values) - 1)) * std / math.sqrt(len(values))

@@ -8,7 +8,20 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 # Where and how a run is done and looked at; another value gives the same result.
-IRRELEVANT = ("machine", "logging", "force", "task", "run", "runs", "report", "sweep", "measure", "hydra", "data.root", "trusted_modules")
+IRRELEVANT = (
+    "machine",
+    "logging",
+    "force",
+    "task",
+    "run",
+    "runs",
+    "report",
+    "sweep",
+    "measure",
+    "hydra",
+    "data.root",
+    "trusted_modules",
+)
 LONGEST = 119
 
 

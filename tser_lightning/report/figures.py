@@ -61,41 +61,44 @@ def _steps_of(comparisons: Comparisons, column: Label, found: dict[Label, list[R
     if total < 2:
         return None
     figure, (axes,) = panels(1, width=max(5.5, 1.1 * (total + 1)), height=3.8)
-    entries = {}
+    entries, width, lowest = {}, 0.8 / len(found), 100.0
     for index, (row, records) in enumerate(found.items()):
-        shift = min(0.12, 0.7 / len(found)) * (index - (len(found) - 1) / 2)
-        names = [*(f"test/acc_step{step}" for step in range(1, total + 1)), "test/acc"]
+        shift = width * (index - (len(found) - 1) / 2)
+        color = look(row, main_rows(comparisons.grid))["color"]
+        names = [f"test/acc_step{step}" for step in range(1, total + 1)]
         points = [point(records, lambda record, name=name: record.numbers.get(name)) for name in names]  # type: ignore[misc]
-        places = [place + shift for place in [*range(1, total + 1), total + 1.3]]
-        mean = f", {points[-1].mean:.2f}" if points[-1] else ""
-        entries[f"{row}{mean}"] = _dots(axes, places, points, look(row, main_rows(comparisons.grid)))
-    axes.axvline(total + 0.65, color=FAINT, lw=0.8)
+        mean = point(records, lambda record: record.numbers.get("test/acc"))
+        if mean is not None:
+            axes.axhline(mean.mean, color=color, lw=1.4, zorder=1)
+        places = [place + shift for place in range(1, total + 1)]
+        said = f", {mean.mean:.2f}" if mean else ""
+        entries[f"{row}{said}"] = _bars(axes, places, points, width, color)
+        lowest = min([lowest, *(p.mean - p.std for p in points if p is not None)])
     entries |= _teacher_line(axes, found)
-    axes.set_xticks([*range(1, total + 1), total + 1.3], [*map(str, range(1, total + 1)), "mean of\nall steps"])
-    axes.set(xlabel="time step alone", ylabel="test accuracy in %", title=", ".join(column.parts))
-    axes.margins(y=0.12)
-    legend(figure, entries, "mean of all steps")
+    axes.set_xticks(range(1, total + 1))
+    axes.set(xlabel="time step", ylabel="test accuracy in %", title=", ".join(column.parts))
+    axes.set_ylim(max(0.0, lowest - 0.15 * (100 - lowest) - 0.5), min(100.5, axes.get_ylim()[1]))
+    legend(figure, entries, "line: mean of all steps")
     return Figure(
         f"fig2_steps_{slug(column)}",
         f"Accuracy of each time step: {', '.join(column.parts)}",
-        f"As Fig. 2 of the paper: accuracy of each step's own logits, and of the mean over all steps. Bars are one "
-        f"standard deviation over {seeds_of(found.values())}; the axis does not begin at 0."
+        f"As Fig. 2 of the paper. Bars: accuracy of each step's own logits, with one standard deviation over "
+        f"{seeds_of(found.values())}; lines: accuracy of the mean of all steps. The axis does not begin at 0."
         f"{left_out(comparisons, column)}",
         figure,
     )
 
 
-def _dots(axes: Any, places: Sequence[float], points: Sequence[Point | None], style: Mapping[str, Any]) -> Any:
+def _bars(axes: Any, places: Sequence[float], points: Sequence[Point | None], width: float, color: Any) -> Any:
     there = [(x, p) for x, p in zip(places, points, strict=True) if p is not None]
-    return axes.errorbar(
+    return axes.bar(
         [x for x, _ in there],
         [p.mean for _, p in there],
-        [p.std for _, p in there],
-        ls="none",
-        ms=5.5,
-        lw=1.2,
-        capsize=2,
-        **style,
+        0.92 * width,
+        yerr=[p.std for _, p in there] if any(p.n > 1 for _, p in there) else None,
+        color=color,
+        error_kw={"lw": 1, "capsize": 2},
+        zorder=2,
     )
 
 

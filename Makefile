@@ -70,7 +70,7 @@ wheel: setup  ## Build the wheel, install it into a clean environment, run the d
 	$(UV) build --quiet --wheel --out-dir dist
 	$(PYTHON) -m venv .venv-wheel
 	$(UV) pip install --quiet --compile-bytecode --python .venv-wheel/bin/python --constraint requirements.lock dist/*.whl
-	wheel=$$PWD/.venv-wheel/bin/tser && folder=$$(mktemp -d) && cd $$folder && $$wheel debug=step logging.wandb.mode=disabled && ls runs
+	wheel=$$PWD/.venv-wheel/bin/tser && folder=$$(mktemp -d) && cd $$folder && $$wheel && ls runs
 
 clean:  ## Remove environments and build outputs (runs and data stay)
 	rm -rf .venv .venv-wheel .venv-matrix dist build .pytest_cache .mypy_cache .ruff_cache

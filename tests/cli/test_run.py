@@ -218,3 +218,13 @@ def test_any_words_compose_or_are_answered(configs: Configs, words: list[str]) -
     assert [line[:6] for line in found.splitlines()] == ["tser: ", "  why:", "  try:"] * (
         found.count("\n") // 3 + bool(found)
     )
+
+
+def test_whole_numbers_for_a_class_of_the_users_own_stay_whole(
+    compose: Compose, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "my_nets.py").write_text("def net(**settings): ...\n")
+    monkeypatch.syspath_prepend(folder)
+    student = compose("student=custom student._target_=my_nets.net +student.width=8").config["student"]
+    assert (student["timesteps"], student["width"]) == (6, 8)
+    assert all(type(student[name]) is int for name in ("timesteps", "width"))

@@ -70,7 +70,7 @@ class Checker:
         known = rule(key, default, not foreign, self.defaults.about(key))
         if not known.accepts(value):
             return self._wrong(key, value, default, known)
-        if type(value) is int and isinstance(known, Number) and not known.whole:
+        if type(value) is int and isinstance(known, Number) and not known.whole and not foreign:
             config[name] = float(value)
         return self._other_set(key, value, default)
 

@@ -3,7 +3,6 @@
 import hashlib
 import re
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +53,6 @@ def slow(name: Any, *, unless: bool = False) -> Any:
 
 def compose(*overrides: str, runs_dir: Path) -> Run:
     torch.set_num_threads(1)
-    if "teacher=vit_s_16" in overrides and find_spec("timm") is None:
-        pytest.skip("timm is not installed")
     keys = {override.partition("=")[0] for override in overrides}
     settings = [setting for setting in TINY if setting.partition("=")[0] not in keys]
     return compose_run([*settings, f"machine.runs_dir={runs_dir}", *overrides])

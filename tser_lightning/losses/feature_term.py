@@ -1,5 +1,6 @@
 """What all terms on features share: taps in pairs, and time averaged away."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -50,6 +51,7 @@ class FeatureTerm(Term):
             distances.append(self.distance(pair, rate, teacher.to(rate.dtype)))
         return torch.stack(distances).sum()
 
+    @abstractmethod
     def distance(self, pair: int, student: Tensor, teacher: Tensor) -> Tensor:
         """Compare one pair of features, each [B, C, H, W], [B, N, C] or [B, C], in float32 or float64.
 
@@ -61,4 +63,3 @@ class FeatureTerm(Term):
         Returns:
             A scalar.
         """
-        raise NotImplementedError

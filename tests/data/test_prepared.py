@@ -40,6 +40,13 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["mine.safetensors"]
 
 
+def test_numpy_arrays_are_written_as_tensors_are(tmp_path: Path) -> None:
+    write_prepared(tmp_path / "tensors.safetensors", _arrays())
+    write_prepared(tmp_path / "arrays.safetensors", {name: tensor.numpy() for name, tensor in _arrays().items()})
+
+    assert (tmp_path / "arrays.safetensors").read_bytes() == (tmp_path / "tensors.safetensors").read_bytes()
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
     write_prepared(path, _arrays())

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -51,16 +53,18 @@ class Prepared(ArrayData):
 _PARTS, _KINDS = ("train", "test"), ("images", "labels")
 
 
-def write_prepared(path: str | Path, arrays: Mapping[str, Tensor], classes: Sequence[str] | None = None) -> None:
+def write_prepared(
+    path: str | Path, arrays: Mapping[str, Tensor | np.ndarray[Any, Any]], classes: Sequence[str] | None = None
+) -> None:
     """Write a prepared file so that it is there either whole or not at all.
 
     Args:
         path: The file; its folder is made.
-        arrays: train_images, test_images uint8 [N,H,W,C], train_labels, test_labels int64 [N].
+        arrays: train_images, test_images uint8 [N,H,W,C], train_labels, test_labels int64 [N]; of torch or NumPy.
         classes: Names of the classes.
 
     Raises:
         Failure: The disk is full, failing or not ours.
     """
     metadata = {"classes": json.dumps(list(classes))} if classes else None
-    write_bytes(path, save({name: tensor.contiguous() for name, tensor in arrays.items()}, metadata))
+    write_bytes(path, save({name: torch.as_tensor(array).contiguous() for name, array in arrays.items()}, metadata))

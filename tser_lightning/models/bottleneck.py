@@ -1,11 +1,12 @@
 """ResNet-50 and its block. As a teacher it takes torchvision's weights, whose names it has."""
 
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor, nn
 
 from tser_lightning.models.activation import relu
 from tser_lightning.models.attention import parts_with
+from tser_lightning.models.fusing import norm_act
 from tser_lightning.models.network import Factory, Network, Parts
 from tser_lightning.models.norms import joined
 from tser_lightning.models.resnet import ResNet, Stem, shortcut
@@ -28,10 +29,9 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, width_in, H, W] -> [N, 4 width, H/stride, W/stride]."""
-        branch = self.act1(self.bn1(self.conv1(x)))
-        branch = self.act2(self.bn2(self.conv2(branch)))
-        branch = self.bn3(self.conv3(branch))
-        return cast(Tensor, self.act3(branch + self.downsample(x)))
+        branch = norm_act(self.bn1, self.act1, self.conv1(x))
+        branch = norm_act(self.bn2, self.act2, self.conv2(branch))
+        return norm_act(self.bn3, self.act3, self.conv3(branch), self.downsample(x))
 
 
 def resnet50(

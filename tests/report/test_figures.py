@@ -56,4 +56,4 @@ def test_accuracy_at_any_time_goes_beyond_training_where_it_was_measured(runs: P
 def test_energy_stands_against_accuracy_with_the_teacher_beside(runs: Path) -> None:
     (figure,) = energy(comparisons_of(runs))
     stars = [line for line in figure.canvas.axes[0].lines if line.get_marker() == "*"]
-    assert [(float(star.get_xdata()[0]), float(star.get_ydata()[0])) for star in stars] == [(0.023, 98.5)]
+    assert [(float(star.get_xdata()[0]), float(star.get_ydata()[0])) for star in stars] == [(0.023e-3, 98.5)]

@@ -42,10 +42,10 @@ def test_table_4_lists_operations_and_energy_with_the_teacher_last(runs: Path) -
     lines = {line[0]: dict(zip(table.head, line, strict=True)) for line in table.lines}
     assert lines["tser"]["OPs in M"] == "20.00"
     assert lines["tser"]["ACs in M"] == "2.40"
-    assert lines["tser"]["energy in mJ"] == "0.0080"
+    assert lines["tser"]["energy in mJ"] == "0.00800"
     assert lines["tser"]["firing rate in %"] == "12.20 \N{PLUS-MINUS SIGN} 0.10"
     assert list(lines)[-1] == "teacher (ANN)"
-    assert lines["teacher (ANN)"]["energy in mJ"] == "0.0230"
+    assert lines["teacher (ANN)"]["energy in mJ"] == "0.02300"
 
 
 def test_table_4_names_the_printed_cost_where_there_is_one(build: Build, tmp_path: Path) -> None:

@@ -2,12 +2,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
-from tser_lightning.report.cells import compare_methods
+from tser_lightning.report.cells import Cell, compare_methods
 from tser_lightning.report.collect import collect
 from tser_lightning.report.grid import make_grid
-from tser_lightning.report.table import steps_table, summary_tables
+from tser_lightning.report.statistics import summarise
+from tser_lightning.report.table import interval, steps_table, summary_tables
 
 Build = Callable[..., Path]
 
@@ -93,3 +95,10 @@ def test_settings_stand_side_by_side(build: Build, tmp_path: Path) -> None:
     assert head.index("T=2") < head.index("T=4")
     assert len(re.findall(r"9\d\.\d\d \(1\)", next(line for line in lines if " tser " in line))) == 2
     assert len(re.findall(r"9\d\.\d\d \(1\)", next(line for line in lines if " ce " in line))) == 1
+
+
+def test_an_interval_ends_where_accuracies_do() -> None:
+    cell = Cell(summary=summarise([98.0, 99.0, 100.0]))
+    assert cell.summary is not None
+    assert cell.summary.interval == pytest.approx((99 - 4.3027 / 3**0.5, 99 + 4.3027 / 3**0.5), abs=1e-3)  # t, 2 d.o.f.
+    assert interval(cell) == "[96.52, 100.00]"

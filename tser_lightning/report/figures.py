@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.ticker import EngFormatter
+
 from tser_lightning.report.cells import Comparisons, compare_methods
 from tser_lightning.report.collect import RunRecord
 from tser_lightning.report.drawing import (
@@ -157,7 +159,7 @@ def energy(comparisons: Comparisons) -> list[Figure]:
     entries: dict[str, Any] = {}
     for axes, column in zip(places, columns, strict=True):
         for row, records in shown(comparisons, column).items():
-            cost = point(records, lambda record: record.numbers.get(name))
+            cost = point(records, lambda record: joules(record.numbers.get(name)))
             accuracy = point(records, accuracy_of)
             if cost and accuracy:
                 entries[str(row)] = axes.errorbar(
@@ -174,7 +176,9 @@ def energy(comparisons: Comparisons) -> list[Figure]:
         entries |= _teacher_dot(axes, shown(comparisons, column))
         axes.margins(x=0.15, y=0.15)
         axes.set_xlim(left=0)
-        axes.set(xlabel="energy in mJ per image", ylabel="test accuracy in %", title=", ".join(column.parts))
+        axes.xaxis.get_major_locator().set_params(nbins=5)
+        axes.xaxis.set_major_formatter(EngFormatter("J"))  # small nets take nanojoules, large ones millijoules
+        axes.set(xlabel="energy per image", ylabel="test accuracy in %", title=", ".join(column.parts))
     legend(figure, in_order(comparisons, entries))
     caption = (
         "Energy by the paper's convention (45 nm, 0.9 pJ per AC, 4.6 pJ per MAC, arithmetic alone); bars are one "
@@ -183,7 +187,13 @@ def energy(comparisons: Comparisons) -> list[Figure]:
     return [Figure("energy", "Accuracy against energy", caption, figure)]
 
 
+def joules(millijoules: float | None) -> float | None:
+    """Turn the unit of result.json into that of the axis; None stays None."""
+    return None if millijoules is None else millijoules * 1e-3
+
+
 def _teacher_dot(axes: Any, found: Mapping[Label, Sequence[RunRecord]]) -> dict[str, Any]:
-    pairs = {(r.numbers.get("teacher/energy_mj"), r.numbers.get("teacher/acc")) for rs in found.values() for r in rs}
+    records = [record for runs in found.values() for record in runs]
+    pairs = {(joules(r.numbers.get("teacher/energy_mj")), r.numbers.get("teacher/acc")) for r in records}
     dots = [axes.plot(x, y, marker="*", ms=11, color=INK, ls="none")[0] for x, y in pairs if x and y]
     return {"teacher (ANN)": dots[0]} if dots else {}

@@ -1,7 +1,8 @@
 """Tables laid out as the paper's Tables 3 and 4."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import floor, log10
 
 from tser_lightning.report.cells import Cell, Comparisons
 from tser_lightning.report.collect import RunRecord
@@ -97,14 +98,27 @@ def costs(comparisons: Comparisons, column: Label) -> PlainTable | None:
     head = [title for title, (name, _, _) in COSTS.items() if any(name in record.numbers for record in records)]
     if not any("test/energy_mj" in record.numbers for record in records):
         return None
-    lines = [[str(row), *(_cost(runs, title, COSTS[title][0]) for title in head)] for row, runs in found.items()]
-    lines.append(["teacher (ANN)", *(_cost(records, title, TEACHER.get(title, "")) for title in head)])
+    digits = {title: _digits(found.values(), title) for title in head}
+    lines = [
+        [str(row), *(_cost(runs, title, COSTS[title][0], digits[title]) for title in head)]
+        for row, runs in found.items()
+    ]
+    teacher = [_cost(records, title, TEACHER.get(title, ""), digits[title]) for title in head]
+    lines.append(["teacher (ANN)", *teacher])
     title = f"Cost: {', '.join(column.parts)} (as Table 4)"
     return PlainTable(title, ["method", *head], lines, _table_4(column))
 
 
-def _cost(records: Sequence[RunRecord], title: str, name: str) -> str:
-    _, factor, digits = COSTS[title]
+def _digits(found: Iterable[Sequence[RunRecord]], title: str) -> int:
+    """Give the decimals of a column: as many as show three figures of its smallest number, where that is below 1."""
+    name, factor, least = COSTS[title]
+    numbers = [point(records, _named(name)) for records in found]
+    sizes = [factor * number.mean for number in numbers if number is not None and number.mean > 0]
+    return max(least, 2 - floor(log10(min(sizes)))) if least and sizes and min(sizes) < 1 else least
+
+
+def _cost(records: Sequence[RunRecord], title: str, name: str, digits: int) -> str:
+    factor = COSTS[title][1]
     number = point(records, _named(name))
     if number is None:
         return ""

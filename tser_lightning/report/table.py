@@ -50,9 +50,10 @@ def spread(cell: Cell, plus_minus: str = "+-") -> str:
 
 
 def interval(cell: Cell) -> str:
-    """Say the 95 % interval of the mean: "[95.8, 96.9]"; empty where there is none."""
+    """Say the 95 % interval of the mean: "[95.80, 96.90]"; empty where there is none."""
     bounds = cell.summary.interval if cell.summary else None
-    return "" if bounds is None else f"[{bounds[0]:.2f}, {bounds[1]:.2f}]"
+    # What is outside 0 to 100 holds no accuracy, so that the interval covers as much without it.
+    return "" if bounds is None else f"[{max(bounds[0], 0):.2f}, {min(bounds[1], 100):.2f}]"
 
 
 def p_value(cell: Cell) -> str:

@@ -38,6 +38,10 @@ def test_every_layer_stands_in_order_with_its_mean_over_seeds(measured: Path) ->
     assert [label.get_text() for label in axes.get_xticklabels()] == LAYERS
     (line,) = [line for line in axes.lines if line.get_marker() == "o"]
     assert list(line.get_ydata()) == [11.0, 11.0, 11.0]  # 10, 11 and 12
+    (axes,) = figures["energy_by_layer"].canvas.axes
+    assert axes.get_ylabel() == "\N{MICRO SIGN}J per image"
+    (line,) = [line for line in axes.lines if line.get_marker() == "o"]
+    assert list(line.get_ydata()) == [1.0, 1.0, 1.0]
     (axes,) = figures["gradient_cosine"].canvas.axes
     (line,) = [line for line in axes.lines if line.get_marker() == "o"]
     assert list(line.get_ydata()) == pytest.approx([0.6, 0.6, 0.6, 1.0])

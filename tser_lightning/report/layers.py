@@ -45,8 +45,8 @@ def by_layer(comparisons: Comparisons) -> list[Figure]:
         (
             "energy_by_layer",
             "Energy of each layer",
-            "mJ per image",
-            _scalar("energy_by_layer", "energy_mj"),
+            "\N{MICRO SIGN}J per image",
+            _scalar("energy_by_layer", "energy_mj", factor=1e3),
             "By the paper's convention.",
         ),
         *(
@@ -61,10 +61,10 @@ def by_layer(comparisons: Comparisons) -> list[Figure]:
 Reader = Callable[[RunRecord], dict[str, float]]
 
 
-def _scalar(key: str, name: str) -> Reader:
+def _scalar(key: str, name: str, factor: float = 1) -> Reader:
     def read(record: RunRecord) -> dict[str, float]:
         layers = record.measures.get(key) or {}
-        return {layer: float(values[name]) for layer, values in layers.items() if values.get(name) is not None}
+        return {layer: factor * float(values[name]) for layer, values in layers.items() if values.get(name) is not None}
 
     return read
 

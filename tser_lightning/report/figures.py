@@ -99,7 +99,7 @@ def _bars(axes: Any, places: Sequence[float], points: Sequence[Point | None], wi
         0.92 * width,
         yerr=[p.std for _, p in there] if any(p.n > 1 for _, p in there) else None,
         color=color,
-        error_kw={"lw": 1, "capsize": 2},
+        error_kw={"lw": 1, "capsize": 2, "ecolor": INK},
         zorder=2,
     )
 

@@ -119,8 +119,7 @@ def panels(count: int, *, width: float = 4.6, height: float = 3.4, across: int =
     across = min(count, across)
     down = -(-count // across)
     layout: Any = ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.09)
-    size = (across * width + 1.9, down * height)
-    figure = Figure(figsize=size, layout=layout)  # not pyplot's, which would keep it
+    figure = Figure(figsize=(across * width, down * height), layout=layout)  # not pyplot's, which would keep it
     axes = figure.subplots(down, across, squeeze=False)
     flat = list(axes.flat)
     for spare in flat[count:]:
@@ -129,8 +128,15 @@ def panels(count: int, *, width: float = 4.6, height: float = 3.4, across: int =
 
 
 def legend(figure: Any, entries: Mapping[str, Any], title: str = "") -> None:
-    """Put one legend for all panels beside them, where it hides nothing."""
-    figure.legend(entries.values(), entries.keys(), loc="outside right upper", title=title or None)
+    """Put one legend for all panels above them, where it hides nothing and a narrow screen shows it."""
+    width, height = figure.get_size_inches()
+    longest = max(map(len, entries), default=0)
+    columns = max(1, min(len(entries), int(width / (0.6 + 0.085 * longest))))
+    lines = -(-len(entries) // columns) + bool(title)
+    figure.set_size_inches(width, height + 0.22 * lines)
+    figure.legend(
+        entries.values(), entries.keys(), loc="outside upper left", ncols=columns, title=title or None, alignment="left"
+    )
 
 
 @styled

@@ -62,7 +62,7 @@ def _steps_of(comparisons: Comparisons, column: Label, found: dict[Label, list[R
     total = max((len(r.numbered("test/acc_step")) for records in found.values() for r in records), default=0)
     if total < 2:
         return None
-    figure, (axes,) = panels(1, width=max(5.5, 1.1 * (total + 1)), height=3.8)
+    figure, (axes,) = panels(1, width=max(6.4, 1.1 * (total + 1)), height=3.8)
     entries, width, lowest = {}, 0.8 / len(found), 100.0
     for index, (row, records) in enumerate(found.items()):
         shift = width * (index - (len(found) - 1) / 2)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from torch import Tensor
 
-from tser_lightning.neurons.backends import BACKENDS, bodies_for
+from tser_lightning.neurons.backends import BACKENDS, bodies
 from tser_lightning.neurons.lif import lif
 from tser_lightning.neurons.surrogate import SURROGATES
 
@@ -317,7 +317,7 @@ def test_compiled_is_one_kernel_each_way() -> None:
     from torch._inductor import config, metrics
 
     torch.compiler.reset()
-    bodies_for.__globals__["_compiled"].cache_clear()
+    bodies.cache_clear()
     metrics.reset()
     with config.patch(force_disable_caches=True):
         x = (2 * torch.randn(4, 50_001)).requires_grad_()

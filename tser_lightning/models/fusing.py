@@ -4,15 +4,15 @@ Every architecture calls `norm_act` where a norm is followed by an activation. T
 (`neurons.norm_lif`) where a plain `BatchNorm2d` is followed by a LIF, IF or PLIF neuron inside a student. Everything
 else is called as it is written: other norms (`SyncBatchNorm`, whose statistics need the other processes, tdBN, TEBN),
 other neurons, an ANN's ReLU, a streaming student, a norm or a neuron that somebody listens to with a hook, and a
-network that is being compiled or exported, where the compiler does the fusing.
+network that is being compiled or exported without Triton's kernels, where the compiler does the fusing.
 """
 
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
+from tser_lightning.neurons.backends import chosen
 from tser_lightning.neurons.neuron import LIF
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -30,16 +30,15 @@ def norm_act(norm: nn.Module, act: nn.Module, x: Tensor, residual: Tensor | None
 def _as_one(norm: nn.BatchNorm2d, act: LIF, x: Tensor, residual: Tensor | None) -> bool:
     return (
         act.fused
-        and act.backend != "reference"
         and type(norm) is nn.BatchNorm2d
         and type(act).run is LIF.run
         and act.clock.steps is not None
         and act.clock.carry is None
         and x.numel() > x.shape[1]  # below, the norm has an error to raise
         and (residual is None or (residual.shape == x.shape and residual.dtype == x.dtype))
-        and not torch.compiler.is_compiling()
         and not _heard(norm)
         and not _heard(act)
+        and chosen(act.backend, x) != "reference"
     )
 
 

@@ -8,27 +8,30 @@ One step, with the membrane v left by the step before:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from tser_lightning.neurons.surrogate import Scale
+from tser_lightning.neurons.surrogate import SURROGATES, Scale
 
 Reset = Literal["hard", "soft"]
 Decay = float | Tensor
 
 
-@dataclass(frozen=True)
-class Dynamics:
+class Dynamics(NamedTuple):
     """The settings of a neuron that are not tensors; see `lif`."""
 
     decay_input: bool
     v_threshold: float
     reset: Reset
     detach_reset: bool
-    gradient: Callable[[Tensor, Scale], Tensor]
+    surrogate: str
+
+    @property
+    def gradient(self) -> Callable[[Tensor, Scale], Tensor]:
+        """The surrogate's."""
+        return SURROGATES[self.surrogate].gradient
 
     def charge(self, v: Tensor, x: Tensor, decay: Decay) -> Tensor:
         """Integrate one step."""

@@ -1,7 +1,7 @@
 """Leaky integrate-and-fire neurons over all steps at once (Eq. 1-3 of the paper), behind one function.
 
 Legend: T time step, B image, M everything but time, in the order in which it lies in memory.
-A backend is a pair of functions over [T, M] tensors: see `backends`.
+A backend is a pair of functions over [T, M] tensors: see `backends`. To torch all of them are one operator.
 """
 
 from collections.abc import Sequence
@@ -10,57 +10,111 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tser_lightning.neurons.backends import BACKENDS, Bodies, bodies_for
+from tser_lightning.neurons.backends import BACKENDS, bodies, chosen
 from tser_lightning.neurons.dynamics import Decay, Dynamics, Reset, at_rest
 from tser_lightning.neurons.layout import Layout
+from tser_lightning.neurons.operators import differentiable, operator, read, written
 from tser_lightning.neurons.packing import is_spikes
 from tser_lightning.neurons.surrogate import Scale, differentiable_step, surrogate_named
 
 
-class _LIF(torch.autograd.Function):
-    """Keeps its inputs and nothing else: backward computes the membrane of every step again."""
+def _forward(
+    currents_TB: Tensor, v_init: Tensor | None, decay: Tensor | None, scale: Tensor | None, recipe: str
+) -> tuple[Tensor, Tensor]:
+    how = read(recipe)
+    layout = Layout(currents_TB)
+    x_TM = layout.matrix(currents_TB)
+    spikes_TM, v_M = bodies(how.backend).forward(
+        x_TM, _start(x_TM, v_init, layout), how.full(decay, scale)[0], how.dynamics
+    )
+    return layout.unmatrix(spikes_TM), layout.unmatrix(v_M)
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        currents_TM: Tensor,
-        v_M: Tensor | None,
-        decay: Decay,
-        scale: Scale,
-        dynamics: Dynamics,
-        bodies: Bodies,
-    ) -> tuple[Tensor, Tensor]:
-        ctx.set_materialize_grads(False)
-        ctx.dynamics, ctx.bodies = dynamics, bodies
-        ctx.floats = [None if isinstance(value, Tensor) else value for value in (decay, scale)]
-        ctx.save_for_backward(currents_TM, v_M, *(v if isinstance(v, Tensor) else None for v in (decay, scale)))
-        return bodies.forward(currents_TM, at_rest(currents_TM, v_M), decay, dynamics)
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        currents_TM, v_M, *tensors = ctx.saved_tensors
-        decay, scale = (
-            number if tensor is None else tensor for number, tensor in zip(ctx.floats, tensors, strict=True)
-        )
-        needed = ctx.needs_input_grad[:3]
-        if torch.is_grad_enabled():  # create_graph=True: this will be differentiated again
-            inputs = apart(currents_TM, v_M, decay)
-            outputs = lif_reference(inputs[0], inputs[1], inputs[2], scale, ctx.dynamics)
-            return *gradients(outputs, grads, inputs, needed), None, None, None
-        start = at_rest(currents_TM, v_M)
-        grad_spikes_TM, grad_v_M = (start.new_zeros(()) if grad is None else grad for grad in grads)
-        found = ctx.bodies.backward(
-            currents_TM,
-            start,
-            decay,
-            ctx.dynamics,
-            scale,
-            grad_spikes_TM.expand_as(currents_TM),
-            grad_v_M,
-            needed[2],
-        )
-        grad_v = found.v_init.sum_to_size(v_M.shape).to(v_M.dtype) if needed[1] else None
-        return found.currents, grad_v, None if found.decay is None else found.decay.to(decay.dtype), None, None, None
+def _backward(
+    currents_TB: Tensor,
+    v_init: Tensor | None,
+    decay: Tensor | None,
+    scale: Tensor | None,
+    recipe: str,
+    grad_spikes_TB: Tensor | None,
+    grad_v: Tensor | None,
+    learn_decay: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute the membrane of every step again, and go back."""
+    how = read(recipe)
+    layout = Layout(currents_TB)
+    x_TM = layout.matrix(currents_TB)
+    start = _start(x_TM, v_init, layout)
+    none = start.new_zeros(())
+    found = bodies(how.backend).backward(
+        x_TM,
+        start,
+        how.full(decay, scale)[0],
+        how.dynamics,
+        how.full(decay, scale)[1],
+        none.expand_as(x_TM) if grad_spikes_TB is None else layout.matrix(grad_spikes_TB),
+        none if grad_v is None else layout.vector(grad_v),
+        learn_decay,
+    )
+    back_v = found.v_init if start.ndim == 0 else layout.unmatrix(found.v_init)
+    return (
+        layout.unmatrix(found.currents),
+        back_v if v_init is None else back_v.sum_to_size(v_init.shape).to(v_init.dtype),
+        none if found.decay is None or decay is None else found.decay.to(decay.dtype),
+    )
+
+
+def _start(x_TM: Tensor, v_init: Tensor | None, layout: Layout) -> Tensor:
+    """The membrane before the first step, [M] or one number for all."""
+    return at_rest(x_TM, v_init if v_init is None or v_init.ndim == 0 else layout.vector(v_init))
+
+
+def _fake_forward(currents_TB: Tensor, v_init: Tensor | None, *_: Any) -> tuple[Tensor, Tensor]:
+    layout = Layout(currents_TB)
+    x_TM = layout.matrix(currents_TB)
+    last_M = x_TM.new_empty(x_TM.shape[1:], dtype=_start(x_TM, v_init, layout).dtype)
+    return layout.unmatrix(x_TM.new_empty(x_TM.shape)), layout.unmatrix(last_M)
+
+
+def _fake_backward(
+    currents_TB: Tensor, v_init: Tensor | None, decay: Tensor | None, *_: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    spikes_TB, v = _fake_forward(currents_TB, v_init)
+    return (
+        spikes_TB,
+        v.new_empty(()) if v_init is None else v_init.new_empty(v_init.shape),
+        v.new_empty(()) if decay is None else torch.empty_like(decay),
+    )
+
+
+_INPUTS = "Tensor currents, Tensor? v_init, Tensor? decay, Tensor? scale, str recipe"
+_lif = operator(f"lif({_INPUTS}) -> (Tensor, Tensor)", _forward, _fake_forward)
+_lif_backward = operator(
+    f"lif_backward({_INPUTS}, Tensor? grad_spikes, Tensor? grad_v, bool learn_decay) -> (Tensor, Tensor, Tensor)",
+    _backward,
+    _fake_backward,
+)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...]) -> None:
+    """Keep the inputs and nothing else: backward computes the membrane of every step again."""
+    ctx.set_materialize_grads(False)
+    *tensors, ctx.recipe = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _differentiate(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    needed = ctx.needs_input_grad[:3]
+    if torch.is_grad_enabled():  # create_graph=True: this will be differentiated again
+        *inputs, scale = ctx.saved_tensors
+        inputs, how = apart(*inputs), read(ctx.recipe)
+        outputs = lif_reference(inputs[0], inputs[1], *how.full(inputs[2], scale), how.dynamics)
+        return *gradients(outputs, grads, inputs, needed), None, None
+    found = _lif_backward(*ctx.saved_tensors, ctx.recipe, *grads, needed[2])
+    return *(grad if need else None for grad, need in zip(found, needed, strict=True)), None, None
+
+
+_differentiable_lif = differentiable(_lif, _keep, _differentiate)
 
 
 def apart(*inputs: Any) -> list[Any]:
@@ -132,14 +186,12 @@ def lif(
     """
     check_choices(reset, backend)
     dynamics, scale = resolved(decay_input, v_threshold, reset, detach_reset, surrogate, surrogate_scale)
-    if backend == "reference" or torch.compiler.is_compiling():
+    backend = chosen(backend, currents_TB)
+    if backend == "reference":
         return lif_reference(currents_TB, v_init, decay, scale, dynamics)
-    bodies = bodies_for(backend, currents_TB)
-    layout = Layout(currents_TB)
-    if v_init is not None and v_init.ndim > 0:
-        v_init = layout.vector(v_init)
-    spikes_TM, v_M = _LIF.apply(layout.matrix(currents_TB), v_init, decay, scale, dynamics, bodies)
-    return is_spikes(layout.unmatrix(spikes_TM)), layout.unmatrix(v_M)
+    recipe, learnt = written(dynamics, backend, decay, scale)
+    spikes_TB, v = _differentiable_lif(currents_TB, v_init, *learnt, recipe)
+    return is_spikes(spikes_TB), v
 
 
 def resolved(
@@ -153,7 +205,7 @@ def resolved(
     """Look the surrogate up: the settings of `lif` as its backends take them."""
     known = surrogate_named(surrogate)
     scale = known.scale if surrogate_scale is None else surrogate_scale
-    return Dynamics(decay_input, v_threshold, reset, detach_reset, known.gradient), scale
+    return Dynamics(decay_input, float(v_threshold), reset, detach_reset, surrogate), scale
 
 
 def check_choices(reset: str, backend: str) -> None:

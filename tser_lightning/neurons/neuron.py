@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from tser_lightning.neurons.backends import bodies_for
+from tser_lightning.neurons.backends import chosen
 from tser_lightning.neurons.clock import OverTime
 from tser_lightning.neurons.dynamics import Decay, Reset
 from tser_lightning.neurons.lif import check_choices, lif, resolved
@@ -119,7 +119,7 @@ class LIF(Neuron):
             self.decay_input, self.v_threshold, self.reset, self.detach_reset, self.surrogate, self.width()
         )
         static = steps > 1 and len(y) == self.clock.images
-        settings = Settings(steps, static, dynamics, bodies_for(self.backend, y), scale)
+        settings = Settings(steps, static, dynamics, chosen(self.backend, y), scale)
         return norm_lif(y, residual, norm, self.leak(), settings)
 
     def leak(self) -> Decay:

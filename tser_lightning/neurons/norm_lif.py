@@ -3,6 +3,7 @@
 Legend: T time step, B image, N = T*B folded (or B where all steps see the same image), C channel.
 Apart, the norm keeps its input and the neurons theirs. Together they keep the norm's input, the residual (spikes that a
 convolution keeps anyway, where it is the identity) and two numbers per channel; backward computes the rest again.
+To torch they are one operator, `tser_lightning::norm_lif`.
 """
 
 from collections.abc import Sequence
@@ -12,38 +13,257 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tser_lightning.neurons.backends import Bodies
+from tser_lightning.neurons.backends import bodies
 from tser_lightning.neurons.dynamics import Decay, Dynamics, at_rest
 from tser_lightning.neurons.layout import Layout
 from tser_lightning.neurons.lif import apart, gradients, lif_reference
+from tser_lightning.neurons.operators import Recipe, differentiable, operator, read, written
 from tser_lightning.neurons.packing import is_spikes
 from tser_lightning.neurons.surrogate import Scale
 
 
-class Statistics(NamedTuple):
-    """What a batch normalisation subtracts and divides by.
+class Inputs(NamedTuple):
+    """What is normalised, what is added to it, and the numbers of each channel; `var` is the biased variance."""
+
+    y: Tensor
+    residual: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
+    mean: Tensor
+    var: Tensor
+
+
+class Form(NamedTuple):
+    """What is no tensor.
 
     Attributes:
-        mean: [C], of the batch, or the running one.
-        var: [C], biased, of the batch, or the running one.
-        of_batch: Whether they belong to the batch, so that gradients flow through them.
+        steps: T.
+        static: Whether all steps see the same images.
+        of_batch: Whether mean and variance are those of the batch, so that gradients flow through them.
         eps: Added to the variance.
     """
 
-    mean: Tensor
-    var: Tensor
+    steps: int
+    static: bool
     of_batch: bool
     eps: float
 
+    def images(self, folded: Tensor) -> int:
+        """B."""
+        return len(folded) if self.static else len(folded) // self.steps
+
+    def over_time(self, folded: Tensor) -> Tensor:
+        """[N, ...] as [T, B, ...]; one image for all steps is expanded."""
+        if self.static:
+            return folded.expand(self.steps, *folded.shape)
+        unfolded: Tensor = folded.unflatten(0, (self.steps, -1))
+        return unfolded
+
+
+class Gradients(NamedTuple):
+    """What backward gives, each None where it is not needed."""
+
+    y: Tensor | None
+    residual: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
+    decay: Tensor | None
+
+
+def _forward(
+    y: Tensor,
+    residual: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    decay: Tensor | None,
+    scale: Tensor | None,
+    recipe: str,
+) -> Tensor:
+    how = read(recipe)
+    inputs, form, full_decay = Inputs(y, residual, weight, bias, mean, var), Form(*how.more), how.full(decay, scale)[0]
+    if how.backend == "triton":
+        from tser_lightning.neurons.triton_norm_lif import norm_forward_triton
+
+        return norm_forward_triton(inputs, full_decay, how.dynamics, form)
+    currents_TB = form.over_time(currents(inputs, form))
+    layout = Layout(currents_TB)
+    x_TM = layout.matrix(currents_TB)
+    spikes_TM, _ = bodies(how.backend).forward(x_TM, at_rest(x_TM, None), full_decay, how.dynamics)
+    return layout.unmatrix(spikes_TM).flatten(0, 1)
+
+
+def _backward(
+    grad_NCHW: Tensor,
+    y: Tensor,
+    residual: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    decay: Tensor | None,
+    scale: Tensor | None,
+    recipe: str,
+    needed: Sequence[bool],
+) -> tuple[Tensor, ...]:
+    """Compute currents and membranes again, and go back; an empty tensor for what is not needed."""
+    how = read(recipe)
+    inputs, form = Inputs(y, residual, weight, bias, mean, var), Form(*how.more)
+    full = how.full(decay, scale)
+    if how.backend == "triton":
+        from tser_lightning.neurons.triton_norm_lif import norm_backward_triton
+
+        found = norm_backward_triton(inputs, *full, how.dynamics, form, grad_NCHW, needed)
+    else:
+        found = _back_by_bodies(inputs, *full, how, form, grad_NCHW, needed)
+    given = (y, residual, weight, bias, decay)
+    return tuple(
+        y.new_empty(0) if grad is None or value is None else grad.to(value.dtype)
+        for grad, value in zip(found, given, strict=True)
+    )
+
+
+def _back_by_bodies(
+    inputs: Inputs, decay: Decay, scale: Scale, how: Recipe, form: Form, grad_NCHW: Tensor, needed: Sequence[bool]
+) -> Gradients:
+    currents_TB = form.over_time(currents(inputs, form))
+    layout = Layout(currents_TB)
+    x_TM = layout.matrix(currents_TB)
+    found = bodies(how.backend).backward(
+        x_TM,
+        at_rest(x_TM, None),
+        decay,
+        how.dynamics,
+        scale,
+        layout.matrix(grad_NCHW.unflatten(0, (form.steps, -1))),
+        at_rest(x_TM, None),
+        needed[4],
+    )
+    del currents_TB, x_TM
+    grad_TB = layout.unmatrix(found.currents)
+    grad_currents = grad_TB.sum(0) if form.static else grad_TB.flatten(0, 1)
+    grads = torch.ops.aten.native_batch_norm_backward(
+        grad_currents,
+        inputs.y,
+        inputs.weight,
+        inputs.mean,
+        inputs.var,
+        inputs.mean,
+        (inputs.var + form.eps).sqrt().reciprocal(),
+        form.of_batch,
+        form.eps,
+        [needed[0], needed[2], needed[3]],
+    )
+    return Gradients(grads[0], grad_currents if needed[1] else None, grads[1], grads[2], found.decay)
+
+
+def currents(inputs: Inputs, form: Form) -> Tensor:
+    """What reaches the neurons, in memory of its own."""
+    out = F.batch_norm(inputs.y, inputs.mean, inputs.var, inputs.weight, inputs.bias, False, 0.0, form.eps)
+    return out if inputs.residual is None else out.add_(inputs.residual)
+
+
+def room(images: int, like: Tensor) -> Tensor:
+    """Memory for images in the layout of others: channels last, else contiguous."""
+    last = like.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    return torch.empty(images, *like.shape[1:], dtype=like.dtype, device=like.device, memory_format=layout)
+
+
+def _fake_forward(y: Tensor, *others: Any) -> Tensor:
+    form = Form(*read(others[-1]).more)
+    return room(form.steps * form.images(y), y)
+
+
+def _fake_backward(grad_NCHW: Tensor, y: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    residual, weight, bias, _, _, decay, *_, needed = others
+    like = (room(len(y), y), None if residual is None else room(len(y), y), weight, bias, decay)
+    return tuple(
+        torch.empty_like(value) if need and value is not None else y.new_empty(0)
+        for value, need in zip(like, needed, strict=True)
+    )
+
+
+_INPUTS = (
+    "Tensor y, Tensor? residual, Tensor? weight, Tensor? bias, Tensor mean, Tensor var, "
+    "Tensor? decay, Tensor? scale, str recipe"
+)
+_norm_lif = operator(f"norm_lif({_INPUTS}) -> Tensor", _forward, _fake_forward)
+_norm_lif_backward = operator(
+    f"norm_lif_backward(Tensor grad, {_INPUTS}, bool[] needed) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _backward,
+    _fake_backward,
+)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...]) -> None:
+    *tensors, ctx.recipe = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _differentiate(ctx: Any, grad_NCHW: Tensor) -> tuple[Tensor | None, ...]:
+    y, residual, weight, bias, mean, var, decay, scale = ctx.saved_tensors
+    wanted = ctx.needs_input_grad
+    needed = [wanted[at] for at in (0, 1, 2, 3, 6)]
+    if torch.is_grad_enabled():  # create_graph=True: this will be differentiated again
+        how = read(ctx.recipe)
+        inputs = apart(y, residual, weight, bias, decay)
+        found = _differentiable(inputs, needed, grad_NCHW, mean, var, scale, how)
+    else:
+        found = _norm_lif_backward(grad_NCHW, *ctx.saved_tensors, ctx.recipe, needed)
+        found = [grad if need else None for grad, need in zip(found, needed, strict=True)]
+    return *found[:4], None, None, found[4], None, None
+
+
+_differentiable_norm_lif = differentiable(_norm_lif, _keep, _differentiate)
+
+
+def _differentiable(
+    inputs: Sequence[Any],
+    needed: Sequence[bool],
+    grad_NCHW: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    scale: Tensor | None,
+    how: Recipe,
+) -> list[Tensor | None]:
+    """The same gradients as a graph of plain operations."""
+    y, residual, weight, bias, decay = inputs
+    form = Form(*how.more)
+    used = (None, None) if form.of_batch else (mean, var)
+    out = F.batch_norm(y, used[0], used[1], weight, bias, form.of_batch, 0.0, form.eps)
+    out = out if residual is None else out + residual
+    spikes_TB, _ = lif_reference(form.over_time(out), None, *how.full(decay, scale), how.dynamics)
+    return gradients([spikes_TB.flatten(0, 1)], [grad_NCHW], inputs, needed)
+
+
+def _batch_moments(y: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
+    return torch.batch_norm_update_stats(y, running_mean, running_var, momentum)
+
+
+def _fake_batch_moments(y: Tensor, running_mean: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(running_mean), torch.empty_like(running_mean)
+
+
+# Torch's own, which does not tell a compiler that it writes into the running statistics.
+_moments = operator(
+    "batch_moments(Tensor y, Tensor(a!) running_mean, Tensor(b!) running_var, float momentum) -> (Tensor, Tensor)",
+    _batch_moments,
+    _fake_batch_moments,
+)
+
 
 @torch.no_grad()
-def statistics(norm: nn.BatchNorm2d, y_NCHW: Tensor) -> Statistics:
-    """Give the statistics that `norm` would use, and bring its running ones up to date as its forward does."""
-    of_batch = norm.training or norm.running_mean is None
-    if not of_batch:
-        assert norm.running_mean is not None
+def moments(norm: nn.BatchNorm2d, y_NCHW: Tensor) -> tuple[Tensor, Tensor, bool]:
+    """Bring the running statistics of `norm` up to date as its forward does.
+
+    Returns:
+        The mean and the biased variance that it would use, and whether they are those of the batch.
+    """
+    if not norm.training and norm.running_mean is not None:
         assert norm.running_var is not None
-        return Statistics(norm.running_mean.clone(), norm.running_var.clone(), False, norm.eps)
+        return norm.running_mean.clone(), norm.running_var.clone(), False
     momentum = norm.momentum
     if norm.training and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
@@ -52,116 +272,17 @@ def statistics(norm: nn.BatchNorm2d, y_NCHW: Tensor) -> Statistics:
     if running[0] is None:  # the kernel takes its precision from them
         wide = torch.promote_types(y_NCHW.dtype, torch.float32)
         running = y_NCHW.new_zeros(y_NCHW.shape[1], dtype=wide), y_NCHW.new_ones(y_NCHW.shape[1], dtype=wide)
-    mean_C, var_C = torch.batch_norm_update_stats(y_NCHW, *running, momentum or 0.0)
-    return Statistics(mean_C, var_C, True, norm.eps)
+    return *_moments(y_NCHW, *running, momentum or 0.0), True
 
 
 class Settings(NamedTuple):
-    """What is no tensor: T, how neurons behave, who computes them, how wide the surrogate is."""
+    """What is no tensor but for learnt numbers: T, how neurons behave, who computes them, how wide the surrogate is."""
 
     steps: int
     static: bool
     dynamics: Dynamics
-    bodies: Bodies
+    backend: str
     scale: Scale
-
-
-class _NormLIF(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        y_NCHW: Tensor,
-        residual: Tensor | None,
-        weight_C: Tensor | None,
-        bias_C: Tensor | None,
-        decay: Decay,
-        stats: Statistics,
-        settings: Settings,
-    ) -> Tensor:
-        learnt = decay if isinstance(decay, Tensor) else None
-        ctx.decay, ctx.of_batch, ctx.eps, ctx.settings = decay if learnt is None else None, *stats[2:], settings
-        ctx.save_for_backward(y_NCHW, residual, weight_C, bias_C, learnt, stats.mean, stats.var)
-        currents_TB = over_time(currents(y_NCHW, residual, weight_C, bias_C, stats), settings)
-        layout = Layout(currents_TB)
-        x_TM = layout.matrix(currents_TB)
-        spikes_TM, _ = settings.bodies.forward(x_TM, at_rest(x_TM, None), decay, settings.dynamics)
-        return layout.unmatrix(spikes_TM).flatten(0, 1)
-
-    @staticmethod
-    def backward(ctx: Any, grad_NCHW: Tensor) -> tuple[Tensor | None, ...]:
-        y_NCHW, residual, weight_C, bias_C, learnt, *moments = ctx.saved_tensors
-        stats, settings = Statistics(moments[0], moments[1], ctx.of_batch, ctx.eps), ctx.settings
-        decay = ctx.decay if learnt is None else learnt
-        needed = ctx.needs_input_grad[:5]
-        if torch.is_grad_enabled():  # create_graph=True: this will be differentiated again
-            inputs = apart(y_NCHW, residual, weight_C, bias_C, decay)
-            return *_differentiable(inputs, needed, grad_NCHW, stats, settings), None, None
-        currents_NCHW = currents(y_NCHW, residual, weight_C, bias_C, stats)
-        grad_currents, grad_decay = _back_through_time(currents_NCHW, grad_NCHW, decay, needed[4], settings)
-        del currents_NCHW
-        grads = torch.ops.aten.native_batch_norm_backward(
-            grad_currents,
-            y_NCHW,
-            weight_C,
-            stats.mean,
-            stats.var,
-            stats.mean,
-            (stats.var + stats.eps).sqrt().reciprocal(),
-            stats.of_batch,
-            stats.eps,
-            [needed[0], needed[2], needed[3]],
-        )
-        return grads[0], grad_currents if needed[1] else None, grads[1], grads[2], grad_decay, None, None
-
-
-def currents(
-    y_NCHW: Tensor, residual: Tensor | None, weight_C: Tensor | None, bias_C: Tensor | None, stats: Statistics
-) -> Tensor:
-    """What reaches the neurons, in memory of its own."""
-    out = F.batch_norm(y_NCHW, stats.mean, stats.var, weight_C, bias_C, False, 0.0, stats.eps)
-    return out if residual is None else out.add_(residual)
-
-
-def over_time(folded: Tensor, settings: Settings) -> Tensor:
-    """[N, ...] as [T, B, ...]; one image for all steps is expanded."""
-    if settings.static:
-        return folded.expand(settings.steps, *folded.shape)
-    unfolded: Tensor = folded.unflatten(0, (settings.steps, -1))
-    return unfolded
-
-
-def _back_through_time(
-    currents_NCHW: Tensor, grad_NCHW: Tensor, decay: Decay, learn_decay: bool, settings: Settings
-) -> tuple[Tensor, Tensor | None]:
-    """Gradients of the currents, in their layout, and of the decay."""
-    currents_TB = over_time(currents_NCHW, settings)
-    layout = Layout(currents_TB)
-    x_TM = layout.matrix(currents_TB)
-    found = settings.bodies.backward(
-        x_TM,
-        at_rest(x_TM, None),
-        decay,
-        settings.dynamics,
-        settings.scale,
-        layout.matrix(grad_NCHW.unflatten(0, (settings.steps, -1))),
-        x_TM.new_zeros((), dtype=torch.promote_types(x_TM.dtype, torch.float32)),
-        learn_decay,
-    )
-    grad_TB = layout.unmatrix(found.currents)
-    folded = grad_TB.sum(0) if settings.static else grad_TB.flatten(0, 1)
-    return folded, found.decay.to(decay.dtype) if isinstance(decay, Tensor) and found.decay is not None else None
-
-
-def _differentiable(
-    inputs: Sequence[Any], needed: Sequence[bool], grad_NCHW: Tensor, stats: Statistics, settings: Settings
-) -> list[Tensor | None]:
-    """The same gradients as a graph of plain operations."""
-    y_NCHW, residual, weight_C, bias_C, decay = inputs
-    mean, var = (None, None) if stats.of_batch else (stats.mean, stats.var)
-    out = F.batch_norm(y_NCHW, mean, var, weight_C, bias_C, stats.of_batch, 0.0, stats.eps)
-    out = out if residual is None else out + residual
-    spikes_TB, _ = lif_reference(over_time(out, settings), None, decay, settings.scale, settings.dynamics)
-    return gradients([spikes_TB.flatten(0, 1)], [grad_NCHW], inputs, needed)
 
 
 def norm_lif(y_NCHW: Tensor, residual: Tensor | None, norm: nn.BatchNorm2d, decay: Decay, settings: Settings) -> Tensor:
@@ -175,8 +296,9 @@ def norm_lif(y_NCHW: Tensor, residual: Tensor | None, norm: nn.BatchNorm2d, deca
         settings: See `Settings`.
 
     Returns:
-        Spikes [T*B, C, H, W], in the layout and dtype of the norm's output.
+        Spikes [T*B, C, H, W], in the layout and dtype of y.
     """
-    stats = statistics(norm, y_NCHW)
-    spikes: Tensor = _NormLIF.apply(y_NCHW, residual, norm.weight, norm.bias, decay, stats, settings)
-    return is_spikes(spikes)
+    mean, var, of_batch = moments(norm, y_NCHW)
+    form = Form(settings.steps, settings.static, of_batch, norm.eps)
+    recipe, learnt = written(settings.dynamics, settings.backend, decay, settings.scale, *form)
+    return is_spikes(_differentiable_norm_lif(y_NCHW, residual, norm.weight, norm.bias, mean, var, *learnt, recipe))

@@ -54,8 +54,8 @@ def packed_spikes() -> Iterator[None]:
 
 
 def is_spikes(tensor: Tensor) -> Tensor:
-    """Say that a tensor holds 0 and 1 alone; returns it."""
-    known = _known.get()
+    """Say that a tensor holds 0 and 1 alone; returns it. A compiled graph decides by itself what it keeps."""
+    known = None if torch.compiler.is_compiling() else _known.get()
     if known is not None and tensor.numel() and not tensor.is_inference():
         spikes = _Spikes(tensor)
         known[spikes.reference.cdata] = spikes

@@ -1,7 +1,7 @@
 # mypy: ignore-errors
 # ruff: noqa: RUF005
 # What follows is compiled by Triton, which has types and syntax of its own.
-"""The kernels behind `triton_lif`, and what they may assume.
+"""The kernels behind `triton_lif`, and one step of a neuron, which those of `triton_norm_kernels` share.
 
 Triton's interpreter runs them on a CPU (TRITON_INTERPRET=1), its compiler builds them for a GPU that is not there: the
 tests do both, since each accepts errors that the other finds.
@@ -35,6 +35,25 @@ def _surrogate(u, scale, NAME: tl.constexpr):
 
 
 @triton.jit
+def step(v, x, decay, gain, threshold, HARD: tl.constexpr):
+    """Charge, fire, reset: the membrane at firing, the spikes, and the membrane after."""
+    h = decay * v + gain * x
+    s = h >= threshold
+    v = tl.where(s, 0.0, h) if HARD else h - tl.where(s, threshold, 0.0)
+    return h, s, v
+
+
+@triton.jit
+def step_back(h, grad_s, grad_v, threshold, scale, HARD: tl.constexpr, DETACH: tl.constexpr, SURROGATE: tl.constexpr):
+    """Gradient of the membrane at firing by those of the spikes and of the membrane after."""
+    g = _surrogate(h - threshold, scale, SURROGATE)
+    if not DETACH:
+        grad_s -= grad_v * (h if HARD else threshold)
+    kept = tl.where(h >= threshold, 0.0, grad_v) if HARD else grad_v
+    return kept + grad_s * g
+
+
+@triton.jit
 def forward_kernel(
     x_ptr, v_ptr, decay, spikes_ptr, last_ptr, M, x_step, threshold,
     T: tl.constexpr, OWN_V: tl.constexpr, LEARNT: tl.constexpr, DECAY_INPUT: tl.constexpr, HARD: tl.constexpr,
@@ -49,10 +68,8 @@ def forward_kernel(
     v = tl.load(v_ptr + at, mask=inside, other=0.0) if OWN_V else tl.load(v_ptr) + tl.zeros([BLOCK], tl.float32)
     for t in tl.static_range(T):
         x = tl.load(x_ptr + t * x_step + at, mask=inside, other=0.0).to(tl.float32)
-        h = decay * v + gain * x
-        s = h >= threshold
+        _, s, v = step(v, x, decay, gain, threshold, HARD)
         tl.store(spikes_ptr + t * M + at, tl.where(s, 1.0, 0.0).to(spikes_ptr.dtype.element_ty), mask=inside)
-        v = tl.where(s, 0.0, h) if HARD else h - tl.where(s, threshold, 0.0)
     tl.store(last_ptr + at, v, mask=inside)
 
 
@@ -76,22 +93,15 @@ def backward_kernel(
     hs, drives = (), ()
     for t in tl.static_range(T):
         x = tl.load(x_ptr + t * x_step + at, mask=inside, other=0.0).to(tl.float32)
-        h = decay * v + gain * x
         if LEARN_DECAY:
             drives = drives + ((v - x) if DECAY_INPUT else v,)
+        h, _, v = step(v, x, decay, gain, threshold, HARD)
         hs = hs + (h,)
-        s = h >= threshold
-        v = tl.where(s, 0.0, h) if HARD else h - tl.where(s, threshold, 0.0)
     grad_v = tl.load(grad_last_ptr + at, mask=inside, other=0.0) if HAS_LAST else tl.zeros([BLOCK], tl.float32)
     grad_decay = tl.zeros([BLOCK], tl.float32)
     for back in tl.static_range(T):
-        h = hs[T - 1 - back]
-        g = _surrogate(h - threshold, scale, SURROGATE)
         grad_s = tl.load(grad_ptr + (T - 1 - back) * grad_step + at, mask=inside, other=0.0).to(tl.float32)
-        if not DETACH:
-            grad_s -= grad_v * (h if HARD else threshold)
-        kept = tl.where(h >= threshold, 0.0, grad_v) if HARD else grad_v
-        grad_h = kept + grad_s * g
+        grad_h = step_back(hs[T - 1 - back], grad_s, grad_v, threshold, scale, HARD, DETACH, SURROGATE)
         if LEARN_DECAY:
             grad_decay += grad_h * drives[T - 1 - back]
         tl.store(grad_x_ptr + (T - 1 - back) * M + at, (grad_h * gain).to(grad_x_ptr.dtype.element_ty), mask=inside)

@@ -1,0 +1,111 @@
+"""Batch normalisation, an optional residual and LIF as Triton kernels: what a GPU runs where a neuron follows a norm.
+
+Passes over memory, each of T*B*C*H*W numbers, after the one of the statistics. Forward: the convolution's output y is
+read, spikes are written. Backward: y and the gradient are read for the sums over each channel, and again for the
+gradient of y, which is written. With a residual, which is read besides, its gradient is written with the sums, and the
+gradient of y needs that and y alone. Statistics that are constants need no sums: backward is one kernel.
+An input that is the same at all steps is read once, and its gradient is summed over them in registers.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import triton
+from torch import Tensor
+
+from tser_lightning.neurons.dynamics import Decay, Dynamics
+from tser_lightning.neurons.norm_lif import Form, Gradients, Inputs, room
+from tser_lightning.neurons.surrogate import Scale
+from tser_lightning.neurons.triton_norm_kernels import norm_backward_kernel, norm_forward_kernel, norm_input_kernel
+
+THREADS = 128  # of one program
+CHANNELS = 64  # of a tile, at most, with channels last: the more pixels it has, the fewer parts has a channel's sum
+
+
+class Tiles:
+    """How the programs of a kernel share images [B, C, H, W] among them.
+
+    Args:
+        y_NCHW: Tells C, H, W and the layout: channels last, or else it is taken as contiguous.
+        images: B.
+        steps: T, for whose membranes a thread has registers.
+    """
+
+    def __init__(self, y_NCHW: Tensor, images: int, steps: int) -> None:
+        tile = THREADS * (8 if steps <= 6 else 4 if steps <= 12 else 2)  # eight 16-bit numbers are 16 bytes
+        self.last = y_NCHW.is_contiguous(memory_format=torch.channels_last)
+        channels, pixels = y_NCHW.shape[1], y_NCHW.shape[2:].numel()
+        rows, width = (images * pixels, channels) if self.last else (images, pixels)
+        self.K = min(triton.next_power_of_2(width), CHANNELS if self.last else tile)
+        self.R = tile // self.K
+        self.parts = triton.cdiv(rows, self.R) * (1 if self.last else triton.cdiv(width, self.K))
+        self.programs = self.parts * (triton.cdiv(width, self.K) if self.last else channels)
+        self.numbers = rows, width, channels, channels if self.last else channels * pixels
+        self.format = torch.channels_last if self.last else torch.contiguous_format
+
+    def laid_out(self, tensor: Tensor) -> Tensor:
+        """The tensor in the layout that the kernels walk; itself where it has it."""
+        return tensor.contiguous(memory_format=self.format)
+
+
+def norm_forward_triton(inputs: Inputs, decay: Decay, dynamics: Dynamics, form: Form) -> Tensor:
+    """Give the spikes [T*B, C, H, W]."""
+    images = form.images(inputs.y)
+    tiles = Tiles(inputs.y, images, form.steps)
+    y, residual = (None if tensor is None else tiles.laid_out(tensor) for tensor in inputs[:2])
+    spikes = room(form.steps * images, inputs.y)
+    norm_forward_kernel[(tiles.programs,)](
+        y, residual, inputs.mean, inputs.var, inputs.weight, inputs.bias, decay, spikes,
+        *tiles.numbers, images * inputs.y[0].numel(), form.eps, dynamics.v_threshold,
+        form.steps, form.static, tiles.last, isinstance(decay, Tensor), dynamics.decay_input,
+        dynamics.reset == "hard", tiles.R, tiles.K,
+    )  # fmt: skip
+    return spikes
+
+
+def norm_backward_triton(
+    inputs: Inputs,
+    decay: Decay,
+    scale: Scale,
+    dynamics: Dynamics,
+    form: Form,
+    grad_NCHW: Tensor,
+    needed: Sequence[bool],
+) -> Gradients:
+    """Give the gradients that are needed."""
+    images = form.images(inputs.y)
+    tiles = Tiles(inputs.y, images, form.steps)
+    y, residual = (None if tensor is None else tiles.laid_out(tensor) for tensor in inputs[:2])
+    grad_NCHW = tiles.laid_out(grad_NCHW)
+    channels = inputs.y.shape[1]
+    share = channels / inputs.y.numel()
+
+    def through_time(*wanted: Tensor | None) -> None:
+        norm_backward_kernel[(tiles.programs,)](
+            y, residual, grad_NCHW, inputs.mean, inputs.var, inputs.weight, inputs.bias, decay, scale, *wanted,
+            *tiles.numbers, images * inputs.y[0].numel(), form.eps, dynamics.v_threshold, share,
+            form.steps, form.static, tiles.last, isinstance(decay, Tensor), isinstance(scale, Tensor),
+            dynamics.decay_input, dynamics.reset == "hard", dynamics.detach_reset, dynamics.surrogate,
+            tiles.R, tiles.K,
+        )  # fmt: skip
+
+    grad_y, grad_x = (room(len(inputs.y), inputs.y) if need else None for need in needed[:2])
+    parts = (
+        inputs.mean.new_empty(tiles.parts, 2, channels, dtype=torch.float32)
+        if form.of_batch or needed[2] or needed[3]
+        else None
+    )
+    grad_decay = inputs.mean.new_empty(tiles.programs, dtype=torch.float32) if needed[4] else None
+    through_time(None, parts, grad_decay, grad_x, None if form.of_batch else grad_y)
+    sums = None if parts is None else parts.sum(0)
+    if form.of_batch and grad_y is not None:
+        if grad_x is None:
+            through_time(sums, None, None, None, grad_y)
+        else:
+            whole = Tiles(inputs.y, len(inputs.y), 1)
+            norm_input_kernel[(whole.programs,)](
+                y, grad_x, inputs.mean, inputs.var, inputs.weight, sums, grad_y,
+                *whole.numbers, form.eps, share, whole.last, whole.R, whole.K,
+            )  # fmt: skip
+    along, total = (None, None) if sums is None else (sums[1], sums[0])
+    return Gradients(grad_y, grad_x, along, total, None if grad_decay is None else grad_decay.sum())

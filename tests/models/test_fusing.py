@@ -12,7 +12,10 @@ from tser_lightning.models import Student
 from tser_lightning.models.fusing import Layers, allow_fusing, norm_act
 from tser_lightning.models.network import Factory
 from tser_lightning.models.resnet import resnet_small
+from tser_lightning.models.sdt import sdt
 from tser_lightning.models.sew import sew_resnet18
+from tser_lightning.models.spikformer import spikformer
+from tser_lightning.models.spikingformer import spikingformer
 from tser_lightning.models.vgg import vgg_small
 from tser_lightning.neurons import IF, LIF, PLIF
 
@@ -84,6 +87,9 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "no-affine": lambda: Pair(partial(nn.BatchNorm2d, affine=False)),
     "resnet": lambda: resnet_small(5, 2, LIF, widths=(4, 6)),
     "vgg": lambda: vgg_small(5, 2, LIF),
+    "spikformer": lambda: spikformer(5, 2, LIF, depth=1, dim=16, heads=2),
+    "spikingformer": lambda: spikingformer(5, 2, LIF, depth=1, dim=16, heads=2),
+    "sdt": lambda: sdt(5, 2, LIF, depth=1, dim=16, heads=2),
     "sew": lambda: sew_resnet18(5, 2, LIF, stem="cifar"),
 }
 

@@ -7,6 +7,7 @@ other neurons, an ANN's ReLU, a streaming student, a norm or a neuron that someb
 network that is being compiled or exported without Triton's kernels, where the compiler does the fusing.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -55,12 +56,28 @@ def allow_fusing(network: nn.Module, allowed: bool) -> None:
 
 
 class Layers(nn.Sequential):
-    """Modules one after the other; a norm and the module behind it go through `norm_act`."""
+    """Modules one after the other, as `in_order` applies them."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply them all."""
-        layers = list(self)
-        while layers:
-            layer = layers.pop(0)
-            x = norm_act(layer, layers.pop(0), x) if isinstance(layer, nn.BatchNorm2d) and layers else layer(x)
-        return x
+        return in_order(self, x)
+
+
+def in_order(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """Apply modules one after the other, a norm and the module behind it through `norm_act`.
+
+    Where one of them is `Layers`, the norm at its end meets what follows.
+    """
+    left = list(_flat(modules))
+    while left:
+        module = left.pop(0)
+        x = norm_act(module, left.pop(0), x) if isinstance(module, nn.BatchNorm2d) and left else module(x)
+    return x
+
+
+def _flat(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
+    for module in modules:
+        if isinstance(module, Layers) and not _heard(module):
+            yield from _flat(module)
+        else:
+            yield module

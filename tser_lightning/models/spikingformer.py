@@ -9,6 +9,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from tser_lightning.models.activation import relu
+from tser_lightning.models.fusing import Layers, in_order
 from tser_lightning.models.network import Factory, Network, Parts
 from tser_lightning.models.transformer import (
     ATTENTION_THRESHOLD,
@@ -30,16 +31,14 @@ class SpikingTokenizer(nn.Module):
         super().__init__()
         widths = [*tokenizer_widths(in_channels, dim), dim]
         self.stem = conv_norm(in_channels, widths[1], parts)
-        self.patches = nn.Sequential()
+        self.patches = Layers()
         for width_in, width, pool in zip(widths[1:], widths[2:], poolings(patch_size), strict=False):
             act = parts.activation(width_in)
-            self.patches.append(
-                nn.Sequential(*((pool, act) if cml else (act, pool)), conv_norm(width_in, width, parts))
-            )
+            self.patches.append(Layers(*((pool, act) if cml else (act, pool)), conv_norm(width_in, width, parts)))
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, in_channels, H, W] -> [N, dim, H/patch_size, W/patch_size]."""
-        return cast(Tensor, self.patches(self.stem(x)))
+        return in_order([self.stem, self.patches], x)
 
 
 class SpikingSelfAttention(nn.Module):
@@ -65,7 +64,7 @@ class PreActTransformerBlock(nn.Module):
     def __init__(self, dim: int, attention: nn.Module, parts: Parts) -> None:
         super().__init__()
         self.attn = attention
-        self.mlp = nn.Sequential(
+        self.mlp = Layers(
             parts.activation(dim),
             conv_norm(dim, 4 * dim, parts, kernel=1, bias=True),
             parts.activation(4 * dim),

@@ -40,7 +40,7 @@ def _backward(
     grad_v: Tensor | None,
     learn_decay: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute the membrane of every step again, and go back."""
+    """Compute the membrane of every step again, and go back; an empty tensor where nothing is to be had."""
     how = read(recipe)
     layout = Layout(currents_TB)
     x_TM = layout.matrix(currents_TB)
@@ -56,12 +56,13 @@ def _backward(
         none if grad_v is None else layout.vector(grad_v),
         learn_decay,
     )
-    back_v = found.v_init if start.ndim == 0 else layout.unmatrix(found.v_init)
-    return (
-        layout.unmatrix(found.currents),
-        back_v if v_init is None else back_v.sum_to_size(v_init.shape).to(v_init.dtype),
-        none if found.decay is None or decay is None else found.decay.to(decay.dtype),
-    )
+    back_v, back_decay = x_TM.new_empty(0), x_TM.new_empty(0)
+    if v_init is not None:
+        back_v = found.v_init if v_init.ndim == 0 else layout.unmatrix(found.v_init)
+        back_v = back_v.sum_to_size(v_init.shape).to(v_init.dtype)
+    if decay is not None and found.decay is not None:
+        back_decay = found.decay.to(decay.dtype)
+    return layout.unmatrix(found.currents), back_v, back_decay
 
 
 def _start(x_TM: Tensor, v_init: Tensor | None, layout: Layout) -> Tensor:
@@ -77,13 +78,12 @@ def _fake_forward(currents_TB: Tensor, v_init: Tensor | None, *_: Any) -> tuple[
 
 
 def _fake_backward(
-    currents_TB: Tensor, v_init: Tensor | None, decay: Tensor | None, *_: Any
+    currents_TB: Tensor, v_init: Tensor | None, decay: Tensor | None, *others: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    spikes_TB, v = _fake_forward(currents_TB, v_init)
     return (
-        spikes_TB,
-        v.new_empty(()) if v_init is None else v_init.new_empty(v_init.shape),
-        v.new_empty(()) if decay is None else torch.empty_like(decay),
+        _fake_forward(currents_TB, v_init)[0],
+        currents_TB.new_empty(0) if v_init is None else v_init.new_empty(v_init.shape),
+        decay.new_empty(()) if decay is not None and others[-1] else currents_TB.new_empty(0),
     )
 
 

@@ -203,15 +203,16 @@ def _keep(ctx: Any, inputs: tuple[Any, ...]) -> None:
 
 
 def _differentiate(ctx: Any, grad_NCHW: Tensor) -> tuple[Tensor | None, ...]:
-    y, residual, weight, bias, mean, var, decay, scale = ctx.saved_tensors
+    kept = ctx.saved_tensors  # to be unpacked once: checkpointing recomputes for it
     wanted = ctx.needs_input_grad
     needed = [wanted[at] for at in (0, 1, 2, 3, 6)]
     if torch.is_grad_enabled():  # create_graph=True: this will be differentiated again
+        y, residual, weight, bias, mean, var, decay, scale = kept
         how = read(ctx.recipe)
         inputs = apart(y, residual, weight, bias, decay)
         found = _differentiable(inputs, needed, grad_NCHW, mean, var, scale, how)
     else:
-        found = _norm_lif_backward(grad_NCHW, *ctx.saved_tensors, ctx.recipe, needed)
+        found = _norm_lif_backward(grad_NCHW, *kept, ctx.recipe, needed)
         found = [grad if need else None for grad, need in zip(found, needed, strict=True)]
     return *found[:4], None, None, found[4], None, None
 

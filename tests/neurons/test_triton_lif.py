@@ -56,18 +56,131 @@ for ours, expected in zip(*grads):
     torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4)
 """
 
-COMPILED = """
+NORM_INTERPRETED = """
+import itertools, torch
+from torch import nn
+from tser_lightning.neurons.dynamics import Dynamics
+from tser_lightning.neurons.norm_lif import Settings, norm_lif
+from tser_lightning.neurons.operators import written
+from tser_lightning.neurons.surrogate import SURROGATES
+
+def results(backend, y, residual, decay, scale, steps, static, affine, training, dynamics):
+    torch.manual_seed(1)
+    norm = nn.BatchNorm2d(y.shape[1], affine=affine).train(training)
+    for tensor in (*norm.parameters(), norm.running_mean, norm.running_var):
+        nn.init.uniform_(tensor, 0.5, 2)
+    y, residual = (None if t is None else t.detach().clone().requires_grad_() for t in (y, residual))
+    spikes = norm_lif(y, residual, norm, decay, Settings(steps, static, dynamics, backend, scale))
+    wanted = [t for t in (y, residual, *norm.parameters(), decay) if isinstance(t, torch.Tensor) and t.requires_grad]
+    grads = torch.autograd.grad((spikes * torch.arange(spikes.numel()).view(spikes.shape).cos()).sum(), wanted)
+    return spikes, [*grads, norm.running_mean, norm.running_var]
+
+def compare(shape, steps, last, static=False, with_residual=False, affine=True, training=True, decay=0.5, scale=4.0,
+            dynamics=Dynamics(True, 1.0, "hard", False, "sigmoid")):
+    torch.manual_seed(0)
+    y = 2 * torch.randn(shape[0] * (1 if static else steps), *shape[1:]) + 0.5
+    residual = (torch.rand_like(y) < 0.3).float() if with_residual else None
+    if last:
+        y, residual = (None if t is None else t.contiguous(memory_format=torch.channels_last) for t in (y, residual))
+    case = (shape, steps, last, static, with_residual, affine, training, decay, dynamics)
+    found = [results(backend, y, residual, decay, scale, steps, static, affine, training, dynamics)
+             for backend in ("triton", "eager")]
+    assert torch.equal(found[0][0], found[1][0]), case
+    for ours, expected in zip(*(grads for _, grads in found), strict=True):
+        # The gradient of one decay is a sum over all neurons, of either sign.
+        assert (ours - expected).norm() <= (1e-4 if ours.ndim == 0 else 1e-5) * expected.norm(), case
+
+for steps, last, static, with_residual, affine, training in itertools.product((1, 4), *((False, True),) * 5):
+    compare((2, 5, 3, 7), steps, last, static, with_residual, affine, training)
+for name, reset, detach, decay_input in itertools.product(SURROGATES, ("hard", "soft"), (False, True), (False, True)):
+    compare((2, 3, 4, 4), 2, detach, dynamics=Dynamics(decay_input, 0.8, reset, detach, name))
+for last, static, training in itertools.product((False, True), repeat=3):  # several tiles, a learnt decay and scale
+    compare((17, 66, 3, 3), 2, last, static, True, True, training, torch.tensor(0.6, requires_grad=True),
+            torch.tensor(3.0), Dynamics(False, 1.0, "hard", False, "sigmoid"))
+for shape in [(3, 4, 1, 1), (2, 1, 5, 5), (1, 3, 40, 40), (70, 2, 4, 4)]:
+    for last in (False, True):
+        compare(shape, 7, last)
+        recipe, _ = written(Dynamics(True, 1.0, "hard", False, "sigmoid"), "triton", 0.5, 4.0, 2, False, True, 1e-5)
+        y = torch.randn(2 * shape[0], *shape[1:])
+        y = y.contiguous(memory_format=torch.channels_last) if last else y
+        moments = y.new_zeros(shape[1]), y.new_ones(shape[1])
+        for residual in (None, y.clone()):
+            inputs = (y, residual, moments[1], moments[0], *moments, None, None, recipe)
+            torch.library.opcheck(torch.ops.tser_lightning.norm_lif, inputs, test_utils="test_faketensor")
+            torch.library.opcheck(torch.ops.tser_lightning.norm_lif_backward,
+                                  (y, *inputs, [True, residual is not None, True, True, False]),
+                                  test_utils="test_faketensor")
+
+# In 16 bit the current is not rounded on the way, so that a few spikes are others.
+y = 2 * torch.randn(8, 6, 5, 5)
+spikes = [norm_lif(y.to(dtype), None, nn.BatchNorm2d(6), 0.5, Settings(4, False, Dynamics(True, 1.0, "hard", False,
+          "sigmoid"), "triton", 4.0)) for dtype in (torch.bfloat16, torch.float32)]
+assert spikes[0].dtype == torch.bfloat16
+assert (spikes[0] != spikes[1]).float().mean() < 0.02
+
+y = 2 * torch.randn(4 * 16, 16, 32, 32)
+spikes = [norm_lif(y, None, nn.BatchNorm2d(16), 0.5, Settings(4, False, Dynamics(True, 1.0, "hard", False, "sigmoid"),
+          backend, 4.0)) for backend in ("triton", "eager")]
+assert (spikes[0] != spikes[1]).sum() <= 1 + 1e-6 * y.numel()
+"""
+
+COMPILED_AROUND = """
+import warnings
+from copy import deepcopy
+from functools import partial
+import torch
+from torch._dynamo.backends.common import aot_autograd
+from tser_lightning.models import Student
+from tser_lightning.models.resnet import resnet_small
+from tser_lightning.neurons import LIF, triton_norm_lif
+from tser_lightning.neurons.backends import _compared, _triton_agrees
+
+# A GPU is asked whether its kernels are right while a network is compiled for it.
+device = torch.device("cpu")
+assert torch.compile(lambda x: x + _triton_agrees(device), fullgraph=True, backend="eager")(torch.zeros(())) == 1
+right = triton_norm_lif.norm_backward_kernel
+class Wrong:
+    def __getitem__(self, grid):
+        return lambda *args: right[grid](*args[:4], args[4] * 1.1, *args[5:])  # a larger variance
+triton_norm_lif.norm_backward_kernel = Wrong()
+_compared.cache_clear()
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    assert not _triton_agrees(device)
+assert "are not eager's" in str(said[-1].message), said
+triton_norm_lif.norm_backward_kernel = right
+
+torch.manual_seed(0)
+student = Student(resnet_small(5, 3, partial(LIF, backend="triton"), widths=(4, 8)), 3)
+apart, graphs = deepcopy(student), []
+def look(graph, _):
+    graphs.append([str(node.target) for node in graph.graph.nodes])
+    return graph
+compiled = torch.compile(student, fullgraph=True, backend=aot_autograd(fw_compiler=look, bw_compiler=look))
+images = torch.randn(2, 3, 8, 8)
+for call in (compiled, apart):
+    call(images).square().sum().backward()
+for ours, expected in zip(student.parameters(), apart.parameters()):
+    torch.testing.assert_close(ours.grad, expected.grad, rtol=1e-5, atol=1e-6)
+for ours, expected in zip(student.buffers(), apart.buffers()):  # running statistics, written from inside the graph
+    torch.testing.assert_close(ours, expected)
+neurons = sum(isinstance(module, LIF) for module in student.modules())
+names = ["tser_lightning.norm_lif.default", "tser_lightning.norm_lif_backward.default"]
+assert [graph.count(name) for graph, name in zip(graphs, names, strict=True)] == [neurons, neurons], (neurons, graphs)
+"""
+
+COMPILE_FOR = """
 import re, subprocess, tempfile
 from pathlib import Path
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from tser_lightning.neurons import triton_kernels as kernels
 
 def compile_for(kernel, pointers, numbers, **constants):
     names = kernel.arg_names
     types = {n: pointers.get(n) or numbers.get(n) or "constexpr" for n in names}
-    aligned = [*pointers, "M", "x_step", "grad_step"]
+    constants |= {n: None for n in names if n not in pointers | numbers | constants}  # tensors that are not there
+    aligned = [*pointers, "M", "x_step", "grad_step", "rows", "width", "channels", "row_step", "time_step"]
     built = triton.compile(
         ASTSource(kernel, types, {(names.index(n),): v for n, v in constants.items()},
                   {(i,): [["tt.divisibility", 16]] for i, n in enumerate(names) if n in aligned}),
@@ -81,6 +194,10 @@ def compile_for(kernel, pointers, numbers, **constants):
         usage = subprocess.run([tools / "cuobjdump", "-res-usage", cubin.name], capture_output=True, text=True).stdout
     assert "STACK:0" in usage and "LOCAL:0" in usage, usage
     return len(loads) - wide(loads), wide(loads), len(stores) - wide(stores), wide(stores)
+"""
+
+COMPILED = """
+from tser_lightning.neurons import triton_kernels as kernels
 
 T = 4
 common = dict(T=T, OWN_V=False, LEARNT=False, DECAY_INPUT=True, HARD=True, BLOCK=1024)
@@ -97,6 +214,46 @@ for dtype, share in (("bf16", 1), ("fp32", 2)):  # eight numbers are one access 
     assert found == (1, 2 * T * share, 1, T * share), found  # x and the gradient; the gradient, a sum per program
 """
 
+NORM_COMPILED = """
+import itertools
+from tser_lightning.neurons import triton_norm_kernels as kernels
+
+T = 4
+for dtype, last, static in itertools.product(("bf16", "fp32"), (True, False), (False, True)):
+    share = 1 if dtype == "bf16" else 2  # eight numbers are one access of 16 bytes, or two
+    tensor = "*" + dtype
+    channels = dict(mean_ptr="*fp32", var_ptr="*fp32", weight_ptr="*fp32", bias_ptr="*fp32")
+    whole = dict(rows="i32", width="i32", channels="i32", row_step="i32", eps="fp32")
+    shape = dict(CHANNELS_LAST=last, R=16, K=64)
+    timed = whole | dict(decay="fp32", threshold="fp32", time_step="i32")
+    common = shape | dict(T=T, STATIC=static, LEARNT=False, DECAY_INPUT=True, HARD=True)
+    back = common | dict(LEARNT_SCALE=False, DETACH=False, SURROGATE="sigmoid")
+    steps = 1 if static else T
+
+    def check(kernel, pointers, numbers, constants, parameters, loads, stores, sums=0):
+        # A thread needs the numbers, float32, of one channel, or with channels last of as many as 16 bytes have.
+        beside = 2 // share * parameters if last else 0
+        expected = (0 if last else parameters, loads * share + beside, sums, stores * share)
+        found = compile_for(kernel, pointers, numbers, **constants)
+        assert found == expected, (kernel, dtype, last, static, found, expected)
+
+    for residual, added in ((None, 0), (tensor, steps)):
+        y = dict(y_ptr=tensor) | ({"residual_ptr": residual} if residual else {}) | channels
+        check(kernels.norm_forward_kernel, y | dict(spikes_ptr=tensor), timed, common, 4, steps + added, T)
+        y, timed_back = y | dict(grad_ptr=tensor), timed | dict(scale="fp32", share="fp32")
+        if residual is None:
+            check(kernels.norm_backward_kernel, y | dict(parts_ptr="*fp32"), timed_back, back, 4, steps + T, 0, 2)
+            check(kernels.norm_backward_kernel, y | dict(sums_ptr="*fp32", grad_y_ptr=tensor), timed_back, back,
+                  6, steps + T, steps)
+        else:
+            check(kernels.norm_backward_kernel, y | dict(parts_ptr="*fp32", grad_residual_ptr=tensor), timed_back, back,
+                  4, steps + added + T, steps, 2)
+            del channels["bias_ptr"]
+            check(kernels.norm_input_kernel,
+                  dict(y_ptr=tensor, grad_x_ptr=tensor, sums_ptr="*fp32", grad_y_ptr=tensor) | channels,
+                  whole | dict(share="fp32"), shape, 5, 2, 1)
+"""
+
 
 def run(script: str, **environment: str) -> None:
     call = subprocess.run(
@@ -110,13 +267,20 @@ def run(script: str, **environment: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_interpreter_gives_eagers_numbers() -> None:
-    run(INTERPRETED, TRITON_INTERPRET="1")
+@pytest.mark.parametrize("script", [INTERPRETED, NORM_INTERPRETED], ids=["lif", "norm_lif"])
+def test_the_interpreter_gives_eagers_numbers(script: str) -> None:
+    run(script, TRITON_INTERPRET="1")
 
 
 @pytest.mark.slow
-def test_kernels_for_sm_90_move_16_bytes_at_a_time_and_spill_nothing() -> None:
-    run(COMPILED, TRITON_INTERPRET="0")
+def test_torch_compile_keeps_the_kernels() -> None:
+    run(COMPILED_AROUND, TRITON_INTERPRET="1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [COMPILED, NORM_COMPILED], ids=["lif", "norm_lif"])
+def test_kernels_for_sm_90_move_16_bytes_at_a_time_and_spill_nothing(script: str) -> None:
+    run(COMPILE_FOR + script, TRITON_INTERPRET="0")
 
 
 def test_triton_without_a_gpu_is_refused() -> None:

@@ -107,5 +107,6 @@ def norm_backward_triton(
                 y, grad_x, inputs.mean, inputs.var, inputs.weight, sums, grad_y,
                 *whole.numbers, form.eps, share, whole.last, whole.R, whole.K,
             )  # fmt: skip
-    along, total = (None, None) if sums is None else (sums[1], sums[0])
-    return Gradients(grad_y, grad_x, along, total, None if grad_decay is None else grad_decay.sum())
+    # Results of an operator may not share their memory.
+    grad_bias, grad_weight = (None, None) if sums is None else (sums[0], sums[1].clone())
+    return Gradients(grad_y, grad_x, grad_weight, grad_bias, None if grad_decay is None else grad_decay.sum())

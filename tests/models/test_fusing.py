@@ -17,7 +17,7 @@ from tser_lightning.models.sew import sew_resnet18
 from tser_lightning.models.spikformer import spikformer
 from tser_lightning.models.spikingformer import spikingformer
 from tser_lightning.models.vgg import vgg_small
-from tser_lightning.neurons import IF, LIF, PLIF
+from tser_lightning.neurons import IF, LIF, LSG, PLIF
 
 
 class Pair(nn.Module):
@@ -80,6 +80,7 @@ class Operators(TorchDispatchMode):
 NETS: dict[str, Callable[[], nn.Module]] = {
     "plain": Pair,
     "PLIF": lambda: Pair(neuron=PLIF),
+    "LSG": lambda: Pair(neuron=LSG),
     "IF-soft": lambda: Pair(neuron=partial(IF, reset="soft", v_threshold=0.7)),
     "detached": lambda: Pair(neuron=partial(LIF, detach_reset=True, surrogate="atan")),
     "average-of-all": lambda: Pair(partial(nn.BatchNorm2d, momentum=None)),

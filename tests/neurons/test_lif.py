@@ -91,6 +91,56 @@ def test_backward_is_that_of_the_autograd_graph(settings: dict[str, Any]) -> Non
         torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("backend", ["eager", "reference", pytest.param("compiled", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("reset", ["hard", "soft"])
+def test_gradcheck_through_the_surrogate(backend: str, reset: Any) -> None:
+    """Against differences of a smooth neuron, whose spikes near x are those of x and rise with the sigmoid around."""
+    rng = np.random.default_rng(0)
+    x, weights = 2 * rng.standard_normal((4, 3)), rng.standard_normal((4, 3))
+
+    def sigmoid(h: np.ndarray) -> np.ndarray:
+        return 1 / (1 + np.exp(-3.0 * (h - 1)))
+
+    def smooth(x: np.ndarray, fixed: list[tuple[np.ndarray, np.ndarray]] | None) -> tuple[float, Any]:
+        v, total, seen = np.zeros(3), 0.0, []
+        for t in range(4):
+            h = 0.7 * v + 0.3 * x[t]
+            seen.append(((h >= 1).astype(float), sigmoid(h)))
+            fired, level = (seen if fixed is None else fixed)[t]
+            s = fired + sigmoid(h) - level
+            v = h * (1 - s) if reset == "hard" else h - s
+            total += (weights[t] * s).sum()
+        return total + (v**2).sum(), seen
+
+    _, fixed = smooth(x, None)
+    differences = np.zeros_like(x)
+    for at in np.ndindex(*x.shape):
+        up, down = x.copy(), x.copy()
+        up[at], down[at] = up[at] + 1e-6, down[at] - 1e-6
+        differences[at] = (smooth(up, fixed)[0] - smooth(down, fixed)[0]) / 2e-6
+    ours = torch.tensor(x, requires_grad=True)
+    spikes, v = lif(ours, decay=0.7, reset=reset, surrogate_scale=3.0, backend=backend)
+    total = (spikes * torch.tensor(weights)).sum() + v.square().sum()
+    np.testing.assert_allclose(torch.autograd.grad(total, ours)[0].numpy(), differences, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("compiled", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("settings", [SWITCHES[1], SWITCHES[14]], ids=lambda s: "-".join(map(str, s.values())))
+def test_float32_flips_no_more_than_a_spike_in_a_million(backend: str, settings: dict[str, Any]) -> None:
+    x = 2 * torch.randn(4, 300_001)
+    cotangent = torch.randn_like(x)
+    results = []
+    for name in (backend, "reference"):
+        currents = x.clone().requires_grad_()
+        spikes, _ = lif(currents, backend=name, **settings)
+        results.append((spikes, torch.autograd.grad(spikes, currents, cotangent)[0]))
+    (ours, grad), (expected, expected_grad) = results
+    same = (ours == expected).all(0)
+    assert (ours != expected).sum() <= 1e-6 * x.numel()
+    difference = (grad - expected_grad)[:, same]  # a flip is another gradient
+    assert difference.norm() <= 1e-6 * expected_grad.norm()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [SWITCHES[0], SWITCHES[7]], ids=lambda s: "-".join(map(str, s.values())))
 def test_compiled_is_eager(settings: dict[str, Any]) -> None:

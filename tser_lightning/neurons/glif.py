@@ -26,6 +26,8 @@ class GLIF(Neuron):
     b = `beta` (input weighted by step or not) and c = `gamma` (hard against soft reset); g_t = `conductance` has one
     value for each step. The gates train at a tenth of the learning rate on CIFAR (1 on ImageNet).
 
+    Runs as plain operations: what it learns is by channel and by step, which the kernels behind `lif` do not know.
+
     Args:
         channels: C; None: one set of parameters for the layer.
         timesteps: T, for which there are conductances; a later step uses the last one's.

@@ -27,6 +27,9 @@ class IMLIF(LIF):
     Uncertain: the form of the attention, whether it looks at more than one step, what counts as the response, and where
     it starts. The loss that belongs to the paper's results, a target distribution for each step's output, is not here.
 
+    The current runs as plain operations, since its attention needs a mean over the whole layer at each step; what it
+    drives is `lif` with all its backends, but never as one with the norm before it.
+
     Args:
         channels: Not used: the attention is shared by all channels.
         attention: Where a_t starts, in (0, 1).

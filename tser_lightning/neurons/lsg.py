@@ -12,7 +12,8 @@ class LSG(PLIF):
 
     V = decay H + I with decay = sigmoid(w), learnt per layer. The surrogate is a rectangle of width
     2 v_threshold sqrt(1 + decay^2): the spread of a membrane grows with its leak, and the window in which a gradient
-    passes grows with it. The width follows the leak; no gradient reaches the leak through it.
+    passes grows with it. The width follows the leak; no gradient reaches the leak through it. Decay and width are
+    tensors to the same operators, with all backends, that compute `LIF`.
 
     A reading where the paper, of which there is no code, is not explicit: its initial 0.2 is taken as the decay's.
 

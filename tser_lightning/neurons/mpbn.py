@@ -31,6 +31,9 @@ class MPBN(Neuron):
     normalised. The norm is shared by the steps and applied, and its running statistics updated, at each one. In eval
     mode it is folded into one threshold for each channel; `fold_norm` makes that permanent. The spikes are equal.
 
+    Runs as plain operations: the norm of a step needs that step's membranes of the whole batch, so that no kernel can
+    take a neuron through all steps.
+
     Args:
         channels: C, needed.
         decay: What is left of the membrane after one step, in [0, 1].

@@ -132,7 +132,7 @@ class LIF(Neuron):
 
 
 class IF(LIF):
-    """Integrate-and-fire: a membrane that loses nothing and takes the whole current, V = H + I.
+    """Integrate-and-fire: LIF with a membrane that loses nothing and takes the whole current, V = H + I.
 
     Args:
         channels: Not used: all channels are alike.
@@ -146,7 +146,7 @@ class IF(LIF):
 class PLIF(LIF):
     """Parametric LIF (Fang et al., ICCV 2021): one learnt leak per layer, decay = sigmoid(w).
 
-    The paper's 1 / tau is 1 - decay.
+    The paper's 1 / tau is 1 - decay. The leak is a tensor to the same operators, with all backends, that compute `LIF`.
 
     Args:
         channels: Not used: the leak is shared by all channels.

@@ -54,6 +54,12 @@ def step_back(h, grad_s, grad_v, threshold, scale, HARD: tl.constexpr, DETACH: t
 
 
 @triton.jit
+def _wide(number):
+    """Give a number in 64 bits: that of all neurons at all steps may need more than 32."""
+    return number + tl.full([], 0, tl.int64)
+
+
+@triton.jit
 def forward_kernel(
     x_ptr, v_ptr, decay, spikes_ptr, last_ptr, M, x_step, threshold,
     T: tl.constexpr, OWN_V: tl.constexpr, LEARNT: tl.constexpr, DECAY_INPUT: tl.constexpr, HARD: tl.constexpr,
@@ -62,6 +68,7 @@ def forward_kernel(
     """All steps of BLOCK neurons."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < M
+    x_step, step_M = _wide(x_step), _wide(M)
     if LEARNT:
         decay = tl.load(decay).to(tl.float32)
     gain = 1.0 - decay if DECAY_INPUT else 1.0
@@ -69,7 +76,7 @@ def forward_kernel(
     for t in tl.static_range(T):
         x = tl.load(x_ptr + t * x_step + at, mask=inside, other=0.0).to(tl.float32)
         _, s, v = step(v, x, decay, gain, threshold, HARD)
-        tl.store(spikes_ptr + t * M + at, tl.where(s, 1.0, 0.0).to(spikes_ptr.dtype.element_ty), mask=inside)
+        tl.store(spikes_ptr + t * step_M + at, tl.where(s, 1.0, 0.0).to(spikes_ptr.dtype.element_ty), mask=inside)
     tl.store(last_ptr + at, v, mask=inside)
 
 
@@ -84,6 +91,7 @@ def backward_kernel(
     """All steps forward in registers, then back."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < M
+    x_step, grad_step, step_M = _wide(x_step), _wide(grad_step), _wide(M)
     if LEARNT:
         decay = tl.load(decay).to(tl.float32)
     if LEARNT_SCALE:
@@ -104,7 +112,9 @@ def backward_kernel(
         grad_h = step_back(hs[T - 1 - back], grad_s, grad_v, threshold, scale, HARD, DETACH, SURROGATE)
         if LEARN_DECAY:
             grad_decay += grad_h * drives[T - 1 - back]
-        tl.store(grad_x_ptr + (T - 1 - back) * M + at, (grad_h * gain).to(grad_x_ptr.dtype.element_ty), mask=inside)
+        tl.store(
+            grad_x_ptr + (T - 1 - back) * step_M + at, (grad_h * gain).to(grad_x_ptr.dtype.element_ty), mask=inside
+        )
         grad_v = grad_h * decay
     if OWN_V:
         tl.store(grad_v_ptr + at, grad_v, mask=inside)

@@ -35,8 +35,13 @@ def forward_blocks(currents_TM: Tensor, v_M: Tensor, decay: Decay, dynamics: Dyn
         h = torch.empty_like(v)
         s = None if spikes_TM.dtype == v.dtype else torch.empty_like(v)
         for x, spikes in zip(currents_TM[:, block].unbind(0), spikes_TM[:, block].unbind(0), strict=True):
+            fired = spikes if s is None else s
             _charge(x, v, decay, dynamics, h)
-            _fire(h, dynamics, spikes if s is None else s, v)
+            torch.ge(h, dynamics.v_threshold, out=fired)
+            if dynamics.reset == "hard":
+                torch.addcmul(h, h, fired, value=-1, out=v)
+            else:
+                torch.add(h, fired, alpha=-dynamics.v_threshold, out=v)
             if s is not None:
                 spikes.copy_(s)
     return spikes_TM, last_M
@@ -57,62 +62,69 @@ def backward_blocks(
     grad_v_M = grad_v_M.expand(currents_TM.shape[1:]).to(v_M.dtype, copy=True)
     v_M = v_M.expand_as(grad_v_M)
     grad_decay = v_M.new_zeros(()) if learn_decay else None
+    in_place = grad_currents_TM.dtype == v_M.dtype
     for block in blocks(len(v_M), v_M.device):
-        x_TK = currents_TM[:, block]
-        before_TK, h_TK, s_TK = _membranes(x_TK, v_M[block], decay, dynamics, learn_decay)
+        x_TK, grad_x_TK = currents_TM[:, block], grad_currents_TM[:, block]
+        before_TK, h_TK, keep_TK = _membranes(x_TK, v_M[block], decay, dynamics, learn_decay)
         g_TK = dynamics.gradient(h_TK - dynamics.v_threshold, scale)
-        keep_TK = _kept(h_TK, s_TK, g_TK, dynamics)
-        grad_h_TK = _back(g_TK.mul_(grad_spikes_TM[:, block]), keep_TK, grad_v_M[block], decay)
+        _through_reset(h_TK, g_TK, dynamics, keep_TK)
+        grad_h_TK = torch.mul(g_TK, grad_spikes_TM[:, block], out=grad_x_TK if in_place else None)
+        _back(grad_h_TK, keep_TK, grad_v_M[block], decay)
         if before_TK is not None and grad_decay is not None:
             grad_decay += (grad_h_TK * (before_TK - x_TK if dynamics.decay_input else before_TK)).sum()
-        torch.mul(grad_h_TK, 1 - decay if dynamics.decay_input else 1, out=grad_currents_TM[:, block])
+        if dynamics.decay_input or not in_place:
+            torch.mul(grad_h_TK, 1 - decay if dynamics.decay_input else 1, out=grad_x_TK)
     return Gradients(grad_currents_TM, grad_v_M, grad_decay)
 
 
 def _charge(x: Tensor, v: Tensor, decay: Decay, dynamics: Dynamics, h: Tensor) -> None:
-    """Write the charged membrane into h; v is used up."""
-    v.mul_(decay)
+    """Write the charged membrane into h."""
+    x = x.to(h.dtype)
     if dynamics.decay_input:
-        torch.mul(x.to(h.dtype), 1 - decay, out=h).add_(v)
+        x = torch.mul(x, 1 - decay, out=h)
+    if isinstance(decay, Tensor):
+        torch.addcmul(x, v, decay, out=h)
     else:
-        torch.add(v, x.to(h.dtype), out=h)
-
-
-def _fire(h: Tensor, dynamics: Dynamics, s: Tensor, v: Tensor) -> None:
-    """Write the spikes as 0 and 1 into s, the membrane after the reset into v."""
-    torch.ge(h, dynamics.v_threshold, out=s)
-    if dynamics.reset == "hard":
-        torch.addcmul(h, h, s, value=-1, out=v)
-    else:
-        torch.add(h, s, alpha=-dynamics.v_threshold, out=v)
+        torch.add(x, v, alpha=decay, out=h)
 
 
 def _membranes(
     x_TK: Tensor, v_K: Tensor, decay: Decay, dynamics: Dynamics, keep_before: bool
 ) -> tuple[Tensor | None, Tensor, Tensor]:
-    """What a block went through: the membranes before each step, if they are to be kept, at firing, and the spikes."""
+    """What a block went through.
+
+    Returns:
+        The membranes before each step, if they are to be kept; those at firing; and what the reset leaves of them where
+        it does not depend on the membrane: 0 where a neuron fired and 1 elsewhere (soft reset: 1).
+    """
     h_TK = v_K.new_empty(x_TK.shape)
-    s_TK, v = torch.empty_like(h_TK), v_K.clone()
+    keep_TK, v = torch.empty_like(h_TK), v_K.clone()
     before_TK = torch.empty_like(h_TK) if keep_before else None
-    for t in range(len(x_TK)):
+    for t, (x, h, keep) in enumerate(zip(x_TK.unbind(0), h_TK.unbind(0), keep_TK.unbind(0), strict=True)):
         if before_TK is not None:
             before_TK[t].copy_(v)
-        _charge(x_TK[t], v, decay, dynamics, h_TK[t])
-        _fire(h_TK[t], dynamics, s_TK[t], v)
-    return before_TK, h_TK, s_TK
+        _charge(x, v, decay, dynamics, h)
+        if dynamics.reset == "hard":
+            torch.lt(h, dynamics.v_threshold, out=keep)
+            torch.mul(h, keep, out=v)
+        else:
+            torch.ge(h, dynamics.v_threshold, out=keep)
+            torch.add(h, keep, alpha=-dynamics.v_threshold, out=v)
+    return before_TK, h_TK, keep_TK if dynamics.reset == "hard" else keep_TK.fill_(1)
 
 
-def _kept(h_TK: Tensor, s_TK: Tensor, g_TK: Tensor, dynamics: Dynamics) -> Tensor:
-    """The derivative of the membrane after the reset by the one before it; overwrites the spikes."""
+def _through_reset(h_TK: Tensor, g_TK: Tensor, dynamics: Dynamics, keep_TK: Tensor) -> None:
+    """Make of what the reset leaves the derivative of the membrane after it by the one before it."""
+    if dynamics.detach_reset:
+        return
     if dynamics.reset == "hard":
-        keep_TK = s_TK.neg_().add_(1)
-        return keep_TK if dynamics.detach_reset else keep_TK.addcmul_(h_TK, g_TK, value=-1)
-    return s_TK.fill_(1) if dynamics.detach_reset else torch.mul(g_TK, -dynamics.v_threshold, out=s_TK).add_(1)
+        keep_TK.addcmul_(h_TK, g_TK, value=-1)
+    else:
+        keep_TK.add_(g_TK, alpha=-dynamics.v_threshold)
 
 
-def _back(grad_h_TK: Tensor, keep_TK: Tensor, grad_v: Tensor, decay: Decay) -> Tensor:
+def _back(grad_h_TK: Tensor, keep_TK: Tensor, grad_v: Tensor, decay: Decay) -> None:
     """Solve the recurrence from the last step to the first, in place; grad_v ends as the gradient of the first v."""
     for grad_h, keep in zip(reversed(grad_h_TK.unbind(0)), reversed(keep_TK.unbind(0)), strict=True):
         grad_h.addcmul_(keep, grad_v)
         torch.mul(grad_h, decay, out=grad_v)
-    return grad_h_TK

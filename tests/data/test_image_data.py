@@ -6,6 +6,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from tser_lightning.data import Batch, Digits
+from tser_lightning.data.image_data import Batches
 from tser_lightning.mistake import Mistake
 
 
@@ -114,6 +115,31 @@ def test_loader_goes_on_inside_an_epoch() -> None:
     loader.sampler.set_position(6)  # type: ignore[attr-defined]
 
     assert all(_equal(a, b) for a, b in zip(whole[6:], loader, strict=True))
+
+
+def test_batches_are_made_on_the_device_that_they_are_wanted_on() -> None:
+    """On torch's device without memory: mixing it with another one is an error, and so is reading a value."""
+    data = _digits(mixup={"alpha": 0.5, "smoothing": 0.1})
+    batches = Batches(data, "train", training=True, seed=3, device=torch.device("meta"))
+    batch = batches[2, [5, 0, 7]]
+    assert {tensor.device.type for tensor in batch} == {"meta"}
+    assert batch.images.shape == (3, 1, 8, 8)
+    assert batches.data._copies.keys() == {("train", torch.device("meta"))}  # type: ignore[attr-defined]
+    assert _equal(*(next(iter(data.loader("train", seed=3, device=d))) for d in (None, torch.device("cpu"))))
+
+
+def test_all_that_changes_an_image_is_in_the_transform() -> None:
+    settings: list[dict[str, Any]] = [
+        {},
+        {"mean": [0.2]},
+        {"augment": {"crop": 2}},
+        {"augment": {"crop": 2, "erasing": 0.01}},
+        {"mixup": {"alpha": 0.2}},
+        {"mixup": {"alpha": 0.2, "until": 3}},
+    ]
+    found = [repr(_digits(**each).transform()) for each in settings]
+    assert len(set(found)) == len(settings)
+    assert found[0] == repr(_digits(batch_size=7).transform())
 
 
 def test_fingerprint_is_of_the_content() -> None:

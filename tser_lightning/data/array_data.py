@@ -4,6 +4,7 @@ import hashlib
 from abc import abstractmethod
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from tser_lightning.data.checks import check_fit
@@ -15,6 +16,8 @@ class ArrayData(ImageData):
 
     A new set of this kind gives `name` and `arrays`.
     """
+
+    in_memory = True
 
     @property
     def stored_shape(self) -> tuple[int, int, int]:
@@ -38,8 +41,28 @@ class ArrayData(ImageData):
         return self._arrays[f"{part}_labels"]
 
     def read(self, part: Part, indices_B: Tensor, keys_B: Tensor | None) -> Tensor:
-        """Gather raw images, uint8 [B,C,H,W]."""
-        return self._arrays[f"{part}_images"].index_select(0, indices_B).permute(0, 3, 1, 2)
+        """Gather raw images, uint8 [B,C,H,W], on the device of the indices."""
+        return self._images(part, indices_B.device).index_select(0, indices_B).permute(0, 3, 1, 2)
+
+    def _images(self, part: Part, device: torch.device) -> Tensor:
+        """All images of a part; they go to a device once and stay there."""
+        images = self._arrays[f"{part}_images"]
+        if device == images.device:
+            return images
+        if (part, device) not in self._copies:
+            self._copies[part, device] = images.to(device)
+        return self._copies[part, device]
+
+    @cached_property
+    def _copies(self) -> dict[tuple[Part, torch.device], Tensor]:
+        return {}
+
+    def fits(self, device: torch.device) -> bool:
+        """Tell whether the images are on a GPU, or take no more than a quarter of the memory that is free there."""
+        if device.type != "cuda":
+            return False
+        size = sum(self._arrays[f"{part}_images"].nbytes for part in ("train", "test"))
+        return any(place == device for _, place in self._copies) or 4 * size <= torch.cuda.mem_get_info(device)[0]
 
     def fingerprint(self) -> str:
         """Hash the four tensors with SHA-256."""

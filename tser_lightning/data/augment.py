@@ -1,17 +1,19 @@
 """Augmentation and normalisation of a batch of raw images.
 
-Legend: B image, C channel, H, W. Every random choice is a draw from the key of its image (`draws`), so an image of an
-epoch is augmented alike in any batch, worker, process and on any device.
+Legend: B image, C channel, H, W, A attempt. Every random choice is a draw from the key of its image (`draws`), so an
+image of an epoch is augmented alike in any batch, worker, process and on any device. Nothing here goes through the
+images one by one but `per_image`, and nothing waits for a device.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tser_lightning.data.draws import Stream, draw
+from tser_lightning.data.draws import Stream, branches, draw
 
 T = TypeVar("T")
 
@@ -19,15 +21,21 @@ T = TypeVar("T")
 def crop_and_flip(images_BCHW: Tensor, keys_B: Tensor, padding: int, flip: bool) -> Tensor:
     """Pad with zeros, cut the old size at a random place and mirror half of the images left to right."""
     B, C, H, W = images_BCHW.shape
-    across = torch.arange(W, device=images_BCHW.device).expand(B, W)
+    across = torch.arange(W, device=keys_B.device).expand(B, W)
     if flip:
         across = torch.where(draw(keys_B, Stream.FLIP, 2)[:, None] == 1, W - 1 - across, across)
-    rows_BH = draw(keys_B, Stream.CROP_ROW, 2 * padding + 1)[:, None] + torch.arange(H, device=images_BCHW.device)
+    rows_BH = draw(keys_B, Stream.CROP_ROW, 2 * padding + 1)[:, None] + torch.arange(H, device=keys_B.device)
     columns_BW = draw(keys_B, Stream.CROP_COLUMN, 2 * padding + 1)[:, None] + across
+    rows_BH, columns_BW = beside(images_BCHW, rows_BH, columns_BW)
     # One gather over flat pixel numbers is the fastest of the ways without a loop over images.
     pixels_BHW = rows_BH[:, :, None] * (W + 2 * padding) + columns_BW[:, None, :]
     padded = F.pad(images_BCHW, (padding, padding, padding, padding)).reshape(B, C, -1)
     return padded.gather(2, pixels_BHW.view(B, 1, H * W).expand(B, C, H * W)).view(B, C, H, W)
+
+
+def beside(images_BCHW: Tensor, *choices: Tensor) -> list[Tensor]:
+    """Bring what was drawn to the images, without waiting for their device."""
+    return [choice.to(images_BCHW.device, non_blocking=True) for choice in choices]
 
 
 def cutout(images_BCHW: Tensor, keys_B: Tensor, size: int) -> Tensor:
@@ -36,14 +44,48 @@ def cutout(images_BCHW: Tensor, keys_B: Tensor, size: int) -> Tensor:
     Source: DeVries and Taylor, "Improved regularization of convolutional neural networks with Cutout", 2017.
     """
     H, W = images_BCHW.shape[-2:]
+    tops_B = draw(keys_B, Stream.CUTOUT_ROW, H) - size // 2
+    lefts_B = draw(keys_B, Stream.CUTOUT_COLUMN, W) - size // 2
+    return clear(images_BCHW, tops_B, lefts_B, tops_B + size, lefts_B + size)
 
-    def inside(stream: Stream, length: int) -> Tensor:
-        first = draw(keys_B, stream, length)[:, None] - size // 2
-        places = torch.arange(length, device=images_BCHW.device)
-        return (places >= first) & (places < first + size)
 
-    hole_BHW = inside(Stream.CUTOUT_ROW, H)[:, :, None] & inside(Stream.CUTOUT_COLUMN, W)[:, None, :]
-    return images_BCHW.masked_fill(hole_BHW[:, None], 0)
+def clear(images_BCHW: Tensor, tops_B: Tensor, lefts_B: Tensor, bottoms_B: Tensor, rights_B: Tensor) -> Tensor:
+    """Set a rectangle of each image to zero; `bottoms_B` and `rights_B` are the first pixels behind it."""
+    H, W = images_BCHW.shape[-2:]
+    rows_H, columns_W = (torch.arange(length, device=tops_B.device) for length in (H, W))
+    inside_BH = (rows_H >= tops_B[:, None]) & (rows_H < bottoms_B[:, None])
+    inside_BW = (columns_W >= lefts_B[:, None]) & (columns_W < rights_B[:, None])
+    inside_BH, inside_BW = beside(images_BCHW, inside_BH, inside_BW)
+    return images_BCHW.masked_fill((inside_BH[:, :, None] & inside_BW[:, None, :])[:, None], 0)
+
+
+_ATTEMPTS = 10  # torchvision gives up after so many rectangles that do not fit into the image
+
+
+def erase(images_BCHW: Tensor, keys_B: Tensor, probability: float) -> Tensor:
+    """Set a rectangle inside some images to zero, as torchvision's RandomErasing with its own defaults does.
+
+    Its area is 2 to 33 % of the image, its height over its width 0.3 to 3.3, in equal parts of the logarithm. Source:
+    Zhong et al., "Random erasing data augmentation", AAAI 2020.
+    """
+    H, W = images_BCHW.shape[-2:]
+    happens, *others = branches(keys_B, Stream.ERASING, 1 + 4 * _ATTEMPTS)
+    area_AB, ratio_AB, top_AB, left_AB = (_uniform(keys) for keys in torch.stack(others).unflatten(0, (4, -1)))
+    area_AB = H * W * (0.02 + (0.33 - 0.02) * area_AB)
+    ratio_AB = torch.exp(math.log(0.3) + (math.log(3.3) - math.log(0.3)) * ratio_AB)
+    height_AB, width_AB = (area_AB * ratio_AB).sqrt().round().long(), (area_AB / ratio_AB).sqrt().round().long()
+    fits_AB = (height_AB < H) & (width_AB < W)
+    first_1B = fits_AB.int().argmax(0, keepdim=True)
+    chosen_B = (_uniform(happens) < probability) & fits_AB.any(0)
+    height_B, width_B = (size_AB.gather(0, first_1B)[0] * chosen_B for size_AB in (height_AB, width_AB))
+    top_B = (top_AB.gather(0, first_1B)[0] * (H - height_B + 1)).long()
+    left_B = (left_AB.gather(0, first_1B)[0] * (W - width_B + 1)).long()
+    return clear(images_BCHW, top_B, left_B, top_B + height_B, left_B + width_B)
+
+
+def _uniform(keys: Tensor) -> Tensor:
+    """A number of [0, 1) for each key, float64."""
+    return draw(keys, Stream.ERASING, 1 << 31).double() / (1 << 31)
 
 
 def per_image(items: Iterable[T], keys_B: Tensor, stream: Stream, transform: Callable[[T], Tensor]) -> Tensor:
@@ -59,28 +101,11 @@ def per_image(items: Iterable[T], keys_B: Tensor, stream: Stream, transform: Cal
     return torch.stack(done)
 
 
-def _torchvision(name: str, *settings: Any) -> Callable[[Tensor], Tensor]:
-    # torchvision takes seconds to import, and few sets need it.
-    from torchvision.transforms import v2
-
-    transform: Callable[[Tensor], Tensor] = getattr(v2, name)(*settings)
-    return transform
-
-
-def _auto_augment(policy: str) -> Callable[[Tensor], Tensor]:
-    from torchvision.transforms import AutoAugmentPolicy
-
-    policies = {known.value: known for known in AutoAugmentPolicy}
-    if policy not in policies:
-        raise ValueError(f"auto={policy!r} is no AutoAugment policy: choose one of {sorted(policies)} or null")
-    return _torchvision("AutoAugment", policies[policy])
-
-
 class Augment:
     """Raw training images to network input.
 
     The order is crop, flip, AutoAugment, RandAugment, to [0, 1], Cutout, normalise, random erasing. AutoAugment,
-    RandAugment and random erasing are torchvision's and go through the images one by one, about 0.1 ms each.
+    RandAugment and random erasing do what torchvision's do, the first two by its own operations.
 
     Args:
         mean: Of each channel, of images in [0, 1].
@@ -92,6 +117,9 @@ class Augment:
         rand_magnitude: Its magnitude, 0 to 30 (timm's m9 is 9 of 10, so 27 here).
         cutout: Side of the square of zeros in pixels; 0 is none. It comes before the normalisation.
         erasing: Probability of torchvision's random erasing, whose rectangle has the colour of the mean; 0 is none.
+
+    Attributes:
+        settings: All of them by name.
     """
 
     def __init__(
@@ -120,16 +148,26 @@ class Augment:
             raise ValueError(
                 f"auto and rand_ops must be null and 0: torchvision knows 1 or 3 channels, not {len(mean)}"
             )
+        self.settings = {
+            "mean": list(mean),
+            "std": list(std),
+            "crop": crop,
+            "flip": flip,
+            "auto": auto,
+            "rand_ops": rand_ops,
+            "rand_magnitude": rand_magnitude,
+            "cutout": cutout,
+            "erasing": erasing,
+        }
         self.mean, self.std = list(mean), list(std)
-        self.crop, self.flip, self.cutout = crop, flip, cutout
-        # Each step with the stream of chance that seeds it.
-        self._raw_steps, self._last_steps = [], []
-        if auto is not None:
-            self._raw_steps.append((Stream.AUTOAUGMENT, _auto_augment(auto)))
-        if rand_ops:
-            self._raw_steps.append((Stream.RAND_AUGMENT, _torchvision("RandAugment", rand_ops, rand_magnitude)))
-        if erasing:
-            self._last_steps.append((Stream.ERASING, _torchvision("RandomErasing", erasing)))
+        self.crop, self.flip, self.cutout, self.erasing = crop, flip, cutout, erasing
+        self._operations: list[Callable[[Tensor, Tensor], Tensor]] = []
+        if auto is not None or rand_ops:
+            # torchvision takes seconds to import, and few sets need it.
+            from tser_lightning.data.auto_augment import AutoAugment, RandAugment
+
+            self._operations += [] if auto is None else [AutoAugment(auto)]
+            self._operations += [RandAugment(rand_ops, rand_magnitude)] if rand_ops else []
 
     def __call__(self, images_BCHW: Tensor, keys_B: Tensor | None) -> Tensor:
         """Turn uint8 images into normalised float32 ones of the same shape; without keys nothing else is done."""
@@ -137,15 +175,13 @@ class Augment:
             return normalise(to_unit(images_BCHW), self.mean, self.std)
         if self.crop or self.flip:
             images_BCHW = crop_and_flip(images_BCHW, keys_B, self.crop, self.flip)
-        for stream, step in self._raw_steps:
-            images_BCHW = per_image(images_BCHW, keys_B, stream, step)
+        for operations in self._operations:
+            images_BCHW = operations(images_BCHW, keys_B)
         images_BCHW = to_unit(images_BCHW)
         if self.cutout:
             images_BCHW = cutout(images_BCHW, keys_B, self.cutout)
         images_BCHW = normalise(images_BCHW, self.mean, self.std)
-        for stream, step in self._last_steps:
-            images_BCHW = per_image(images_BCHW, keys_B, stream, step)
-        return images_BCHW
+        return erase(images_BCHW, keys_B, self.erasing) if self.erasing else images_BCHW
 
 
 def to_unit(images_BCHW: Tensor) -> Tensor:
@@ -155,5 +191,5 @@ def to_unit(images_BCHW: Tensor) -> Tensor:
 
 def normalise(images_BCHW: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Subtract the mean of each channel and divide by its standard deviation."""
-    mean_C11, std_C11 = (images_BCHW.new_tensor(value)[:, None, None] for value in (list(mean), list(std)))
+    mean_C11, std_C11 = beside(images_BCHW, *(torch.tensor(list(value))[:, None, None] for value in (mean, std)))
     return (images_BCHW - mean_C11).div_(std_C11)

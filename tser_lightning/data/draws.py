@@ -54,6 +54,12 @@ def sample_keys(seed: int, epoch: int, indices_B: Tensor) -> Tensor:
     return _mix(_mix(_mix(seed_1) + epoch) + indices_B)
 
 
+def branches(keys_B: Tensor, stream: Stream, number: int) -> Tensor:
+    """Give each image further keys for a use of chance that takes several draws, int64 [number, B]."""
+    numbers_N1 = torch.arange(number, device=keys_B.device)[:, None]
+    return _mix(_mix(keys_B ^ _mix(torch.full_like(keys_B, stream))) + numbers_N1)
+
+
 def draw(keys_B: Tensor, stream: Stream, high: int) -> Tensor:
-    """Draw one integer of [0, high) per key, int64 [B]; high is at most 2^31."""
+    """Draw one integer of [0, high) per key, int64 in the shape of the keys; high is at most 2^31."""
     return (_shift(_mix(keys_B ^ _mix(torch.full_like(keys_B, stream))), 33) * high) >> 31

@@ -51,8 +51,13 @@ class ImageFolder(ImageData):
         if resize < max(size):
             raise ValueError(f"resize={resize} is below the size {list(size)} that is cut out of the resized image")
         self.path, self.name = Path(path), name
+        self.scale, self.resize = list(scale), resize
         self._train_crop = v2.RandomResizedCrop(size, scale=tuple(scale))
         self._eval_crop = v2.Compose([v2.Resize(resize), v2.CenterCrop(size)])
+
+    def transform(self) -> dict[str, Any]:
+        """Name all that decides what a network sees of an image, but for the seed."""
+        return super().transform() | {"scale": self.scale, "resize": self.resize}
 
     def check(self) -> None:
         """Raise a `Mistake` if a folder is missing or the classes do not fit."""

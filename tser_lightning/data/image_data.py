@@ -43,10 +43,12 @@ class ImageData(ABC):
     Attributes:
         name: What the set is called in configs, results and messages.
         classes: Names of the classes, where they are known.
+        in_memory: Whether reading an image is a copy and no work for processes of their own.
     """
 
     name: str
     classes: tuple[str, ...] | None = None
+    in_memory = False
 
     def __init__(
         self,
@@ -88,6 +90,14 @@ class ImageData(ABC):
     def prepare(self) -> str:
         """Build or check the set's files and say what was done."""
 
+    def fits(self, device: torch.device) -> bool:
+        """Tell whether the images may lie on a device, so that batches are made there."""
+        return False
+
+    def transform(self) -> dict[str, Any]:
+        """Name all that decides what a network sees of an image, but for the seed; plain values."""
+        return {"set": type(self).__name__, "shape": self.shape, **self.augment.settings, **vars(self.mixup)}
+
     def network_input(self, images_BCHW: Tensor, keys_B: Tensor | None) -> Tensor:
         """Turn raw images into what a network sees: augmented if there are keys, always normalised."""
         return self.augment(images_BCHW, keys_B)
@@ -121,6 +131,7 @@ class ImageData(ABC):
         workers: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        device: torch.device | None = None,
     ) -> DataLoader[Batch]:
         """Load the batches of a split: "train" shuffled and augmented, the others in file order and as they are.
 
@@ -134,6 +145,8 @@ class ImageData(ABC):
             workers: Processes that read ahead; they change no bit.
             rank: Of this process.
             world_size: Number of processes.
+            device: Where the batches are wanted. A set that fits there is kept there and augmented there, by this
+                process; None makes them in the machine's memory.
 
         Raises:
             Mistake: Files are missing, damaged or do not fit the settings; no whole batch fits the split.
@@ -149,15 +162,16 @@ class ImageData(ABC):
             rank=rank,
             world_size=world_size,
         )
+        there = device is not None and self.fits(device)
         # batch_size=None: each "sample" that the loader asks for is a whole batch. Its generator is its own, because
         # the loader draws from torch's at every epoch, and the student's randomness must not depend on that.
         return DataLoader(
-            Batches(self, "test" if split == "test" else "train", training, seed),
+            Batches(self, "test" if split == "test" else "train", training, seed, device if there else None),
             batch_size=None,
             sampler=order,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            num_workers=0 if there else workers,
+            persistent_workers=workers > 0 and not there,
+            pin_memory=torch.cuda.is_available() and not there,
             generator=torch.Generator(),
         )
 
@@ -165,15 +179,20 @@ class ImageData(ABC):
 class Batches(Dataset[Batch]):
     """The batches of a set by their key, made from nothing but the key."""
 
-    def __init__(self, data: ImageData, part: Part, training: bool, seed: int) -> None:
+    def __init__(
+        self, data: ImageData, part: Part, training: bool, seed: int, device: torch.device | None = None
+    ) -> None:
         self.data, self.part, self.training, self.seed = data, part, training, seed
-        self.labels = data.labels(part)
+        self.device = device or torch.device("cpu")
+        self.labels = data.labels(part).to(self.device)
 
     def __getitem__(self, key: BatchKey) -> Batch:
         """Make one batch."""
         epoch, indices = key
         indices_B = torch.tensor(indices)
+        # Keys stay with the processor: what is drawn from them decides which operations are called.
         keys_B = sample_keys(self.seed, epoch, indices_B) if self.training else None
+        indices_B = indices_B.to(self.device, non_blocking=True)
         images_BCHW = self.data.read(self.part, indices_B, keys_B)
         batch = Batch(self.data.network_input(images_BCHW, keys_B), self.labels[indices_B], indices_B)
         return batch if keys_B is None else self.data.mixup(batch, keys_B, epoch)

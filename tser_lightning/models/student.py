@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tser_lightning.mistake import Mistake
+from tser_lightning.models.recompute import recomputed_blocks
 from tser_lightning.neurons.clock import Clock, OverTime
 from tser_lightning.neurons.packing import packed_spikes
 
@@ -23,6 +24,7 @@ class Student(nn.Module):
 
     Attributes:
         saves_memory: Whether spikes are kept for the backward pass as bits (`packed_spikes`): the same gradients.
+        recomputes: Whether blocks are computed again in the backward pass (`recomputed_blocks`): the same gradients.
 
     Args:
         net: Maps the folded batch [T*B, C, H, W] to [T*B, classes]; at least one of its modules is an `OverTime`.
@@ -37,7 +39,7 @@ class Student(nn.Module):
         self.net = net
         self.clock = Clock()
         self.timesteps = timesteps
-        self.saves_memory = False
+        self.saves_memory = self.recomputes = False
         self._causal = True
         self._give_clock()
 
@@ -112,7 +114,11 @@ class Student(nn.Module):
         clock = self.clock
         clock.steps, clock.images, clock.first, clock.carry = steps, images, first, carry
         try:
-            with packed_spikes() if self.saves_memory and torch.is_grad_enabled() else nullcontext():
+            learns = torch.is_grad_enabled()
+            with (
+                packed_spikes() if self.saves_memory and learns else nullcontext(),
+                recomputed_blocks(self.net, clock) if self.recomputes and learns and carry is None else nullcontext(),
+            ):
                 logits = self.net(folded)
         finally:
             clock.steps, clock.images, clock.first, clock.carry = None, None, 0, None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from tser_lightning.mistake import Mistake
+from tser_lightning.models.recompute import recomputing
 
 
 class Taps:
@@ -35,7 +36,8 @@ class Taps:
 
     def _catcher(self, name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def catch(module: nn.Module, inputs: object, output: Tensor) -> None:
-            self._caught[name] = output
+            if not recomputing():
+                self._caught[name] = output
 
         return catch
 

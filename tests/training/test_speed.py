@@ -1,3 +1,5 @@
+import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -5,14 +7,16 @@ import pytest
 import torch
 from torch.optim import SGD
 
+from tser_lightning.data import ImageFolder
 from tser_lightning.data.synthetic import Synthetic
 from tser_lightning.losses import CrossEntropy, DistillationLoss, KLDivergence
 from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student, relu
+from tser_lightning.models.norms import TDBN
 from tser_lightning.models.resnet import resnet_small
 from tser_lightning.neurons import LIF
-from tser_lightning.training import Machine, Recipe, Teacher, fit
-from tser_lightning.training.speed import prepare
+from tser_lightning.training import Machine, Once, Recipe, Teacher, fit
+from tser_lightning.training.speed import check_precision, described, prepare
 
 
 def curve(folder: Path, **settings: Any) -> list[float]:
@@ -38,8 +42,16 @@ def curve(folder: Path, **settings: Any) -> list[float]:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"fused": False}, {"channels_last": False}, {"memory": "low"}, {"teacher_cache": 2}],
-    ids=lambda settings: next(iter(settings)),
+    [
+        {"fused": False},
+        {"fused_optimizer": False},
+        {"channels_last": False},
+        {"memory": "low"},
+        {"memory": "lowest"},
+        {"teacher_cache": 2},
+        pytest.param({"compile": True}, marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 def test_no_choice_shows_in_the_loss(settings: dict[str, Any], tmp_path: Path) -> None:
     expected = curve(tmp_path / "expected")
@@ -55,16 +67,84 @@ def test_no_choice_shows_in_the_loss(settings: dict[str, Any], tmp_path: Path) -
 
 def test_settings_reach_the_student() -> None:
     student = Student(resnet_small(4, 3, LIF, widths=(4,)), timesteps=2)
-    prepare(student, Machine(fused=False, memory="low"))
+    prepare(student, Recipe(), Machine(fused=False, memory="low"))
     neurons = [module for module in student.modules() if isinstance(module, LIF)]
     assert neurons
     assert not any(neuron.fused for neuron in neurons)
     assert student.saves_memory
-    prepare(student, Machine())
+    assert not student.recomputes
+    prepare(student, Recipe(), Machine(memory="lowest"))
+    assert student.saves_memory
+    assert student.recomputes
+    prepare(student, Recipe(), Machine())
     assert all(neuron.fused for neuron in neurons)
     assert not student.saves_memory
+    assert not student.recomputes
 
 
-def test_unknown_memory_is_refused() -> None:
-    with pytest.raises(Mistake, match="neither auto nor low"):
-        prepare(torch.nn.Identity(), Machine(memory="small"))
+@pytest.mark.parametrize(
+    ("settings", "accumulate", "words"),
+    [
+        ({"memory": "small"}, 1, "memory=small is none of auto, low, lowest"),
+        ({"compile": "max"}, 1, "compile=max is none of false, true, reduce-overhead"),
+        ({"compile": True, "memory": "low"}, 1, "compile=True does not go with machine.memory=low"),
+        ({"compile": "reduce-overhead"}, 2, "does not go with trainer.accumulate=2"),
+    ],
+)
+def test_what_is_unknown_or_does_not_go_together_is_refused(
+    settings: dict[str, Any], accumulate: int, words: str
+) -> None:
+    with pytest.raises(Mistake, match=words):
+        prepare(torch.nn.Identity(), Recipe(accumulate=accumulate), Machine(**settings))
+
+
+def line(student: torch.nn.Module, machine: Machine, fused: bool = True, data: Any = None) -> str:
+    prepare(student, Recipe(), machine)
+    optimizer = SGD(student.parameters(), lr=0.1, fused=fused)
+    data = data or Synthetic(4, (3, 8, 8), train_images=8, test_images=4)
+    return described(student, data, machine, torch.device("cpu"), optimizer)
+
+
+def test_the_line_about_the_machine_follows_what_is_there() -> None:
+    torch.set_num_threads(1)
+    student = Student(resnet_small(4, 3, LIF, widths=(4, 8)), timesteps=2)
+    assert line(student, Machine()) == (
+        "cpu, 1 thread, eager neurons, fused with their norms, channels_last, fused optimiser, images on the host, "
+        "0 workers"
+    )
+    plain = Machine(fused=False, channels_last=False, memory="lowest", workers=1)
+    assert line(student, plain, fused=False) == (
+        "cpu, 1 thread, eager neurons, spikes kept as bits, blocks computed twice, images on the host, 1 worker"
+    )
+    assert "student and teacher compiled" in line(student, Machine(compile=True))
+    named = Student(resnet_small(4, 3, partial(LIF, backend="reference"), norm=TDBN, widths=(4,)), timesteps=2)
+    assert "1 thread, reference neurons, channels_last" in line(named, Machine())
+    assert "neurons" not in line(Once(resnet_small(4, 3, relu, widths=(4,))), Machine())
+    folder = ImageFolder("nowhere", num_classes=4, shape=[3, 8, 8], mean=[0.5] * 3, std=[0.2] * 3)
+    cores = len(os.sched_getaffinity(0))
+    assert line(student, Machine(), data=folder).endswith(f"images on the disk, {cores} worker{'s' * (cores > 1)}")
+
+
+def test_the_line_is_said_at_the_start_of_a_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "tser_lightning"):
+        curve(tmp_path, fused_optimizer=False)
+    [said] = [record.getMessage() for record in caplog.records if record.getMessage().startswith("machine: ")]
+    assert said.startswith("machine: cpu, ")
+    assert "optimiser" not in said
+
+
+def test_float16_is_refused_without_a_gpu() -> None:
+    with pytest.raises(Mistake, match="16-mixed needs a GPU"):
+        check_precision("16-mixed", torch.device("cpu"))
+    check_precision("16-mixed", torch.device("cuda"))
+
+
+@pytest.mark.parametrize("flags", ["flags : fpu avx2", "flags : fpu avx512_bf16", "Features : asimd bf16"])
+def test_bfloat16_is_warned_of_where_it_has_no_instructions(
+    flags: str, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"model name : bf16\n{flags}\n")
+    check_precision("bf16-mixed", torch.device("cpu"), tmp_path / "cpuinfo")
+    assert [str(warning.message)[:26] for warning in recwarn] == ["trainer.precision=bf16-mix"] * ("bf16" not in flags)
+    check_precision("32-true", torch.device("cpu"), tmp_path / "cpuinfo")
+    assert len(recwarn) == ("bf16" not in flags)

@@ -15,6 +15,7 @@ from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student
 from tser_lightning.training import Machine, Recipe, Teacher
 from tser_lightning.training.fit import quiet_lightning
+from tser_lightning.training.speed import check_precision, check_speed
 
 
 @dataclass
@@ -47,8 +48,8 @@ def built(config: Mapping[str, Any], teacher_name: str) -> Built:
     """
     use_threads(config)
     machine = build.build_machine(config)
-    check_machine(machine)
     recipe = build.build_recipe(config["trainer"], config["optim"], config["schedule"], config["debug"]["steps"])
+    check_machine(recipe, machine)
     callbacks, loss, data = build.build_callbacks(config), build.build_loss(config), build.build_data(config)
     if getattr(loss, "needs_teacher", False) and not config["teacher"].get("_target_"):
         raise Mistake(
@@ -69,11 +70,12 @@ def use_threads(config: Mapping[str, Any]) -> None:
         torch.set_num_threads(threads)
 
 
-def check_machine(machine: Machine) -> None:
-    """Raise a `Mistake` if Lightning cannot have what the config asks of the machine."""
+def check_machine(recipe: Recipe, machine: Machine) -> None:
+    """Raise a `Mistake` if the machine, or Lightning on it, cannot do what the config asks for."""
+    check_speed(recipe, machine)
     quiet_lightning()
     try:
-        pl.Trainer(
+        trainer = pl.Trainer(
             accelerator=machine.accelerator,
             devices=machine.devices,
             strategy=machine.strategy,
@@ -89,3 +91,4 @@ def check_machine(machine: Machine) -> None:
             f"machine.strategy={machine.strategy}",
             fix="machine.accelerator=auto machine.devices=auto machine.strategy=auto",
         ) from error
+    check_precision(recipe.precision, trainer.strategy.root_device)

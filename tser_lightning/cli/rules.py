@@ -209,6 +209,7 @@ RULES: Mapping[str, Rule] = {
     "logging.wandb.entity": Text(null=True),
     "logging.wandb.group": Text(null=True),
     "wandb.workspace": Text(null=True),
+    "machine.compile": Either((Switch(), OneOf(("reduce-overhead",)))),
     "machine.devices": Either((Number(1, whole=True, words=("auto",)), ListOf(Number(0, whole=True)))),
     "machine.checkpoint_every": Number(1, whole=True, words=(None,)),
     "machine.slots": Number(1, 1024, whole=True, words=("auto",)),

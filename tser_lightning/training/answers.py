@@ -10,6 +10,7 @@ from torch import Tensor
 from tser_lightning.data.batch import Batch
 from tser_lightning.training.inference import for_inference
 from tser_lightning.training.logit_cache import LogitCache, checksums, key_of
+from tser_lightning.training.speed import compiled
 from tser_lightning.training.teacher import Teacher
 
 log = logging.getLogger("tser_lightning")
@@ -22,12 +23,20 @@ class Answers:
         teacher: Frozen; it is left as it is.
         shape: [C, H, W] of an image.
         cache: Where answers are kept; None to ask every time.
+        compile: How the teacher is compiled; see `compiled`.
     """
 
-    def __init__(self, teacher: Teacher, shape: tuple[int, int, int], cache: LogitCache | None = None) -> None:
+    def __init__(
+        self,
+        teacher: Teacher,
+        shape: tuple[int, int, int],
+        cache: LogitCache | None = None,
+        compile: bool | str = False,
+    ) -> None:
         device = next(teacher.parameters(), torch.empty(0)).device
         images_BCHW = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)).to(device)
         self._fast = Teacher(for_inference(teacher.net, images_BCHW))
+        self._ask = compiled(self._fast, compile)
         self.cache = cache
 
     def to(self, device: torch.device) -> None:
@@ -37,8 +46,8 @@ class Answers:
     def __call__(self, batch: Batch, epoch: int) -> Tensor:
         """Logits [B, C] for a batch of an epoch."""
         if self.cache is not None:
-            return self.cache(batch, epoch, self._fast)
-        logits_BC: Tensor = self._fast(batch.images)
+            return self.cache(batch, epoch, self._ask)
+        logits_BC: Tensor = self._ask(batch.images)
         return logits_BC
 
     def report(self) -> None:

@@ -3,6 +3,8 @@
 Legend: T time step, B image, C class, H, W.
 """
 
+import logging
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -19,11 +21,14 @@ from tser_lightning.mistake import Failure, Mistake
 from tser_lightning.training.answers import Answers
 from tser_lightning.training.late import Late
 from tser_lightning.training.nonfinite import first_nonfinite
-from tser_lightning.training.optimizer import parameter_groups
-from tser_lightning.training.recipe import Recipe
+from tser_lightning.training.optimizer import make_optimizer
+from tser_lightning.training.recipe import Machine, Recipe
+from tser_lightning.training.speed import compiled, described
 from tser_lightning.training.standing import Standing, seed_step
 from tser_lightning.training.taps import Taps
 from tser_lightning.training.teacher import Teacher
+
+log = logging.getLogger("tser_lightning")
 
 Row = Mapping[str, float | int]
 Split = Literal["train", "val", "test"]
@@ -42,7 +47,7 @@ class Distiller(pl.LightningModule):
         recipe: How to train.
         seed: Of the order of the data, the augmentation and the random numbers inside an epoch.
         selection: Split whose accuracy is followed during training ("val" or "test"), or None.
-        workers: Processes that load data.
+        machine: On what.
         log_every: Steps between two entries of the loss in the loggers.
         record: Called with the row of numbers of every finished epoch.
         answers: A faster way to the teacher's logits; not taken where the loss looks into the teacher.
@@ -58,16 +63,17 @@ class Distiller(pl.LightningModule):
         *,
         seed: int = 1,
         selection: Split | None = "val",
-        workers: int = 0,
+        machine: Machine = Machine(),  # noqa: B008 - frozen
         log_every: int = 50,
         record: Callable[[Row], None] = lambda row: None,
         answers: Answers | None = None,
     ) -> None:
         super().__init__()
         self.student, self.loss = student, loss
+        self._run = compiled(student, how=False)
         self._teacher = (teacher,)  # in a tuple, so that it is not registered
         self.data, self.recipe, self.seed = data, recipe, seed
-        self.selection, self.workers, self.log_every, self.record = selection, workers, log_every, record
+        self.machine, self.selection, self.log_every, self.record = machine, selection, log_every, record
         self.asks_teacher = bool(getattr(loss, "needs_teacher", False))
         if self.asks_teacher and teacher is None:
             raise Mistake(
@@ -79,10 +85,10 @@ class Distiller(pl.LightningModule):
         self._teacher_taps = Taps(teacher.net, _names(loss, "teacher_taps"), "teacher") if teacher else None
         self._answers = None if _names(loss, "teacher_taps") else answers
         self.measures = StudentMeasures(int(getattr(student, "timesteps", 1)), data.num_classes)
-        self.latest: dict[str, Tensor] = {}
+        self.latest: dict[str, float] = {}
         self._standing = Standing()
         self._gradients: dict[str, Tensor] = {}
-        self._late: Late[tuple[int, Mapping[str, Tensor], Batch]] = Late()
+        self._late: Late[tuple[int, list[str], Batch]] = Late()
         self._warned_negative = False
         self._measured: dict[str, float] = {}
 
@@ -109,7 +115,7 @@ class Distiller(pl.LightningModule):
             assert self.teacher is not None
             ask = self._answers
             teacher_BC = self.teacher(batch.images) if ask is None else ask(batch, self.current_epoch)
-        student_TBC = self.student(batch.images)
+        student_TBC = self._run(batch.images)
         caught = self._student_taps.take()
         if not caught:
             return _as_terms(self.loss(student_TBC, teacher_BC, batch.labels))
@@ -129,11 +135,15 @@ class Distiller(pl.LightningModule):
 
     # ------------------------------------------------------------------ training
     def on_fit_start(self) -> None:
-        """Bring the teacher to the student's device."""
+        """Bring the teacher to the student's device; say what is used of the machine."""
         if self.teacher is not None:
             self.teacher.to(self.device)
         if self._answers is not None:
             self._answers.to(self.device)
+        self._run = compiled(self.student, self.machine.compile)
+        if self.trainer.is_global_zero:
+            optimizer = self.trainer.optimizers[0]
+            log.info("machine: %s", described(self.student, self.data, self.machine, self.device, optimizer))
 
     def on_fit_end(self) -> None:
         """Say what the cache of the teacher's logits was worth."""
@@ -151,26 +161,39 @@ class Distiller(pl.LightningModule):
         """Let the random numbers of a step depend on (seed, epoch, batch, rank) alone: a resumed run has the same."""
         seed_step(self.seed, self.current_epoch, batch_idx, self.global_rank, self.device)
 
+    def _begin_step(self) -> None:
+        """Let CUDA graphs write over what they gave for the batch before."""
+        if self.machine.compile:
+            torch.compiler.cudagraph_mark_step_begin()
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step of distillation.
 
         Raises:
             Failure: A loss that is not a number or infinite; names the term. On a GPU at the step after it.
         """
+        self._begin_step()
         terms = self._terms(batch)
         values = {"loss": terms.total.detach(), **{name: part.detach() for name, part in terms.parts.items()}}
-        for total, step in self._late.next(values["loss"], (self.global_step, values, batch)):
-            self._guard(total, *step)
+        numbers = torch.stack([value.float() for value in values.values()])
+        for step in self._late.next(numbers, (self.global_step, list(values), batch)):
+            self._read(*step)
         self._standing.add(self.current_epoch, batch_idx, values)
-        self.latest = values
-        if self.logger is not None and (self.global_step + 1) % self.log_every == 0:
-            row = {f"train_step/{name}": float(value) for name, value in values.items()}
-            self.logger.log_metrics({**row, "epoch": self.current_epoch}, step=self.global_step)
         return terms.total
 
-    def _guard(self, total: float, step: int, values: Mapping[str, Tensor], batch: Batch) -> None:
-        if total - total != 0:  # NaN or infinite
-            parts = [name for name, value in values.items() if name != "loss" and not torch.isfinite(value).all()]
+    def _read(self, numbers: list[float], of: tuple[int, list[str], Batch]) -> None:
+        """Look at the loss and its parts, one step later on a GPU: guard them, keep them for the bar, log them."""
+        step, names, batch = of
+        self.latest = dict(zip(names, numbers, strict=True))
+        self._guard(self.latest, step, batch)
+        if self.logger is not None and (step + 1) % self.log_every == 0:
+            row = {f"train_step/{name}": value for name, value in self.latest.items()}
+            self.logger.log_metrics({**row, "epoch": self.current_epoch}, step=step)
+
+    def _guard(self, values: Mapping[str, float], step: int, batch: Batch) -> None:
+        total = values["loss"]
+        if not math.isfinite(total):
+            parts = [name for name, value in values.items() if name != "loss" and not math.isfinite(value)]
             raise Failure(
                 what=f"the loss is {total} at epoch {self.current_epoch}, step {step}; "
                 f"its term {', '.join(parts) or 'sum'} is the cause; first not finite: "
@@ -187,8 +210,8 @@ class Distiller(pl.LightningModule):
             )
 
     def _guard_late(self) -> None:
-        for total, step in self._late.rest():
-            self._guard(total, *step)
+        for step in self._late.rest():
+            self._read(*step)
 
     def on_train_epoch_end(self) -> None:
         """Log the means of the epoch and hand on its row."""
@@ -227,7 +250,8 @@ class Distiller(pl.LightningModule):
     # ------------------------------------------------------------------ validation
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count what the student gets right."""
-        self.measures.update(self.student(batch.images), None, batch.labels)
+        self._begin_step()
+        self.measures.update(self._run(batch.images), None, batch.labels)
 
     def on_validation_epoch_end(self) -> None:
         """Log accuracy at every t, of each step alone, and the rest of the student's measures."""
@@ -240,9 +264,10 @@ class Distiller(pl.LightningModule):
         return self.data.loader(
             split,
             seed=self.seed,
-            workers=self.workers,
+            workers=self.machine.workers_for(self.data.in_memory),
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
+            device=self.device if self.machine.workers == "auto" else None,
         )
 
     def train_dataloader(self) -> Any:
@@ -261,8 +286,9 @@ class Distiller(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Optimiser over student and loss, schedule per step."""
-        probe = self.recipe.optimizer([{"params": [nn.Parameter(torch.zeros(()))]}])
-        optimizer = self.recipe.optimizer(parameter_groups(self, probe.defaults["lr"]))
+        # A fused optimiser unscales float16's gradients by itself, after the clipping.
+        fused = self.machine.fused_optimizer and not (self.recipe.precision.startswith("16") and self.recipe.clip)
+        optimizer = make_optimizer(self.recipe.optimizer, self, fused)
         steps = max(1, int(self.trainer.estimated_stepping_batches) // self.recipe.epochs)
         schedule = self.recipe.schedule(optimizer, epochs=self.recipe.epochs, steps_per_epoch=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

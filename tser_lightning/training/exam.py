@@ -19,6 +19,7 @@ from tser_lightning.measure.firing import Firing, FiringRates
 from tser_lightning.measure.operation_counter import OperationCounter
 from tser_lightning.measure.student_measures import StudentMeasures
 from tser_lightning.training.distiller import Split
+from tser_lightning.training.recipe import Machine
 from tser_lightning.training.teacher import Once, Teacher
 
 log = logging.getLogger("tser_lightning")
@@ -32,7 +33,7 @@ class Exam(pl.LightningModule):
         teacher: Frozen; None leaves out what compares with it.
         data: Where the batches come from.
         split: Which split.
-        workers: Processes that load data.
+        machine: On what.
         answer: File for the result, where the exam is done by processes that end with it.
     """
 
@@ -42,13 +43,13 @@ class Exam(pl.LightningModule):
         teacher: Teacher | None,
         data: ImageData,
         split: Split,
-        workers: int = 0,
+        machine: Machine = Machine(),  # noqa: B008 - frozen
         answer: Path | None = None,
     ) -> None:
         super().__init__()
         self.student = student
         self._teacher = (teacher,)
-        self.data, self.split, self.workers = data, split, workers
+        self.data, self.split, self.machine = data, split, machine
         self.measures = StudentMeasures(int(getattr(student, "timesteps", 1)), data.num_classes)
         self._listening = contextlib.ExitStack()
         self._rates: FiringRates | None = None
@@ -96,9 +97,10 @@ class Exam(pl.LightningModule):
         """Batches of the split, each image once."""
         return self.data.loader(
             self.split,
-            workers=self.workers,
+            workers=self.machine.workers_for(self.data.in_memory),
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
+            device=self.device if self.machine.workers == "auto" else None,
         )
 
 

@@ -25,7 +25,7 @@ from tser_lightning.training.endings import StopsAtSigterm, told
 from tser_lightning.training.exam import Exam
 from tser_lightning.training.progress import progress_callbacks
 from tser_lightning.training.recipe import Machine, Recipe
-from tser_lightning.training.speed import prepare
+from tser_lightning.training.speed import check_precision, prepare
 from tser_lightning.training.teacher import Teacher
 
 log = logging.getLogger("tser_lightning")
@@ -119,6 +119,7 @@ def fit(
             teacher,
             data.shape,
             cache_for(teacher, data, seed, machine.teacher_cache, Path(machine.runs_dir, "teachers", "logits")),
+            compile=machine.compile,
         )
     distiller = Distiller(
         student,
@@ -128,13 +129,13 @@ def fit(
         recipe,
         seed=seed,
         selection=split,
-        workers=machine.workers_for(getattr(data, "in_memory", True)),
+        machine=machine,
         log_every=log_every,
         record=record,
         answers=answers,
     )
     distiller.materialise()
-    prepare(student, machine)
+    prepare(student, recipe, machine)
     kept = Checkpoints(folder, f"{split}/acc" if split else None, machine.checkpoint_every)
     shown = progress_callbacks()
     trainer = _trainer(
@@ -151,6 +152,7 @@ def fit(
         logger=list(loggers) or False,
         callbacks=[*shown, kept, StopsAtSigterm(), *callbacks],
     )
+    check_precision(recipe.precision, trainer.strategy.root_device)
     last = newest(folder)
     if last is not None:
         log.info("going on from %s", last)
@@ -182,7 +184,6 @@ def examine(
 ) -> dict[str, float]:
     """Measure a student on a split; names without the split."""
     quiet_lightning()
-    workers = machine.workers_for(getattr(data, "in_memory", True))
     trainer = _trainer(
         recipe,
         machine,
@@ -194,7 +195,7 @@ def examine(
     )
     with tempfile.TemporaryDirectory() as folder, told(trainer):
         answer = Path(folder, "result.json")
-        exam = Exam(student, teacher, data, split, workers, answer)
+        exam = Exam(student, teacher, data, split, machine, answer)
         trainer.test(exam, verbose=False)
         # Processes that Lightning forks end with their own copy of the exam.
         result: dict[str, float] = exam.result or json.loads(answer.read_text())

@@ -9,27 +9,27 @@ What = TypeVar("What")
 
 
 class Late(Generic[What]):
-    """Gives every number back with what belongs to it: at once on a CPU, at the next call on a GPU."""
+    """Gives numbers back with what belongs to them: at once on a CPU, at the next call on a GPU."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[Tensor, torch.cuda.Event | None, What]] = []
 
-    def next(self, number: Tensor, what: What) -> list[tuple[float, What]]:
-        """Hand in a number, 0-dim; get those that can be read without waiting for this one."""
-        if not number.is_cuda:
-            return [*self.rest(), (float(number), what)]
+    def next(self, numbers: Tensor, what: What) -> list[tuple[list[float], What]]:
+        """Hand in some numbers, 1-dim; get those that can be read without waiting for these."""
         ready = self.rest()
-        host = torch.empty((), dtype=number.dtype, pin_memory=True)
-        host.copy_(number, non_blocking=True)
+        if not numbers.is_cuda:
+            return [*ready, (numbers.tolist(), what)]
+        host = torch.empty_like(numbers, device="cpu", pin_memory=True)
+        host.copy_(numbers, non_blocking=True)
         copied = torch.cuda.Event()
         copied.record()
         self._waiting = [(host, copied, what)]
         return ready
 
-    def rest(self) -> list[tuple[float, What]]:
+    def rest(self) -> list[tuple[list[float], What]]:
         """Get what is still waiting."""
         waiting, self._waiting = self._waiting, []
         for _, copied, _ in waiting:
             if copied is not None:
                 copied.synchronize()
-        return [(float(number), what) for number, _, what in waiting]
+        return [(numbers.tolist(), what) for numbers, _, what in waiting]

@@ -11,6 +11,7 @@ Legend: K epochs kept, N images of the training set, B image of a batch, C class
 import hashlib
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class LogitCache:
         self._sums = _mapped(path.with_suffix(".sums"), np.int64, (epochs, images))
         self.epochs, self.hits, self.misses = epochs, 0, 0
 
-    def __call__(self, batch: Batch, epoch: int, teacher: nn.Module) -> Tensor:
+    def __call__(self, batch: Batch, epoch: int, teacher: Callable[[Tensor], Tensor]) -> Tensor:
         """Logits [B, C] of the teacher for a batch of an epoch, from the file if all its images are there."""
         questions_B = checksums(batch.images)
         rows = batch.indices.cpu().numpy()

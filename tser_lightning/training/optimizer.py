@@ -1,14 +1,34 @@
-"""Which parameters decay, and how fast each kind learns."""
+"""Which parameters decay, how fast each kind learns, and the optimiser of them all."""
 
-from collections.abc import Callable, Iterable
+import inspect
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from tser_lightning.neurons.clock import OverTime
 
-OptimizerFactory = Callable[[Iterable[dict[str, Any]]], Optimizer]
+OptimizerFactory = Callable[..., Optimizer]
+
+
+def make_optimizer(make: OptimizerFactory, model: nn.Module, fused: bool) -> Optimizer:
+    """Make an optimiser over the trainable parameters of a model.
+
+    Args:
+        make: From parameter groups to an optimiser, e.g. a partial of `torch.optim.SGD`.
+        model: Student and loss together, where they will be trained.
+        fused: Whether it may take its step in one kernel, if it and the device have that.
+    """
+    probe = make([{"params": [nn.Parameter(torch.zeros(()))]}])
+    groups = parameter_groups(model, probe.defaults["lr"])
+    if fused and "fused" in inspect.signature(make).parameters:
+        try:
+            return make([dict(group) for group in groups], fused=True)
+        except RuntimeError:  # this device or this kind of number has no such kernel
+            pass
+    return make(groups)
 
 
 def parameter_groups(model: nn.Module, lr: float) -> list[dict[str, Any]]:

@@ -15,10 +15,10 @@ class LiveBar(RichProgressBar):
     """Rich's progress bar with the loss, its parts and the accuracy."""
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any:
-        """Read the latest loss parts late, only when the bar is drawn."""
+        """Show the loss parts that were read last: nothing waits for a GPU."""
         shown: dict[str, Any] = dict(super().get_metrics(trainer, pl_module))
         shown.pop("v_num", None)
-        shown |= {name: f"{float(value):.3f}" for name, value in getattr(pl_module, "latest", {}).items()}
+        shown |= {name: f"{value:.3f}" for name, value in getattr(pl_module, "latest", {}).items()}
         accuracy = trainer.callback_metrics.get("val/acc")
         return shown | ({} if accuracy is None else {"val/acc": f"{float(accuracy):.1f}"})
 
@@ -35,7 +35,7 @@ class EpochLines(Callback):
         if not trainer.is_global_zero or (now - self._last < self._seconds and not final):
             return
         self._last = now
-        latest = {name: float(value) for name, value in getattr(pl_module, "latest", {}).items()}
+        latest: dict[str, float] = getattr(pl_module, "latest", {})
         accuracy = trainer.callback_metrics.get("val/acc")
         numbers = "  ".join(f"{name} {value:.3f}" for name, value in latest.items())
         tail = "" if accuracy is None else f"  val/acc {float(accuracy):.1f}"

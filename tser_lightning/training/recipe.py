@@ -44,12 +44,15 @@ class Machine:
         accelerator: Lightning's name, or auto.
         devices: How many, which, or auto.
         strategy: Lightning's name, or auto.
-        workers: Processes that load data; auto: none for a set in memory, else one per core.
+        workers: Processes that load data; auto: none for a set in memory, which goes to the GPU if there is one with
+            room, else one per core.
         checkpoint_every: Optimiser steps between two checkpoints within an epoch; None for one after each epoch alone.
         sync_batchnorm: Whether processes that train together share the statistics of BatchNorm.
+        compile: Whether student and teacher go through torch.compile, "reduce-overhead" with CUDA graphs.
         fused: Whether a neuron may compute as one with the norm before it.
+        fused_optimizer: Whether the optimiser may take its step in one kernel.
         channels_last: Whether channels lie together in memory.
-        memory: "low" keeps spikes for the backward pass as bits.
+        memory: "low" keeps spikes for the backward pass as bits, "lowest" computes blocks again in it besides.
         teacher_cache: Epochs whose teacher logits are kept on disk for runs of the same seed; 0 for none.
         runs_dir: Where they lie, under `teachers/logits`.
     """
@@ -60,7 +63,9 @@ class Machine:
     workers: int | str = "auto"
     checkpoint_every: int | None = 500
     sync_batchnorm: bool = False
+    compile: bool | str = False
     fused: bool = True
+    fused_optimizer: bool = True
     channels_last: bool = True
     memory: str = "auto"
     teacher_cache: int = 0

@@ -1,27 +1,156 @@
 """Choices that make a training faster or smaller and change its numbers by rounding alone."""
 
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
+from tser_lightning.data.image_data import ImageData
 from tser_lightning.mistake import Mistake
 from tser_lightning.models.fusing import allow_fusing
 from tser_lightning.models.student import Student
-from tser_lightning.training.recipe import Machine
+from tser_lightning.neurons import LIF
+from tser_lightning.neurons.backends import EAGER, bodies_for
+from tser_lightning.neurons.neuron import Neuron
+from tser_lightning.training.recipe import Machine, Recipe
+
+CUDA_GRAPHS = "reduce-overhead"
+MEMORY = ("auto", "low", "lowest")
 
 
-def prepare(student: nn.Module, machine: Machine) -> None:
+def prepare(student: nn.Module, recipe: Recipe, machine: Machine) -> None:
     """Set a student up for a machine.
 
     Raises:
-        Mistake: A setting that does not exist.
+        Mistake: A setting that does not exist, or two that do not go together.
     """
-    if machine.memory not in ("auto", "low"):
-        raise Mistake(
-            what=f"machine.memory={machine.memory} is neither auto nor low",
-            why="low keeps spikes as bits for the backward pass",
-            fix="machine.memory=low",
-        )
+    check_speed(recipe, machine)
     allow_fusing(student, machine.fused)
     student.to(memory_format=torch.channels_last if machine.channels_last else torch.contiguous_format)
     if isinstance(student, Student):
-        student.saves_memory = machine.memory == "low"
+        student.saves_memory = machine.memory in ("low", "lowest")
+        student.recomputes = machine.memory == "lowest"
+
+
+def check_speed(recipe: Recipe, machine: Machine) -> None:
+    """Raise a `Mistake` for settings that do not exist or do not go together."""
+    if machine.memory not in MEMORY:
+        raise Mistake(
+            what=f"machine.memory={machine.memory} is none of {', '.join(MEMORY)}",
+            why="low keeps spikes as bits for the backward pass, lowest computes blocks again too",
+            fix="machine.memory=low",
+        )
+    if machine.compile not in (False, True, CUDA_GRAPHS):
+        raise Mistake(
+            what=f"machine.compile={machine.compile} is none of false, true, {CUDA_GRAPHS}",
+            why=f"true compiles student and teacher, {CUDA_GRAPHS} replays them as CUDA graphs besides",
+            fix="machine.compile=true",
+        )
+    if machine.compile and machine.memory != "auto":
+        raise Mistake(
+            what=f"machine.compile={machine.compile} does not go with machine.memory={machine.memory}",
+            why="a compiled student keeps for the backward pass what the compiler chooses",
+            fix="machine.compile=false, or machine.memory=auto",
+        )
+    if machine.compile == CUDA_GRAPHS and recipe.accumulate > 1:
+        raise Mistake(
+            what=f"machine.compile={CUDA_GRAPHS} does not go with trainer.accumulate={recipe.accumulate}",
+            why="a CUDA graph writes the gradients of a batch over those of the batch before",
+            fix="machine.compile=true, or trainer.accumulate=1 with a smaller data.batch_size",
+        )
+
+
+def compiled(module: nn.Module, how: bool | str) -> Callable[..., Any]:
+    """Give a module's call as `torch.compile` makes it; the module and the names of its weights stay as they are.
+
+    Args:
+        module: A student or teacher. It is compiled at the first call, and again for another T, mode or (once) batch.
+        how: False: not at all; True; or "reduce-overhead", with CUDA graphs.
+    """
+    # A partial, because a module would become a part of whoever keeps it.
+    return partial(torch.compile(module, mode=None if how is True else str(how)) if how else module)
+
+
+def check_precision(precision: str, device: torch.device, about: Path = Path("/proc/cpuinfo")) -> None:
+    """Warn of a precision that a processor has no instructions for; it changes results, so it is the recipe's.
+
+    Args:
+        precision: Lightning's name.
+        device: Where it is asked for.
+        about: What Linux says of the processor.
+
+    Raises:
+        Mistake: float16 without a GPU, in whose place Lightning would take bfloat16.
+    """
+    if device.type != "cpu":
+        return
+    if precision.startswith("16"):
+        raise Mistake(
+            what=f"trainer.precision={precision} needs a GPU",
+            why="torch has no mixed precision in float16 for processors",
+            fix="trainer.precision=32-true",
+        )
+    if precision.startswith("bf16") and not _computes_bfloat16(about):
+        warnings.warn(
+            f"trainer.precision={precision} is slow on this processor, which has no instructions for bfloat16 (five "
+            "times as long was measured); trainer.precision=32-true is what it is fast at",
+            stacklevel=2,
+        )
+
+
+def _computes_bfloat16(about: Path) -> bool:
+    if not about.exists():
+        return True  # nobody knows
+    lines = about.read_text(encoding="utf-8").lower().splitlines()
+    words = {word for line in lines if line.startswith(("flags", "features")) for word in line.split()}
+    return not words.isdisjoint({"avx512_bf16", "amx_bf16", "bf16", "svebf16"})  # x86; ARM
+
+
+def described(student: nn.Module, data: ImageData, machine: Machine, device: torch.device, optimizer: Optimizer) -> str:
+    """Say in a line what a training uses of its machine, asking those who do the work."""
+    there = machine.workers == "auto" and data.fits(device)
+    workers = 0 if there else machine.workers_for(data.in_memory)
+    kept = {"low": "spikes kept as bits", "lowest": "spikes kept as bits, blocks computed twice"}
+    graphs = ", as CUDA graphs" if machine.compile == CUDA_GRAPHS and device.type == "cuda" else ""
+    parts = [
+        torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        _counted(torch.get_num_threads(), "thread"),
+        f"student and teacher compiled{graphs}" if machine.compile else _neurons(student, device),
+        "channels_last" if _channels_last(student) else "",
+        kept.get(machine.memory, ""),
+        "fused optimiser" if optimizer.param_groups[0].get("fused") else "",
+        f"images on the {'device' if there else 'host' if data.in_memory else 'disk'}",
+        _counted(workers, "worker"),
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def _neurons(student: nn.Module, device: torch.device) -> str:
+    neurons = [module for module in student.modules() if isinstance(module, Neuron)]
+    backends = sorted({_backend(neuron, device) for neuron in neurons})
+    norms = any(type(module) is nn.BatchNorm2d for module in student.modules())
+    fused = norms and any(isinstance(neuron, LIF) and neuron.fused for neuron in neurons)
+    return f"{' and '.join(backends)} neurons{', fused with their norms' if fused else ''}" if neurons else ""
+
+
+def _backend(neuron: Neuron, device: torch.device) -> str:
+    named = str(getattr(neuron, "backend", "eager"))
+    if named != "auto":
+        return named
+    return "eager" if bodies_for(named, torch.empty(0, device=device)) is EAGER else "triton"
+
+
+def _channels_last(student: nn.Module) -> bool:
+    convs = [
+        module.weight for module in student.modules() if isinstance(module, nn.Conv2d) and module.kernel_size > (1, 1)
+    ]
+    return bool(convs) and all(weight.is_contiguous(memory_format=torch.channels_last) for weight in convs)

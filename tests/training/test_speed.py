@@ -133,18 +133,15 @@ def test_the_line_is_said_at_the_start_of_a_training(tmp_path: Path, caplog: pyt
     assert "optimiser" not in said
 
 
-def test_float16_is_refused_without_a_gpu() -> None:
-    with pytest.raises(Mistake, match="16-mixed needs a GPU"):
-        check_precision("16-mixed", torch.device("cpu"))
-    check_precision("16-mixed", torch.device("cuda"))
-
-
 @pytest.mark.parametrize("flags", ["flags : fpu avx2", "flags : fpu avx512_bf16", "Features : asimd bf16"])
 def test_bfloat16_is_warned_of_where_it_has_no_instructions(
     flags: str, tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
     (tmp_path / "cpuinfo").write_text(f"model name : bf16\n{flags}\n")
     check_precision("bf16-mixed", torch.device("cpu"), tmp_path / "cpuinfo")
-    assert [str(warning.message)[:26] for warning in recwarn] == ["trainer.precision=bf16-mix"] * ("bf16" not in flags)
+    assert [str(warning.message)[:28] for warning in recwarn] == ["trainer.precision=bf16-mixed"] * (
+        "bf16" not in flags
+    )
     check_precision("32-true", torch.device("cpu"), tmp_path / "cpuinfo")
+    check_precision("bf16-mixed", torch.device("cuda"), tmp_path / "cpuinfo")
     assert len(recwarn) == ("bf16" not in flags)

@@ -15,7 +15,7 @@ from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student
 from tser_lightning.training import Machine, Recipe, Teacher
 from tser_lightning.training.fit import quiet_lightning
-from tser_lightning.training.speed import check_precision, check_speed
+from tser_lightning.training.speed import check_speed
 
 
 @dataclass
@@ -75,7 +75,7 @@ def check_machine(recipe: Recipe, machine: Machine) -> None:
     check_speed(recipe, machine)
     quiet_lightning()
     try:
-        trainer = pl.Trainer(
+        pl.Trainer(
             accelerator=machine.accelerator,
             devices=machine.devices,
             strategy=machine.strategy,
@@ -91,4 +91,3 @@ def check_machine(recipe: Recipe, machine: Machine) -> None:
             f"machine.strategy={machine.strategy}",
             fix="machine.accelerator=auto machine.devices=auto machine.strategy=auto",
         ) from error
-    check_precision(recipe.precision, trainer.strategy.root_device)

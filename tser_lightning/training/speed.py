@@ -77,25 +77,14 @@ def compiled(module: nn.Module, how: bool | str) -> Callable[..., Any]:
 
 
 def check_precision(precision: str, device: torch.device, about: Path = Path("/proc/cpuinfo")) -> None:
-    """Warn of a precision that a processor has no instructions for; it changes results, so it is the recipe's.
+    """Warn of a mixed precision that a processor has no instructions for. It changes results, so it is no choice here.
 
     Args:
-        precision: Lightning's name.
+        precision: Lightning's name; for float16 it takes bfloat16 on a processor, and says so.
         device: Where it is asked for.
         about: What Linux says of the processor.
-
-    Raises:
-        Mistake: float16 without a GPU, in whose place Lightning would take bfloat16.
     """
-    if device.type != "cpu":
-        return
-    if precision.startswith("16"):
-        raise Mistake(
-            what=f"trainer.precision={precision} needs a GPU",
-            why="torch has no mixed precision in float16 for processors",
-            fix="trainer.precision=32-true",
-        )
-    if precision.startswith("bf16") and not _computes_bfloat16(about):
+    if device.type == "cpu" and "16" in precision and not _computes_bfloat16(about):
         warnings.warn(
             f"trainer.precision={precision} is slow on this processor, which has no instructions for bfloat16 (five "
             "times as long was measured); trainer.precision=32-true is what it is fast at",

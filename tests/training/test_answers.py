@@ -1,4 +1,6 @@
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -45,7 +47,8 @@ def test_the_second_time_the_answer_is_read(tmp_path: Path) -> None:
     live = [cache(tmp_path)(batch(epoch), epoch, teacher) for epoch in (0, 1)]
     again = cache(tmp_path)
     read = [again(batch(epoch), epoch, teacher) for epoch in (0, 1)]
-    assert teacher.asked == again.hits == 6
+    assert again.hits == 6
+    assert teacher.asked == 6 + 3  # the first answer is compared with what the teacher says today
     assert all(torch.equal(ours, expected) for ours, expected in zip(read, live, strict=True))
 
 
@@ -62,7 +65,8 @@ def test_images_that_never_change_are_asked_once(tmp_path: Path) -> None:
     teacher, kept = Counting(), cache(tmp_path)
     for epoch in range(9):
         kept(batch(0), epoch, teacher)
-    assert teacher.asked == 3
+    assert teacher.asked == 3 + 3
+    assert kept.hits == 8 * 3
 
 
 @torch.no_grad()
@@ -86,8 +90,62 @@ def test_a_row_that_does_not_fit_is_not_used(tmp_path: Path, what: str) -> None:
     again = cache(tmp_path)
     torch.testing.assert_close(again(asked, 0, teacher), teacher.linear(asked.images.flatten(1)))
     assert (again.hits, again.misses) == (0, 3)
+    assert again.refused == {"logits": 1, "other places": 2}.get(what, 3)  # of three; in the middle is the same image
     assert torch.equal(again(asked, 0, teacher), again(asked, 0, teacher))
     assert again.hits == 6
+
+
+@torch.no_grad()
+def test_what_another_teacher_said_is_refused_and_said_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache(tmp_path)(batch(), 0, Counting())
+    torch.manual_seed(7)
+    other, again = Counting(), cache(tmp_path)
+    for _ in range(2):
+        torch.testing.assert_close(again(batch(), 0, other), other.linear(batch().images.flatten(1)))
+    assert (again.hits, again.misses, again.refused) == (3, 3, 3)  # what it says is kept in its place
+    [said] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "is not what the teacher says today; the teacher is asked again" in said
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("dtype", "scale", "kept"),
+    [
+        (torch.float32, 1e30, True),
+        (torch.bfloat16, 1e30, True),
+        (torch.float16, 1.0, True),
+        (torch.float16, 1e4, False),  # beyond its range: infinite
+    ],
+)
+def test_answers_are_kept_exactly_or_not_at_all(tmp_path: Path, dtype: torch.dtype, scale: float, kept: bool) -> None:
+    def teacher(images: Tensor) -> Tensor:
+        return (images.flatten(1)[:, :5] * 20 * scale).to(torch.bfloat16 if dtype == torch.float16 else dtype)
+
+    def opened() -> LogitCache:
+        return LogitCache(tmp_path, "0123456789abcdef", epochs=2, images=6, classes=5, dtype=dtype)
+
+    live, again = opened()(batch(), 0, teacher), opened()
+    found = again(batch(), 0, teacher)
+    assert torch.equal(found.float(), live.float())
+    assert again.hits == (3 if kept else 0)
+    assert next(tmp_path.glob("*.logits")).stat().st_size == 2 * 6 * 5 * dtype.itemsize
+
+
+@torch.no_grad()
+def test_the_report_says_what_was_saved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    teacher = Counting()
+    cache(tmp_path)(batch(), 0, teacher)
+    kept = cache(tmp_path)
+    kept(batch(), 0, teacher)
+    kept(batch(1), 1, teacher)
+    with caplog.at_level("INFO", "tser_lightning"):
+        kept.report()
+    pattern = (
+        r"teacher's logits: 3 of 6 read, the others computed, (\S+) ms an image read, (\S+) ms an image computed: "
+    )
+    assert re.fullmatch(pattern + r"-?\d+\.\d s saved", caplog.messages[-1])
+    assert kept.seconds.keys() == {"read", "computed"}
+    assert all(seconds > 0 for seconds in kept.seconds.values())
 
 
 def test_checksums_tell_order_and_single_bits() -> None:
@@ -107,12 +165,27 @@ def test_the_key_knows_weights_and_settings() -> None:
     assert key_of(net, seed=1) != key
 
 
-def test_the_file_is_named_by_seed_and_data(tmp_path: Path) -> None:
+def test_the_file_is_named_by_all_that_an_answer_depends_on(tmp_path: Path) -> None:
+    def opened(seed: int = 1, precision: str = "32-true", mix: float = 0.0, **augment: Any) -> None:
+        data = Synthetic(5, (3, 2, 2), train_images=20, test_images=5, batch_size=4, augment=augment)
+        data.mixup.until = 7 if mix else None
+        assert cache_for(teacher, data, seed, 2, tmp_path, precision) is not None
+
     teacher = Teacher(Counting())
-    data = Synthetic(num_classes=5, shape=(3, 2, 2), train_images=20, test_images=5, batch_size=4)
-    for seed in (1, 2, 1):
-        assert cache_for(teacher, data, seed, 2, tmp_path) is not None
-    assert len(list(tmp_path.glob("*.logits"))) == 2
+    every: list[dict[str, Any]] = [
+        {},
+        {"seed": 2},
+        {"precision": "bf16-mixed"},
+        {"erasing": 1e-6},  # shows in no first batch
+        {"mix": 0.1},
+    ]
+    for settings in [*every, *every]:
+        opened(**settings)
+    assert len(list(tmp_path.glob("*.logits"))) == len(every)
+    teacher.net.register_buffer("more", torch.ones(1))
+    opened()
+    assert len(list(tmp_path.glob("*.logits"))) == len(every) + 1
+    data = Synthetic(5, (3, 2, 2), train_images=20, test_images=5, batch_size=4)
     assert cache_for(teacher, data, 1, 0, tmp_path) is None
 
 

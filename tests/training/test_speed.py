@@ -19,7 +19,7 @@ from tser_lightning.training import Machine, Once, Recipe, Teacher, fit
 from tser_lightning.training.speed import check_precision, described, prepare
 
 
-def curve(folder: Path, **settings: Any) -> list[float]:
+def curve(folder: Path, precision: str = "32-true", **settings: Any) -> list[float]:
     """The loss of every epoch of a short training with some machine settings."""
     torch.manual_seed(0)
     data = Synthetic(4, (3, 8, 8), train_images=24, test_images=4, batch_size=8, augment={"crop": 1, "flip": True})
@@ -32,7 +32,7 @@ def curve(folder: Path, **settings: Any) -> list[float]:
         teacher,
         data,
         folder / "checkpoints",
-        recipe=Recipe(epochs=3, optimizer=lambda groups: SGD(groups, lr=0.05)),
+        recipe=Recipe(epochs=3, optimizer=partial(SGD, lr=0.05), precision=precision),
         machine=Machine(accelerator="cpu", runs_dir=str(folder), **settings),
         selection="last",
         record=rows.append,
@@ -63,6 +63,19 @@ def test_no_choice_shows_in_the_loss(settings: dict[str, Any], tmp_path: Path) -
         assert ours == pytest.approx(expected, abs=1e-4)
         for file in (runs / "checkpoints").iterdir():
             file.unlink()
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_answers_that_are_read_give_the_same_losses_to_the_last_bit(precision: str, tmp_path: Path) -> None:
+    live = curve(tmp_path / "live", precision)
+    runs = tmp_path / "kept"
+    for kept in (curve(runs, precision, teacher_cache=3) for _ in range(2)):
+        assert kept == live
+        for file in (runs / "checkpoints").iterdir():
+            file.unlink()
+    assert next((runs / "teachers" / "logits").glob("*.logits")).stat().st_size == 3 * 24 * 4 * (
+        4 if precision == "32-true" else 2
+    )
 
 
 def test_settings_reach_the_student() -> None:

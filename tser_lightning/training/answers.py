@@ -1,19 +1,16 @@
 """What a teacher says of the images of a training, as fast as the machine allows."""
 
-import logging
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from tser_lightning.data.batch import Batch
+from tser_lightning.data.image_data import ImageData
 from tser_lightning.training.inference import for_inference
 from tser_lightning.training.logit_cache import LogitCache, checksums, key_of
 from tser_lightning.training.speed import compiled
 from tser_lightning.training.teacher import Teacher
-
-log = logging.getLogger("tser_lightning")
 
 
 class Answers:
@@ -51,27 +48,35 @@ class Answers:
         return logits_BC
 
     def report(self) -> None:
-        """Say how often the teacher did not have to be asked."""
+        """Say what the cache was worth, if there is one."""
         if self.cache is not None:
-            asked = self.cache.hits + self.cache.misses
-            log.info("teacher's logits: %d of %d read, the others computed", self.cache.hits, asked)
+            self.cache.report()
 
 
-def cache_for(teacher: Teacher, data: Any, seed: int, epochs: int, folder: Path) -> LogitCache | None:
+_DTYPES = {"bf16": torch.bfloat16, "16": torch.float16, "64": torch.float64}
+
+
+def cache_for(
+    teacher: Teacher, data: ImageData, seed: int, epochs: int, folder: Path, precision: str = "32-true"
+) -> LogitCache | None:
     """Make the cache of a training.
 
-    The name of its file holds the teacher's weights, the data, the seed and the look of the first augmented images.
+    The name of its file holds the teacher (its weights, the modules that compute with them, their precision), the data,
+    what is done to an image (the settings, and how the first ones look after it), and the seed.
 
     Args:
         teacher: Who answers.
-        data: A set with `fingerprint()` and `indices("train")`.
+        data: What is asked about.
         seed: Of order and augmentation.
         epochs: Epochs whose answers are kept; 0 for none.
         folder: Where the file lies.
+        precision: In which the teacher will be asked; Lightning's name.
     """
     if not epochs:
         return None
     first: Batch = next(iter(data.loader("train", seed=seed)))
     views = [first.indices.tolist(), checksums(first.images).tolist()]
-    key = key_of(teacher.net, data=data.fingerprint(), seed=seed, views=views)
-    return LogitCache(folder, key, epochs, int(data.indices("train").max()) + 1, data.num_classes)
+    settings = {"data": data.fingerprint(), "seed": seed, "transform": data.transform(), "views": views}
+    key = key_of(teacher.net, net=repr(teacher.net), precision=precision, **settings)
+    dtype = _DTYPES.get(precision.partition("-")[0], torch.float32)
+    return LogitCache(folder, key, epochs, int(data.indices("train").max()) + 1, data.num_classes, dtype)

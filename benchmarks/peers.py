@@ -5,16 +5,20 @@ differ, their work is the same.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.rounds import DEVICE
 from tser_lightning.models import Student
 from tser_lightning.models.fusing import allow_fusing
 from tser_lightning.models.resnet import resnet18
 from tser_lightning.neurons import LIF
+from tser_lightning.neurons.backends import BACKENDS
+from tser_lightning.training.speed import CUDA_GRAPHS, compiled
 
 SLOPE = 4.0
 
@@ -136,12 +140,55 @@ class PeerStudent(nn.Module):
         return cast(Tensor, self.net(frames).unflatten(0, (self.steps, -1)))
 
 
+def peer_of(name: str) -> str | None:
+    """The peer that a variant begins with ("spikingjelly 2.0.0 bf16"); None for ours."""
+    return next((peer for peer in PEERS if name.startswith(peer)), None)
+
+
+def backend_of(name: str) -> str:
+    """The backend that a variant of ours names ("ours, triton fused"), else auto."""
+    return next((backend for backend in BACKENDS if backend in name), "auto")
+
+
+def precision_of(name: str) -> AbstractContextManager[Any]:
+    """Mixed precision for a variant with the word bf16."""
+    return torch.autocast(DEVICE.type, torch.bfloat16, enabled="bf16" in name)
+
+
+def in_bfloat16(network: nn.Module) -> nn.Module:
+    """Give SpikingJelly's neurons their own 16-bit storage, without which they leave their kernels under autocast."""
+    from spikingjelly.activation_based.precision import PrecisionConfig, prepare_model_for_precision
+
+    config = PrecisionConfig(mode="bf16", neuron_storage="bf16")
+    return cast(nn.Module, prepare_model_for_precision(network, DEVICE, config).model)
+
+
 def student(name: str, steps: int, classes: int = 100) -> nn.Module:
-    """Make a student by name: a peer, or ours with the words that say how ("eager fused low")."""
+    """Make a student by its name.
+
+    A peer, "bf16" for mixed precision and "policy" for SpikingJelly's own 16-bit storage; or ours, with the words that
+    say how: a backend, "fused", "nhwc", "low", "lowest", "bf16", "whole" (machine.compile=true), "graphs"
+    (reduce-overhead).
+    """
     torch.manual_seed(0)
-    if name in PEERS:
-        return PeerStudent(name, steps, classes)
-    ours = Student(resnet18(classes, 3, partial(LIF, backend="compiled" if "compiled" in name else "eager")), steps)
+    peer = peer_of(name)
+    if peer is not None:
+        made = PeerStudent(peer, steps, classes).to(DEVICE)
+        return in_bfloat16(made) if "policy" in name else made
+    ours = Student(resnet18(classes, 3, partial(LIF, backend=backend_of(name))), steps).to(DEVICE)
     allow_fusing(ours, "fused" in name)
-    ours.saves_memory = "low" in name
+    ours.saves_memory, ours.recomputes = "low" in name, "lowest" in name
     return ours.to(memory_format=torch.channels_last) if "nhwc" in name else ours
+
+
+def caller(name: str, model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """How a variant's student is called in a step."""
+    call = compiled(model, CUDA_GRAPHS if "graphs" in name else "whole" in name)
+
+    def run(images: Tensor) -> Tensor:
+        if "graphs" in name:
+            torch.compiler.cudagraph_mark_step_begin()
+        with precision_of(name):
+            return cast(Tensor, call(images))
+
+    return run

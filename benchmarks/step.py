@@ -1,6 +1,8 @@
 """The whole distillation step: spiking ResNet-18, ResNet-34 teacher, TSER loss, SGD; 32x32 images, 100 classes.
 
-The floor is the student's convolutions alone, forward and backward, in channels_last.
+Two floors: the student's convolutions alone, forward and backward, in channels_last, as they run here; and the
+roofline, on which nothing but the multiplications of student and teacher (at the speed of one large product) and eight
+passes over what each layer of neurons sees (at the speed of a copy) take any time.
 """
 
 import copy
@@ -10,72 +12,144 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import tser_lightning as tl
-from benchmarks.peers import PEERS, student
-from benchmarks.rounds import report, start, times
+from benchmarks.peers import PEERS, caller, precision_of, student
+from benchmarks.rounds import DEVICE, ON_GPU, report, start, times
 from tser_lightning.models.resnet import resnet34
+from tser_lightning.neurons import LIF
 from tser_lightning.training.inference import for_inference
 
-BATCH = int(os.environ.get("BATCH", "8"))
+BATCH = int(os.environ.get("BATCH", "128" if ON_GPU else "8"))
 STEPS = [int(steps) for steps in os.environ.get("T", "2,4,6").split(",")]
-OURS = ("ours, eager", "ours, eager fused", "ours, eager fused nhwc", "ours, compiled fused nhwc")
+PEER = "spikingjelly 2.0.0"
+ON_CPU = (
+    "ours, eager",
+    "ours, eager fused",
+    "ours, eager fused nhwc",
+    "ours, compiled fused nhwc",
+    "ours, eager fused nhwc low",
+    "ours, eager fused nhwc lowest",
+)
+ON_CUDA = (
+    f"{PEER} bf16",
+    f"{PEER} bf16 policy",
+    *(f"ours, triton fused nhwc{how}" for how in ("", " bf16", " bf16 low", " bf16 whole", " bf16 graphs")),
+)
+CACHED = ("ours, eager fused nhwc", "ours, compiled fused nhwc", "ours, triton fused nhwc bf16")
 
 
-def step(name: str, steps: int, images: Tensor, teacher: nn.Module, cached: bool) -> Callable[[], object]:
-    """Make one training step of a student."""
+def parts(
+    name: str, steps: int, images: Tensor, teacher: nn.Module, cached: bool = False
+) -> dict[str, Callable[[], object]]:
+    """Make a training step of a variant in its three parts: teacher, student, optimiser."""
     model, ours = student(name, steps), name.startswith("ours")
-    loss, labels = tl.build_loss("tser"), torch.randint(0, 100, (len(images),))
+    call = caller(name, model)
+    loss, labels = tl.build_loss("tser"), torch.randint(0, 100, (len(images),), device=DEVICE)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, fused=ours or None)
-    answered = teacher(images) if cached else None
+    answers = [teacher(images)]
 
-    def run() -> None:
-        with torch.no_grad():
-            teacher_BC = teacher(images) if answered is None else answered
-        loss(model(images), teacher_BC, labels).total.backward()
+    def ask() -> None:
+        if not cached:
+            with torch.no_grad(), precision_of(name):
+                answers[0] = teacher(images)
+
+    def learn() -> None:
+        logits_TBC = call(images)
+        with precision_of(name):
+            total = loss(logits_TBC, answers[0], labels).total
+        total.backward()
+
+    def update() -> None:
         optimizer.step()
         optimizer.zero_grad()
+
+    return {"teacher": ask, "student": learn, "optimiser": update}
+
+
+def step(*arguments: Any) -> Callable[[], object]:
+    """Make one training step; see `parts`."""
+    made = list(parts(*arguments).values())
+
+    def run() -> None:
+        for part in made:
+            part()
 
     return run
 
 
-def convolutions(steps: int, images: Tensor) -> Callable[[], object]:
-    """Make forward and backward of every convolution of the student, alone."""
-    model = student("ours, eager nhwc", steps)
-    calls: list[tuple[nn.Conv2d, Tensor, Tensor]] = []
+def watched(model: nn.Module, kind: type[nn.Module], images: Tensor) -> list[tuple[nn.Module, Tensor, Tensor]]:
+    """Module, input and output of every call of a kind of module."""
+    calls: list[tuple[nn.Module, Tensor, Tensor]] = []
 
     def watch(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        assert isinstance(module, nn.Conv2d)
-        calls.append((module, args[0].detach().clone().requires_grad_(args[0].requires_grad), torch.randn_like(output)))
+        calls.append((module, args[0].detach().clone().requires_grad_(args[0].requires_grad), output.detach()))
 
-    handles = [m.register_forward_hook(watch) for m in model.modules() if isinstance(m, nn.Conv2d)]
+    handles = [module.register_forward_hook(watch) for module in model.modules() if isinstance(module, kind)]
     model(images)
     for handle in handles:
         handle.remove()
+    return calls
+
+
+def convolutions(name: str, steps: int, images: Tensor) -> Callable[[], object]:
+    """Make forward and backward of every convolution of the student, alone."""
+    calls = watched(student(name, steps), nn.Conv2d, images)
 
     def run() -> None:
-        for conv, x, grad in calls:
-            conv(x).backward(grad)
+        for conv, x, output in calls:
+            with precision_of(name):
+                y = conv(x)
+            y.backward(output.to(y.dtype))
             x.grad = None
 
     return run
 
 
+def roofline(name: str, steps: int, images: Tensor, teacher: nn.Module) -> float:
+    """Seconds of a step on which nothing but its multiplications and the passes over its neurons take time."""
+    size, dtype = (8192, torch.bfloat16) if ON_GPU else (1024, torch.float32)
+    model, square = student(name, steps), torch.randn(size, size, device=DEVICE, dtype=dtype)
+    with FlopCounterMode(display=False) as counted:
+        with torch.no_grad():
+            teacher(images)
+        model(images).sum().backward()
+    spikes = sum(output.numel() for _, _, output in watched(model, LIF, images))
+    source = torch.randn(2**26, device=DEVICE)
+    target = torch.empty_like(source)
+    speed = times({"product": lambda: square @ square, "copy": lambda: target.copy_(source)}, rounds=3)
+    products: float = counted.get_total_flops() / (2 * size**3 / speed["product"])
+    passes = 8 * spikes * dtype.itemsize / (2 * source.nbytes / speed["copy"])
+    return products + passes
+
+
 def main() -> None:
     """Measure and report."""
     start()
-    images = torch.randn(BATCH, 3, 32, 32)
-    teacher = resnet34(100).eval().requires_grad_(False)
+    images = torch.randn(BATCH, 3, 32, 32, device=DEVICE)
+    teacher = resnet34(100).eval().requires_grad_(False).to(DEVICE)
     fast = for_inference(copy.deepcopy(teacher), images[:2])
+    best = "ours, triton fused nhwc bf16" if ON_GPU else "ours, eager fused nhwc"
     rows = []
     for steps in STEPS:
-        functions = {name: step(name, steps, images, teacher, False) for name in PEERS}
-        functions |= {name: step(name, steps, images, fast, False) for name in OURS}
-        functions |= {f"{name}, cached teacher": step(name, steps, images, fast, True) for name in OURS[2:]}
-        functions["convolutions alone"] = convolutions(steps, images)
-        found = times(functions)
-        peer = found["spikingjelly 2.0.0"]
-        rows += [{"what": name, "T": steps, "ms": 1e3 * t, "of spikingjelly": t / peer} for name, t in found.items()]
+        names = (PEER, *ON_CUDA) if ON_GPU else (*PEERS, *ON_CPU)
+        functions = {name: step(name, steps, images, fast if "ours" in name else teacher) for name in names}
+        functions |= {
+            f"{name}, cached teacher": step(name, steps, images, fast, True) for name in CACHED if name in names
+        }
+        functions["convolutions alone"] = convolutions(best, steps, images)
+        found = times(functions) | {"roofline": roofline(best, steps, images, fast)}
+        rows += [
+            {
+                "what": name,
+                "T": steps,
+                "ms": 1e3 * t,
+                "of spikingjelly": t / found[PEER],
+                "share of roofline": found["roofline"] / t,
+            }
+            for name, t in found.items()
+        ]
     report("step", f"Distillation step, ResNet-18 from ResNet-34, batch {BATCH}", rows)
 
 

@@ -54,6 +54,16 @@ def test_the_selected_epoch_is_the_one_with_the_best_validation_accuracy(
     assert scored["acc"] == max(row["val/acc"] for row in rows)
 
 
+def test_the_fields_habit_selects_the_best_test_epoch_and_names_it_so(
+    student: Student, teacher: Teacher, tser: DistillationLoss, digits: Digits, recipe: Recipe, tmp_path: Path
+) -> None:
+    rows: list[Any] = []
+    fit(student, tser, teacher, digits, tmp_path, recipe=recipe, machine=CPU, selection="paper", record=rows.append)
+    assert not any(name.startswith("val/") for row in rows for name in row)
+    scored = examine(student, None, digits, "test", machine=CPU)
+    assert scored["acc"] == max(row["test/acc"] for row in rows)
+
+
 def test_of_equal_epochs_the_last_is_selected(
     student: Student, teacher: Teacher, tser: DistillationLoss, digits: Digits, recipe: Recipe, tmp_path: Path
 ) -> None:

@@ -255,7 +255,7 @@ class Distiller(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log accuracy at every t, of each step alone, and the rest of the student's measures."""
-        self._measured = {f"val/{name}": value for name, value in self.measures.compute().items()}
+        self._measured = {f"{self.selection}/{name}": value for name, value in self.measures.compute().items()}
         self.measures.reset()
         self.log_dict(self._measured)
 

@@ -19,8 +19,13 @@ class LiveBar(RichProgressBar):
         shown: dict[str, Any] = dict(super().get_metrics(trainer, pl_module))
         shown.pop("v_num", None)
         shown |= {name: f"{value:.3f}" for name, value in getattr(pl_module, "latest", {}).items()}
-        accuracy = trainer.callback_metrics.get("val/acc")
-        return shown | ({} if accuracy is None else {"val/acc": f"{float(accuracy):.1f}"})
+        return shown | {name: f"{accuracy:.1f}" for name, accuracy in followed(trainer).items()}
+
+
+def followed(trainer: pl.Trainer) -> dict[str, float]:
+    """The accuracy that the selection goes by, under its name, once there is one."""
+    found = {name: trainer.callback_metrics.get(name) for name in ("val/acc", "test/acc")}
+    return {name: float(accuracy) for name, accuracy in found.items() if accuracy is not None}
 
 
 class EpochLines(Callback):
@@ -36,9 +41,8 @@ class EpochLines(Callback):
             return
         self._last = now
         latest: dict[str, float] = getattr(pl_module, "latest", {})
-        accuracy = trainer.callback_metrics.get("val/acc")
         numbers = "  ".join(f"{name} {value:.3f}" for name, value in latest.items())
-        tail = "" if accuracy is None else f"  val/acc {float(accuracy):.1f}"
+        tail = "".join(f"  {name} {accuracy:.1f}" for name, accuracy in followed(trainer).items())
         log.info("epoch %d of %s  %s%s", trainer.current_epoch + 1, trainer.max_epochs, numbers, tail)
 
 

@@ -61,7 +61,7 @@ def pipeline(auto: bool) -> list[dict[str, Any]]:
     """Images per second of one epoch, with crop and flip, and AutoAugment if wanted."""
     augment = {"crop": 4, "flip": True, "auto": "cifar10" if auto else None}
     ours = Synthetic(10, (3, 32, 32), train_images=IMAGES, test_images=8, batch_size=128, augment=augment)
-    loader = ours.loader("train")
+    loader = ours.loader("train", device=DEVICE)
     raw = np.random.default_rng(0).integers(0, 256, (IMAGES, 32, 32, 3), np.uint8)
     peer = DataLoader(ImageByImage(raw, auto), batch_size=128, shuffle=True)
     found = times({"ours": lambda: list(loader), "torchvision": lambda: list(peer)})

@@ -1,3 +1,4 @@
+import copy
 import os
 from functools import partial
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch.optim import SGD
 
+import tser_lightning as tl
 from tser_lightning.data import ImageFolder
 from tser_lightning.data.synthetic import Synthetic
 from tser_lightning.losses import CrossEntropy, DistillationLoss, KLDivergence
@@ -16,6 +18,7 @@ from tser_lightning.models.norms import TDBN
 from tser_lightning.models.resnet import resnet_small
 from tser_lightning.neurons import LIF
 from tser_lightning.training import Machine, Once, Recipe, Teacher, fit
+from tser_lightning.training.schedule import Constant
 from tser_lightning.training.speed import check_precision, described, prepare
 
 
@@ -76,6 +79,39 @@ def test_answers_that_are_read_give_the_same_losses_to_the_last_bit(precision: s
     assert next((runs / "teachers" / "logits").glob("*.logits")).stat().st_size == 3 * 24 * 4 * (
         4 if precision == "32-true" else 2
     )
+
+
+@pytest.mark.slow
+def test_a_compiled_training_has_the_same_losses_and_leaves_no_trace(tmp_path: Path) -> None:
+    """With a loss that looks into the student, a validation, and a second part that goes on without a compiler."""
+    torch.manual_seed(0)
+    data = Synthetic(4, (3, 8, 8), train_images=24, test_images=4, batch_size=8, eval_batch_size=2, validation=0.25)
+    teacher = Teacher(resnet_small(4, 3, relu, widths=(4, 8)))
+    first = Student(resnet_small(4, 3, LIF, widths=(4, 8)), timesteps=2)
+    found = []
+    for how in (False, True):
+        student, rows = copy.deepcopy(first), list[Any]()
+        for epochs, compile in ((1, how), (2, False)):
+            fit(
+                student,
+                tl.build_loss("kdsnn", mode="feature"),
+                teacher,
+                data,
+                tmp_path / str(how),
+                recipe=Recipe(epochs=epochs, optimizer=partial(SGD, lr=0.05), schedule=Constant()),
+                machine=Machine(accelerator="cpu", runs_dir=str(tmp_path), compile=compile),
+                record=rows.append,
+            )
+        names = torch.load(tmp_path / str(how) / "last.ckpt", weights_only=True)["state_dict"]
+        assert {name for name in names if name.startswith("student.")} == {f"student.{n}" for n in first.state_dict()}
+        student.timesteps = 3
+        heard = [0]
+        student.net.get_submodule("layer1").register_forward_hook(lambda *_: heard.append(1))  # noqa: B023
+        assert student(torch.rand(2, 3, 8, 8)).shape == (3, 2, 4)
+        assert heard == [0, 1]
+        found.append([row[name] for row in rows for name in ("train/loss", "val/acc")])
+    assert len(found[0]) == 4
+    assert found[1] == pytest.approx(found[0], abs=1e-4)
 
 
 def test_settings_reach_the_student() -> None:

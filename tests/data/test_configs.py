@@ -27,12 +27,18 @@ def _small(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     }
     settings |= {key: given[key] for key, value in settings.items() if value == "???"}
     classes, (channels, height, width) = settings["num_classes"], settings["shape"]
-    if settings["_target_"].endswith("ImageFolder"):
+    if settings["_target_"].endswith(("ImageFolder", "Streamed")):
         classes = 3
         for label in range(2 * classes):
             file = folder / ("train" if label % 2 else "val") / f"class {label // 2}" / "image.png"
             file.parent.mkdir(parents=True)
             Image.fromarray(np.full((300, 280, channels), label, dtype=np.uint8)).save(file)
+        if settings["_target_"].endswith("Streamed"):
+            for part in ("train", "val"):
+                files = sorted((folder / part).glob("*/*"))
+                inputs = [(str(file), number) for number, file in enumerate(files)]
+                litdata = pytest.importorskip("litdata")
+                litdata.optimize(fn=_sample, inputs=inputs, output_dir=f"{folder}/{part}", num_workers=1, chunk_size=2)
         return settings | {"path": str(folder), "num_classes": classes}
     name = settings.get("name", "mine")
     if "recordings" in settings:
@@ -46,7 +52,14 @@ def _small(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     return settings | ({"root": str(folder)} if "root" in settings else {})
 
 
-@pytest.mark.parametrize("file", _FILES, ids=lambda file: str(file.stem))
+def _sample(item: tuple[str, int]) -> dict[str, Any]:
+    return {"image": Path(item[0]).read_bytes(), "label": item[1]}
+
+
+@pytest.mark.parametrize(
+    "file",
+    [pytest.param(file, marks=[pytest.mark.slow] * (file.stem == "litdata"), id=file.stem) for file in _FILES],
+)
 def test_config_makes_a_set_that_keeps_the_contract(file: Path, tmp_path: Path) -> None:
     settings: Any = OmegaConf.to_container(OmegaConf.load(file))
     data: ImageData = instantiate(_small(settings, tmp_path) | {"validation": 0.4}, _convert_="all")
@@ -61,6 +74,6 @@ def test_config_makes_a_set_that_keeps_the_contract(file: Path, tmp_path: Path) 
         assert batch.images.shape == (*steps, 1, *data.shape)
         assert batch.images.dtype == torch.float32
         assert 0 <= batch.labels.item() < data.num_classes
-    if not settings["_target_"].endswith("ImageFolder"):
+    if not settings["_target_"].endswith(("ImageFolder", "Streamed")):
         assert data.name.startswith(file.stem) or file.stem == "prepared"
     assert data.batch_size == settings["batch_size"]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tser_lightning.data.image_data import ImageData as ImageData
     from tser_lightning.data.prepared import Prepared as Prepared
     from tser_lightning.data.prepared import write_prepared as write_prepared
+    from tser_lightning.data.streamed import Streamed as Streamed
     from tser_lightning.data.synthetic import Synthetic as Synthetic
 
 _MODULES = {
@@ -32,6 +33,7 @@ _MODULES = {
     "ImageData": "image_data",
     "Prepared": "prepared",
     "write_prepared": "prepared",
+    "Streamed": "streamed",
     "Synthetic": "synthetic",
 }
 

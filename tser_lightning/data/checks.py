@@ -29,6 +29,9 @@ def check_data(settings: Mapping[str, Any]) -> None:
     num_classes, shape = settings["num_classes"], settings["shape"]
     if settings.get("_target_") == "tser_lightning.data.Digits":
         check_fit("digits", 10, (1, 8, 8), num_classes, shape)
+    elif settings.get("_target_") == "tser_lightning.data.Streamed":
+        if "://" not in str(settings["path"]):
+            check_chunks(Path(settings["path"]))
     elif "recordings" in settings:
         steps, (channels, height, width) = settings["timesteps"], shape
         file = frames_path(settings["root"], settings["recordings"], settings["split"], steps, shape)
@@ -155,3 +158,28 @@ def check_folder(path: Path, num_classes: int) -> None:
             "teacher and student get as many outputs as data.num_classes says",
             f"data.num_classes={len(classes['train'])}",
         )
+
+
+def check_chunks(path: Path, folders: Sequence[str] = ("train", "val")) -> None:
+    """Check that folders hold litdata's chunks of the one form that is read: {"image": bytes, "label": int}.
+
+    Raises:
+        Mistake: There are none, or of another form, which may run code when it is read.
+    """
+    for folder in folders:
+        index = path / folder / "index.json"
+        try:
+            config = json.loads(index.read_text(encoding="utf-8"))["config"]
+            types, forms = config["types"], sorted(config["data_format"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Mistake(
+                f"{index} cannot be read: {getattr(error, 'strerror', None) or str(error)[:80]}",
+                "it is the list of chunks that litdata.optimize writes",
+                "data.path=PATH, the folder that holds train/ and val/",
+            ) from error
+        if types != {"image": "bytes", "label": "int"} or forms != ["bytes", "int"]:
+            raise Mistake(
+                f"{index} lists samples of the form {str(types)[:80]} {str(forms)[:40]}",
+                "images are read as the bytes of an image file and labels as whole numbers, and nothing else is",
+                'samples {"image": bytes, "label": int} in litdata.optimize',
+            )

@@ -2,10 +2,10 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from PIL import Image
@@ -19,7 +19,7 @@ from tser_lightning.data.folder_index import index_of
 from tser_lightning.data.image_data import ImageData, Part
 from tser_lightning.mistake import Mistake
 
-_FOLDERS: dict[Part, str] = {"train": "train", "test": "val"}
+FOLDERS: dict[Part, str] = {"train": "train", "test": "val"}
 
 
 class ImageFolder(ImageData):
@@ -67,7 +67,7 @@ class ImageFolder(ImageData):
     def _parts(self) -> dict[Part, tuple[list[str], Tensor]]:
         self.check()
         try:
-            found = index_of(self.path, {str(part): folder for part, folder in _FOLDERS.items()})
+            found = index_of(self.path, {str(part): folder for part, folder in FOLDERS.items()})
         except FileNotFoundError as error:
             raise Mistake(f"{self.path}: {error}", "every class needs images", "images there, or no folder") from error
         self.classes = tuple(found["train"])
@@ -76,7 +76,7 @@ class ImageFolder(ImageData):
                 [f"{self.path}/{file}" for files in found[part].values() for file in files],
                 torch.tensor([label for label, files in enumerate(found[part].values()) for _ in files]),
             )
-            for part in _FOLDERS
+            for part in FOLDERS
         }
 
     def labels(self, part: Part) -> Tensor:
@@ -85,23 +85,29 @@ class ImageFolder(ImageData):
 
     def read(self, part: Part, indices_B: Tensor, keys_B: Tensor | None) -> Tensor:
         """Decode images and bring them to size, at random if there are keys; uint8 [B,C,H,W]."""
-        files = [self._parts[part][0][index] for index in indices_B.tolist()]
+        indices = indices_B.tolist()
         if keys_B is None:
-            return torch.stack([v2.functional.pil_to_tensor(self._eval_crop(self._open(file))) for file in files])
+            return torch.stack([self._brought(self._eval_crop, part, index) for index in indices])
         return per_image(
-            files,
-            keys_B,
-            Stream.RESIZED_CROP,
-            lambda file: v2.functional.pil_to_tensor(self._train_crop(self._open(file))),
+            indices, keys_B, Stream.RESIZED_CROP, lambda index: self._brought(self._train_crop, part, index)
         )
 
-    def _open(self, file: str) -> Image.Image:
+    def _brought(self, to_size: Callable[[Image.Image], Image.Image], part: Part, index: int) -> Tensor:
+        pixels: Tensor = v2.functional.pil_to_tensor(to_size(self._open(self.source(part, index))))
+        return pixels
+
+    def source(self, part: Part, index: int) -> str | BinaryIO:
+        """Give an image's file."""
+        return self._parts[part][0][index]
+
+    def _open(self, file: str | BinaryIO) -> Image.Image:
         try:
             with Image.open(file) as image:
                 return image.convert("L" if self.shape[0] == 1 else "RGB")
         except (OSError, SyntaxError, ValueError) as error:
+            named = file if isinstance(file, str) else f"an image of {self.path}"
             raise Mistake(
-                f"{file} cannot be read: {error}", "it is damaged or no image", "a good copy of it, or none"
+                f"{named} cannot be read: {error}", "it is damaged or no image", "a good copy of it, or none"
             ) from error
 
     def fingerprint(self) -> str:

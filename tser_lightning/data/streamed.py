@@ -1,0 +1,108 @@
+"""Images in litdata's chunks, local or streamed from a store (extra `litdata`)."""
+
+import contextlib
+import hashlib
+import io
+import json
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from tser_lightning.data.checks import check_chunks
+from tser_lightning.data.folder import FOLDERS, ImageFolder
+from tser_lightning.data.image_data import Part
+from tser_lightning.mistake import Mistake
+
+
+class Streamed(ImageFolder):
+    """path/train and path/val, each written by `litdata.optimize` with samples {"image": bytes, "label": int}.
+
+    An image is the bytes of an image file. Chunks that lie elsewhere (s3://...) are fetched when one of their images is
+    first needed and stay in litdata's cache. The order of the images is the one of every set here, so that in an epoch
+    all chunks are in use: the cache should have room for them all. The labels are read once, which reads all samples,
+    and kept beside the chunks or in the cache. Only bytes and whole numbers are read: litdata's other forms of samples
+    may run code.
+
+    Args:
+        path: A folder, or an address that litdata knows.
+        name: What results call the set.
+        settings: Those of `ImageFolder`.
+    """
+
+    def __init__(self, path: str, *, name: str = "litdata", **settings: Any) -> None:
+        super().__init__(path, name=name, **settings)
+        self.address = str(path).rstrip("/")
+
+    def check(self) -> None:
+        """Raise a `Mistake` if litdata is not installed, or chunks are missing or of another form."""
+        if "://" not in self.address:
+            check_chunks(Path(self.address))
+        for part in FOLDERS:
+            check_chunks(self._home(part).parent, [self._home(part).name])
+
+    @cached_property
+    def _chunks(self) -> dict[Part, Any]:
+        try:
+            streaming = import_module("litdata").StreamingDataset
+        except ImportError as error:
+            raise Mistake(
+                "this set needs litdata, which is not installed",
+                "it is an extra of its own",
+                "pip install 'tser-lightning[litdata]'",
+            ) from error
+        try:
+            return {part: streaming(f"{self.address}/{folder}") for part, folder in FOLDERS.items()}
+        except Exception as error:  # whatever a store can say
+            raise Mistake(
+                f"{self.address} cannot be read: {next(iter(str(error).splitlines()), type(error).__name__)[:160]}",
+                "litdata finds no index of chunks there, or has no access",
+                "data.path=FOLDER, which holds train/ and val/ as litdata.optimize writes them",
+            ) from error
+
+    def _home(self, part: Part) -> Path:
+        """The folder of a part's chunks, or of their copies."""
+        return Path(self._chunks[part].input_dir.path)
+
+    def _index(self, part: Part) -> bytes:
+        return (self._home(part) / "index.json").read_bytes()
+
+    @cached_property
+    def _labels(self) -> dict[Part, Tensor]:
+        self.check()
+        return {part: self._read_labels(part) for part in FOLDERS}
+
+    def _read_labels(self, part: Part) -> Tensor:
+        kept = self._home(part) / f"labels-{hashlib.sha256(self._index(part)).hexdigest()[:16]}.json"
+        samples = self._chunks[part]
+        if kept.exists():
+            found = json.loads(kept.read_text())
+        else:
+            found = [int(samples[index]["label"]) for index in track(range(len(samples)), f"{part} labels")]
+            with contextlib.suppress(OSError):  # not our folder: they are read again next time
+                kept.write_text(json.dumps(found))
+        if not 0 <= min(found) <= max(found) < self.num_classes:
+            raise Mistake(
+                f"data.num_classes={self.num_classes}, but the labels of {self.address} go from {min(found)} to "
+                f"{max(found)}",
+                "teacher and student get as many outputs as data.num_classes says",
+                f"data.num_classes={max(found) + 1}",
+            )
+        return torch.tensor(found)
+
+    def labels(self, part: Part) -> Tensor:
+        """Give the classes of all images of a part, int64 [N]."""
+        return self._labels[part]
+
+    def source(self, part: Part, index: int) -> BinaryIO:
+        """Give the bytes of an image file."""
+        return io.BytesIO(self._chunks[part][index]["image"])
+
+    def fingerprint(self) -> str:
+        """Hash the lists of chunks and the labels with SHA-256."""
+        content = [self._index(part) + json.dumps(self.labels(part).tolist()).encode() for part in FOLDERS]
+        return hashlib.sha256(b"".join(content)).hexdigest()

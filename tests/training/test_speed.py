@@ -165,7 +165,7 @@ def test_the_line_about_the_machine_follows_what_is_there() -> None:
     assert line(student, plain, fused=False) == (
         "cpu, 1 thread, eager neurons, spikes kept as bits, blocks computed twice, images on the host, 1 worker"
     )
-    assert "student and teacher compiled" in line(student, Machine(compile=True))
+    assert "1 thread, compiled by torch, channels_last" in line(student, Machine(compile=True))
     named = Student(resnet_small(4, 3, partial(LIF, backend="reference"), norm=TDBN, widths=(4,)), timesteps=2)
     assert "1 thread, reference neurons, channels_last" in line(named, Machine())
     assert "neurons" not in line(Once(resnet_small(4, 3, relu, widths=(4,))), Machine())

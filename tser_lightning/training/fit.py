@@ -115,8 +115,8 @@ def fit(
     split = FOLLOWED[selection]
     answers = None
     if teacher is not None and getattr(loss, "needs_teacher", False):
-        kept = Path(machine.runs_dir, "teachers", "logits")
-        cache = cache_for(teacher, data, seed, machine.teacher_cache, kept, recipe.precision)
+        place = Path(machine.runs_dir, "teachers", "logits")
+        cache = cache_for(teacher, data, seed, machine.teacher_cache, place, recipe.precision)
         answers = Answers(teacher, data.shape, cache, machine.compile)
     distiller = Distiller(
         student,
@@ -133,7 +133,7 @@ def fit(
     )
     distiller.materialise()
     prepare(student, recipe, machine)
-    checkpoints = Checkpoints(folder, f"{split}/acc" if split else None, machine.checkpoint_every)
+    kept = Checkpoints(folder, f"{split}/acc" if split else None, machine.checkpoint_every)
     shown = progress_callbacks()
     trainer = _trainer(
         recipe,
@@ -147,7 +147,7 @@ def fit(
         check_val_every_n_epoch=recipe.validate_every,
         log_every_n_steps=log_every,
         logger=list(loggers) or False,
-        callbacks=[*shown, checkpoints, StopsAtSigterm(), *callbacks],
+        callbacks=[*shown, kept, StopsAtSigterm(), *callbacks],
     )
     check_precision(recipe.precision, trainer.strategy.root_device)
     last = newest(folder)

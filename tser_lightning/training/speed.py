@@ -109,7 +109,7 @@ def described(student: nn.Module, data: ImageData, machine: Machine, device: tor
     parts = [
         torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         _counted(torch.get_num_threads(), "thread"),
-        f"student and teacher compiled{graphs}" if machine.compile else _neurons(student, device),
+        f"compiled by torch{graphs}" if machine.compile else _neurons(student, device),
         "channels_last" if _channels_last(student) else "",
         kept.get(machine.memory, ""),
         "fused optimiser" if optimizer.param_groups[0].get("fused") else "",

@@ -79,15 +79,18 @@ def step(*arguments: Any) -> Callable[[], object]:
     return run
 
 
-def watched(model: nn.Module, kind: type[nn.Module], images: Tensor) -> list[tuple[nn.Module, Tensor, Tensor]]:
-    """Module, input and output of every call of a kind of module."""
+def watched(
+    name: str, model: nn.Module, kind: type[nn.Module], images: Tensor
+) -> list[tuple[nn.Module, Tensor, Tensor]]:
+    """Module, input and output of every call of a kind of module in a variant's student."""
     calls: list[tuple[nn.Module, Tensor, Tensor]] = []
 
     def watch(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         calls.append((module, args[0].detach().clone().requires_grad_(args[0].requires_grad), output.detach()))
 
     handles = [module.register_forward_hook(watch) for module in model.modules() if isinstance(module, kind)]
-    model(images)
+    with precision_of(name):
+        model(images)
     for handle in handles:
         handle.remove()
     return calls
@@ -95,7 +98,7 @@ def watched(model: nn.Module, kind: type[nn.Module], images: Tensor) -> list[tup
 
 def convolutions(name: str, steps: int, images: Tensor) -> Callable[[], object]:
     """Make forward and backward of every convolution of the student, alone."""
-    calls = watched(student(name, steps), nn.Conv2d, images)
+    calls = watched(name, student(name, steps), nn.Conv2d, images)
 
     def run() -> None:
         for conv, x, output in calls:
@@ -115,7 +118,7 @@ def roofline(name: str, steps: int, images: Tensor, teacher: nn.Module) -> float
         with torch.no_grad():
             teacher(images)
         model(images).sum().backward()
-    spikes = sum(output.numel() for _, _, output in watched(model, LIF, images))
+    spikes = sum(output.numel() for _, _, output in watched(name, model, LIF, images))
     source = torch.randn(2**26, device=DEVICE)
     target = torch.empty_like(source)
     speed = times({"product": lambda: square @ square, "copy": lambda: target.copy_(source)}, rounds=3)

@@ -15,7 +15,7 @@ from tser_lightning.mistake import Mistake
 from tser_lightning.models.fusing import allow_fusing
 from tser_lightning.models.student import Student
 from tser_lightning.neurons import LIF
-from tser_lightning.neurons.backends import EAGER, bodies_for
+from tser_lightning.neurons.backends import chosen
 from tser_lightning.neurons.neuron import Neuron
 from tser_lightning.training.recipe import Machine, Recipe
 
@@ -132,10 +132,7 @@ def _neurons(student: nn.Module, device: torch.device) -> str:
 
 
 def _backend(neuron: Neuron, device: torch.device) -> str:
-    named = str(getattr(neuron, "backend", "eager"))
-    if named != "auto":
-        return named
-    return "eager" if bodies_for(named, torch.empty(0, device=device)) is EAGER else "triton"
+    return chosen(str(getattr(neuron, "backend", "eager")), torch.empty(0, device=device))
 
 
 def _channels_last(student: nn.Module) -> bool:

@@ -1,5 +1,8 @@
 import copy
 import os
+import platform
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -194,3 +197,27 @@ def test_bfloat16_is_warned_of_where_it_has_no_instructions(
     check_precision("32-true", torch.device("cpu"), tmp_path / "cpuinfo")
     check_precision("bf16-mixed", torch.device("cuda"), tmp_path / "cpuinfo")
     assert len(recwarn) == ("bf16" not in flags)
+
+
+CHURN = """
+import resource
+import torch
+from tser_lightning.training.speed import keep_freed_memory
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(1 << 24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+first = faults()
+keep_freed_memory()
+faults()
+print(first, faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries have no such setting")
+def test_freed_memory_is_not_asked_of_the_system_again() -> None:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    done = subprocess.run([sys.executable, "-c", CHURN], env=plain, capture_output=True, check=True)
+    returned, kept = map(int, done.stdout.split())
+    assert kept < 100 < returned  # a page each, 4 KiB to 2 MiB

@@ -15,7 +15,7 @@ from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student
 from tser_lightning.training import Machine, Recipe, Teacher
 from tser_lightning.training.fit import quiet_lightning
-from tser_lightning.training.speed import check_speed
+from tser_lightning.training.speed import check_speed, keep_freed_memory
 
 
 @dataclass
@@ -46,7 +46,7 @@ def built(config: Mapping[str, Any], teacher_name: str) -> Built:
     Raises:
         Mistake: A part that cannot be made, or two that do not go together.
     """
-    use_threads(config)
+    use_cpu(config)
     machine = build.build_machine(config)
     recipe = build.build_recipe(config["trainer"], config["optim"], config["schedule"], config["debug"]["steps"])
     check_machine(recipe, machine)
@@ -63,11 +63,13 @@ def built(config: Mapping[str, Any], teacher_name: str) -> Built:
     return Built(data, student, loss, teacher, recipe, machine, callbacks)
 
 
-def use_threads(config: Mapping[str, Any]) -> None:
-    """Let torch use as many threads on the CPU as the config says."""
+def use_cpu(config: Mapping[str, Any]) -> None:
+    """Let torch use as many threads as the config says, and keep freed memory unless memory is what counts."""
     threads = config["machine"].get("threads", "auto")
     if threads != "auto":
         torch.set_num_threads(threads)
+    if config["machine"].get("memory", "auto") == "auto":
+        keep_freed_memory()
 
 
 def check_machine(recipe: Recipe, machine: Machine) -> None:

@@ -143,12 +143,12 @@ def student_card(config: Mapping[str, Any], data: Any) -> dict[str, Any]:
 def teach(run: Run) -> dict[str, Any]:
     """Train the teacher alone, so that later runs find it."""
     from tser_lightning.cli.build import build_data, build_machine
-    from tser_lightning.cli.built import use_threads
+    from tser_lightning.cli.built import use_cpu
     from tser_lightning.cli.teachers import obtain_teacher
     from tser_lightning.mistake import Mistake
     from tser_lightning.training import Once, examine
 
-    use_threads(run.config)
+    use_cpu(run.config)
     data = build_data(run.config)
     teacher = obtain_teacher(run.config, run.choices["teacher"], data)
     if teacher is None:

@@ -1,5 +1,8 @@
 """Choices that make a training faster or smaller and change its numbers by rounding alone."""
 
+import ctypes
+import os
+import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +24,7 @@ from tser_lightning.training.recipe import Machine, Recipe
 
 CUDA_GRAPHS = "reduce-overhead"
 MEMORY = ("auto", "low", "lowest")
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # names of malloc.h
 
 
 def prepare(student: nn.Module, recipe: Recipe, machine: Machine) -> None:
@@ -63,6 +67,20 @@ def check_speed(recipe: Recipe, machine: Machine) -> None:
             why="a CUDA graph writes the gradients of a batch over those of the batch before",
             fix="machine.compile=true, or trainer.accumulate=1 with a smaller data.batch_size",
         )
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory of freed tensors for the next ones; on Linux with glibc, elsewhere nothing.
+
+    By itself glibc hands tensors above 32 MiB back to the system, which then fills new pages with zeros at every step:
+    an eighth of the time of a small student. What the user has set in the environment holds.
+    """
+    if not sys.platform.startswith("linux") or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, -1)
 
 
 def compiled(module: nn.Module, how: bool | str) -> Callable[..., Any]:

@@ -183,7 +183,8 @@ def load_chosen(student: nn.Module, folder: Path) -> float:
     """
     checkpoint = read_sealed(folder / LAST)
     state = checkpoint["callbacks"]["checkpoints"]
-    student.load_state_dict(state["best"] or _student_part(checkpoint["state_dict"]))
+    last = checkpoint["average"]["network"] if "average" in checkpoint else _student_part(checkpoint["state_dict"])
+    student.load_state_dict(state["best"] or last)
     return float(state["seconds"])
 
 

@@ -17,6 +17,7 @@ from tser_lightning.losses import LossTerms
 from tser_lightning.measure.student_measures import StudentMeasures
 from tser_lightning.mistake import Failure, Mistake
 from tser_lightning.training.answers import Answers
+from tser_lightning.training.average import Average
 from tser_lightning.training.late import Late
 from tser_lightning.training.nonfinite import first_nonfinite
 from tser_lightning.training.optimizer import parameter_groups
@@ -68,6 +69,7 @@ class Distiller(pl.LightningModule):
         self._teacher = (teacher,)  # in a tuple, so that it is not registered
         self.data, self.recipe, self.seed = data, recipe, seed
         self.selection, self.workers, self.log_every, self.record = selection, workers, log_every, record
+        self.average = None if recipe.ema is None else Average(student, recipe.ema)  # no submodule either
         self.asks_teacher = bool(getattr(loss, "needs_teacher", False))
         if self.asks_teacher and teacher is None:
             raise Mistake(
@@ -129,7 +131,9 @@ class Distiller(pl.LightningModule):
 
     # ------------------------------------------------------------------ training
     def on_fit_start(self) -> None:
-        """Bring the teacher to the student's device."""
+        """Bring the teacher and the average to the student's device."""
+        if self.average is not None:
+            self.average.to(self.device)
         if self.teacher is not None:
             self.teacher.to(self.device)
         if self._answers is not None:
@@ -190,6 +194,12 @@ class Distiller(pl.LightningModule):
         for total, step in self._late.rest():
             self._guard(total, *step)
 
+    def optimizer_step(self, *arguments: Any, **settings: Any) -> None:
+        """Make a step and take it into the average."""
+        super().optimizer_step(*arguments, **settings)
+        if self.average is not None:
+            self.average.update(self.student)
+
     def on_train_epoch_end(self) -> None:
         """Log the means of the epoch and hand on its row."""
         self._guard_late()
@@ -214,6 +224,8 @@ class Distiller(pl.LightningModule):
         """Add where the training stands; between two steps of accumulated batches, their gradients too."""
         self._guard_late()  # nothing that is not finite gets into a checkpoint
         checkpoint["standing"] = self._standing.state()
+        if self.average is not None:
+            checkpoint["average"] = self.average.state_dict()
         if self._standing.batch % self.recipe.accumulate and self._standing.batch:
             checkpoint["gradients"] = {
                 name: parameter.grad for name, parameter in self.named_parameters() if parameter.grad is not None
@@ -223,8 +235,20 @@ class Distiller(pl.LightningModule):
         """Go on from there."""
         self._standing.load(checkpoint["standing"], self.device)
         self._gradients = checkpoint.get("gradients", {})
+        if self.average is not None:
+            self.average.load_state_dict(checkpoint["average"])
 
     # ------------------------------------------------------------------ validation
+    def on_validation_start(self) -> None:
+        """Validate the average, where there is one; it is in the student's place until the callbacks are done."""
+        if self.average is not None:
+            self.average.exchange(self.student)
+
+    def on_validation_end(self) -> None:
+        """Train on with the student's own weights."""
+        if self.average is not None:
+            self.average.exchange(self.student)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count what the student gets right."""
         self.measures.update(self.student(batch.images), None, batch.labels)

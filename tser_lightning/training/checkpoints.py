@@ -142,7 +142,7 @@ class Checkpoints(Checkpoint):
             return  # the epoch's own checkpoint is next, after its validation
         step = trainer.global_step
         due = self.every is not None and step % self.every == 0 and step != self._saved
-        if due or (trainer.received_sigterm and trainer.world_size == 1):
+        if due or trainer.received_sigterm:
             self._save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

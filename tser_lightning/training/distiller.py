@@ -223,7 +223,7 @@ class Distiller(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add where the training stands; between two steps of accumulated batches, their gradients too."""
         self._guard_late()  # nothing that is not finite gets into a checkpoint
-        checkpoint["standing"] = self._standing.state()
+        checkpoint["standing"] = self._standing.state(self.trainer.strategy.all_gather)
         if self.average is not None:
             checkpoint["average"] = self.average.state_dict()
         if self._standing.batch % self.recipe.accumulate and self._standing.batch:
@@ -233,7 +233,7 @@ class Distiller(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from there."""
-        self._standing.load(checkpoint["standing"], self.device)
+        self._standing.load(checkpoint["standing"], self.device, self.global_rank, self.trainer.world_size)
         self._gradients = checkpoint.get("gradients", {})
         if self.average is not None:
             self.average.load_state_dict(checkpoint["average"])

@@ -123,3 +123,30 @@ def test_one_that_is_killed_ends_the_other_with_a_sentence(command: Callable[...
     assert time.monotonic() - started < 60
     assert "one of the processes that train together has died" in child.said()
     assert "Traceback" not in child.said()
+
+
+def telling_its_share() -> None:
+    """Say what part of the student this process trains."""
+    whole = distiller.Distiller.on_train_start
+
+    def telling(self: Any) -> None:
+        parameters = list(self.student.parameters())
+        here = sum(parameter.to_local().numel() for parameter in parameters)
+        print(f"share {here / sum(parameter.numel() for parameter in parameters):.2f}", flush=True)
+        whole(self)
+
+    distiller.Distiller.on_train_start = telling  # type: ignore[method-assign]
+
+
+@pytest.mark.slow
+def test_a_student_in_parts_gives_what_a_whole_one_gives(command: Callable[..., Any]) -> None:
+    words = [*TOGETHER, "trainer.clip=0.5", "machine.devices=2"]
+    whole, parts = command(*words, "machine.strategy=ddp"), command(*words, "machine.strategy=fsdp")
+    assert both(whole) == [0, 0], whole.said()
+    stop = at(torch.Tensor, "backward", 11, signal.SIGTERM)
+    assert both(parts, telling_its_share, stop) == [143, 143], parts.said()
+    (share,) = (float(line.split()[1]) for line in parts.said().splitlines() if line.startswith("share"))
+    assert 0.3 < share < 0.7
+    assert both(parts) == [0, 0], parts.said()
+    for row, row_2 in zip(numbers(whole), numbers(parts), strict=True):
+        assert row_2 == pytest.approx(row, abs=1e-5)

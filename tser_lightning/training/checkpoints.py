@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from tser_lightning.durable import write_bytes, write_json
 from tser_lightning.mistake import Failure
@@ -169,7 +170,11 @@ class Checkpoints(Checkpoint):
 
 def _student_part(state: Mapping[str, Tensor], copy: bool = False) -> dict[str, Tensor]:
     part = {name.removeprefix("student."): value for name, value in state.items() if name.startswith("student.")}
-    return {name: value.detach().cpu().clone() for name, value in part.items()} if copy else part
+    return {name: _whole(value.detach()).cpu().clone() for name, value in part.items()} if copy else part
+
+
+def _whole(value: Tensor) -> Tensor:
+    return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def load_chosen(student: nn.Module, folder: Path) -> float:

@@ -22,6 +22,7 @@ from tser_lightning.training.late import Late
 from tser_lightning.training.nonfinite import first_nonfinite
 from tser_lightning.training.optimizer import parameter_groups
 from tser_lightning.training.recipe import Recipe
+from tser_lightning.training.sharding import shard, share_buffers
 from tser_lightning.training.standing import Standing, seed_step
 from tser_lightning.training.taps import Taps
 from tser_lightning.training.teacher import Teacher
@@ -130,6 +131,11 @@ class Distiller(pl.LightningModule):
         )
 
     # ------------------------------------------------------------------ training
+    def configure_model(self) -> None:
+        """Divide the student among the processes, where a strategy asks for it."""
+        if self.device_mesh is not None:
+            shard(self.student, self.device_mesh)
+
     def on_fit_start(self) -> None:
         """Bring the teacher and the average to the student's device."""
         if self.average is not None:
@@ -233,14 +239,20 @@ class Distiller(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from there."""
-        self._standing.load(checkpoint["standing"], self.device, self.global_rank, self.trainer.world_size)
+        self.stand(checkpoint["standing"], self.global_rank, self.trainer.world_size)
         self._gradients = checkpoint.get("gradients", {})
         if self.average is not None:
             self.average.load_state_dict(checkpoint["average"])
 
+    def stand(self, state: Mapping[str, Any], rank: int = 0, world_size: int = 1) -> None:
+        """Take the place in the data from a checkpoint."""
+        self._standing.load(state, self.device, rank, world_size)
+
     # ------------------------------------------------------------------ validation
     def on_validation_start(self) -> None:
         """Validate the average, where there is one; it is in the student's place until the callbacks are done."""
+        if self.device_mesh is not None:
+            share_buffers(self.student)
         if self.average is not None:
             self.average.exchange(self.student)
 

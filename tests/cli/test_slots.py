@@ -96,7 +96,7 @@ def test_a_lock_is_held_until_the_last_process_that_has_it_ends(tmp_path: Path) 
 def test_tasks_of_slurm_that_train_together_do_not_wait_for_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = tmp_path / "runs" / "digits-x"
+    home = tmp_path / "records" / "digits-x"
     held = take([home.parent / ".sweeps" / "claims" / home.name])  # by the first task
     assert held is not None
     monkeypatch.setenv("SLURM_PROCID", "1")

@@ -148,8 +148,7 @@ class Checkpoints(Checkpoint):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the student if none before was better; of equals the last, whose learning rate was lower."""
-        if self.followed is None:
-            return
+        assert self.followed is not None  # nothing is validated otherwise
         score = float(trainer.callback_metrics[self.followed])
         if self.score is not None and score < self.score:
             return

@@ -5,7 +5,7 @@ PY := .venv/bin/python
 UV := .venv/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-matrix check format lock wheel clean bench bench-cifar10
+.PHONY: help setup demo test test-all test-matrix coverage check format lock wheel clean bench bench-cifar10
 
 help:  ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -33,12 +33,20 @@ PYTHONS ?= 3.11 3.12 3.13
 test-matrix:  ## Run the fast tests on every Python that is here, and on the lowest and the newest versions allowed
 	test -x $(UV) || $(MAKE) setup
 	for python in $(PYTHONS); do for versions in highest lowest-direct; do \
-	  command -v python$$python >/dev/null || { echo "no python$$python here"; continue 2; }; \
+	  python$$python -c "" 2>/dev/null || { echo "no python$$python here"; continue 2; }; \
 	  echo "== python$$python, $$versions"; \
 	  $(UV) venv --quiet --clear --python python$$python .venv-matrix && \
 	  $(UV) pip install --quiet --python .venv-matrix/bin/python --resolution $$versions --editable '.[dev]' && \
 	  .venv-matrix/bin/python -m pytest -n 2 -m 'not slow' || exit 1; \
 	done; done
+
+coverage: setup  ## Lines and branches that the fast tests run: losses, neurons, checkpoints, run identity (docs/quality.md)
+	$(UV) pip install --quiet --python $(PY) 'coverage>=7.10'
+	$(PY) -m coverage erase
+	$(PY) -m coverage run -m pytest -m 'not slow' $(addprefix tests/,losses neurons training tracking resilience test_durable.py)
+	$(PY) -m coverage combine --quiet
+	for part in losses/ neurons/ training/checkpoints.py tracking/identity.py; do \
+	  $(PY) -m coverage report --show-missing --skip-covered --include "tser_lightning/$$part*"; done
 
 check: setup  ## Format, lint and types
 	$(PY) -m ruff format --check .

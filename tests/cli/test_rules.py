@@ -16,6 +16,7 @@ from tser_lightning.cli.rules import RULES, rule
         ("machine.workers", "auto", ["auto", 0, 8], ["many", -1, 1.5, None]),
         ("machine.devices", "auto", ["auto", 1, [0, 3]], [0, "two", [], -1][:2]),
         ("trainer.clip", None, [None, 1.0], [0, "none"]),
+        ("trainer.ema", None, [None, 0.999], [0, 1, "none"]),
         ("data.shape", [1, 8, 8], [[3, 32, 32]], [[3, 32], [3, 32, 0], 3, [1.5, 8, 8]]),
         ("teacher.weights", "train", [None, "a.pt"], [5, "", True]),
         ("loss.new_switch", True, [True, False], [0, 1, "true", None]),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tser_lightning.cli.jobs import Job, Jobs
 from tser_lightning.cli.slots import give_back, gpus, listed, slots_of, take
 
 WHOLE = """GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5d5ba0d6)
@@ -90,3 +91,16 @@ def test_a_lock_is_held_until_the_last_process_that_has_it_ends(tmp_path: Path) 
     last = take([first])
     assert last is not None
     give_back(last)
+
+
+def test_tasks_of_slurm_that_train_together_do_not_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "records" / "digits-x"
+    held = take([home.parent / ".sweeps" / "claims" / home.name])  # by the first task
+    assert held is not None
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    jobs = Jobs(tmp_path / "said", machine(accelerator="cpu"), {})
+    (ended,) = jobs.run([Job(1, 1, ("--version",), home)])
+    assert ended.code == 0
+    give_back(held)

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from tser_lightning.cli.build import factory, instantiate
+from tser_lightning.cli.config import Configs
 from tser_lightning.cli.mistakes import Mistakes
+from tser_lightning.cli.multirun import multirun
 from tser_lightning.cli.run import Run, compose_run
 from tser_lightning.cli.trust import trust, trusted
 from tser_lightning.mistake import Mistake
@@ -27,6 +29,15 @@ HOSTILE = [
     {"_target_": "torch.utils.cpp_extension.subprocess.call", "_args_": [["touch", "{}"]]},
     {"_target_": "torch.nn.Sequential", "_args_": [{"_target_": "os.system", "command": "touch {}"}]},
     {"_target_": "mine.os.system", "command": "touch {}"},
+    {"_target_": "torch.hub.load", "repo_or_dir": "{}", "model": "x", "source": "local"},
+    {"_target_": "torch.load", "f": "{}", "weights_only": False},
+    {"_target_": "torch.optim.optimizer.torch.load", "f": "{}", "weights_only": False},
+    {"_target_": "numpy.load", "file": "{}", "allow_pickle": True},
+    {"_target_": "timm.models._helpers.load_state_dict", "checkpoint_path": "{}", "weights_only": False},
+    {"_target_": "tser_lightning.training.save_network", "path": "{}"},
+    {"_target_": "tser_lightning.training.companions.os._exit", "_args_": [0]},
+    {"_target_": "lightning.pytorch.callbacks.ModelCheckpoint", "dirpath": "{}"},
+    {"_target_": "lightning.pytorch.callbacks.OnExceptionCheckpoint", "dirpath": "{}"},
 ]
 
 
@@ -35,7 +46,7 @@ def _aimed(value: Any, file: Path) -> Any:
         return {key: _aimed(inner, file) for key, inner in value.items()}
     if isinstance(value, list):
         return [_aimed(inner, file) for inner in value]
-    return value.replace("{}", str(file))
+    return value.replace("{}", str(file)) if isinstance(value, str) else value
 
 
 @pytest.mark.parametrize("node", HOSTILE, ids=lambda node: str(node["_target_"]))
@@ -64,11 +75,21 @@ def test_a_module_is_trusted_by_the_command_alone(
     run = compose_run(["experiment=own", "trusted_modules=[mine]"])
     assert run.name == compose_run(["experiment=own"], check_data=False).name
     compose("loss=custom loss._target_=mine.Loss")  # typed in the command, and the user's own
-    for foreign in ("os.system", "numpy.array", "builtins.open"):
+    for foreign in ("os.system", "numpy.array", "builtins.open", "subprocess.Popen", "torch.hub.load", "torch.load"):
         [(what, _, _)] = refused("loss=custom", f"loss._target_={foreign}")
         assert what == f"{foreign} is not from a trusted module"
     with pytest.raises(Mistakes, match=r"a config file asks to trust \['os'\]"):
         compose_run(["experiment=hostile"])
+
+
+def test_hydra_calls_nothing_untrusted_around_the_jobs(folder: Path) -> None:
+    (folder / "experiments").mkdir()
+    (folder / "experiments" / "evil.yaml").write_text(
+        "# @package _global_\nhydra:\n  callbacks:\n    evil:\n      _target_: shutil.rmtree\n      path: experiments\n"
+    )
+    with pytest.raises(Mistakes, match=r"shutil\.rmtree is not from a trusted module"):
+        multirun(["experiment=evil", "seed=1,2", "task=prepare", "hydra/launcher=joblib"], Configs())
+    assert (folder / "experiments").is_dir()
 
 
 def test_a_prefix_of_a_name_is_no_package() -> None:

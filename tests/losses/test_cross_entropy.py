@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tser_lightning.losses import CrossEntropy
+from tser_lightning.losses.cross_entropy import cross_entropy
 from tser_lightning.losses.log_probs import Over
 from tser_lightning.mistake import Mistake
 
@@ -85,3 +86,11 @@ def test_a_bad_setting_is_the_users_mistake() -> None:
     for settings in ({"weight": float("nan")}, {"label_smoothing": 1.0}, {"over": "time"}):
         with pytest.raises(Mistake):
             CrossEntropy(**settings)
+
+
+def test_there_is_one_number_per_step_and_image() -> None:
+    log_probs, labels_B = torch.randn(3, 2, 5).log_softmax(-1), torch.tensor([4, 0])
+    found = cross_entropy(log_probs, labels_B)
+    assert found.shape == (3, 2)
+    assert found[1, 0] == -log_probs[1, 0, 4]
+    assert cross_entropy(log_probs[0], labels_B).shape == (2,)

@@ -148,3 +148,10 @@ def test_an_unknown_variant_is_the_users_mistake(build: Build, name: str, settin
     with pytest.raises(Exception, match=setting) as caught:
         build(name, **{setting: "both"})
     assert isinstance(caught.value.__cause__, Mistake)
+
+
+def test_the_parts_of_kdsnn_are_called_what_they_are(build: Build) -> None:
+    names = {mode: set(build("kdsnn", mode=mode).terms) for mode in ("joint", "response", "feature")}
+    assert names["joint"] == {"ce", "soft_ce", "feature"}
+    assert names["response"] == {"ce", "soft_ce"}
+    assert names["feature"] == {"ce", "feature"}

@@ -32,3 +32,12 @@ def test_the_first_step_is_lif() -> None:
 def test_attention_is_a_share() -> None:
     with pytest.raises(ValueError, match=r"attention=0\.0 is not between 0 and 1"):
         IMLIF(attention=0.0)
+
+
+def test_its_other_settings_are_those_of_lif() -> None:
+    x = 2 * torch.randn(3, 4, 5)
+    settings: dict[str, float | str] = {"v_threshold": 0.3, "reset": "soft", "decay": 0.9}
+    ours, theirs = IMLIF(**settings), LIF(**settings)  # type: ignore[arg-type]
+    assert torch.equal(ours(x)[0], theirs(x)[0])
+    assert not torch.equal(ours(x)[0], IMLIF()(x)[0])
+    assert torch.equal(IMLIF(4, surrogate="atan")(x), IMLIF()(x))

@@ -109,3 +109,14 @@ def test_takes_features_without_space() -> None:
 def test_needs_the_number_of_channels() -> None:
     with pytest.raises(ValueError, match=r"MPBN\(channels\)"):
         MPBN()
+
+
+def test_the_thresholds_are_those_of_batchnorm_where_the_variance_is_as_small_as_its_eps() -> None:
+    neuron = MPBN(1).eval()
+    assert neuron.norm is not None
+    neuron.norm.running_var.fill_(neuron.norm.eps)  # type: ignore[union-attr]
+    at, slope = neuron.thresholds()
+    membrane = at.detach().view(1, 1, 1, 1)
+    assert neuron.norm(membrane).item() == pytest.approx(neuron.v_threshold, rel=1e-5)
+    moved = neuron.norm(membrane + 1e-3) - neuron.norm(membrane)
+    assert moved.item() == pytest.approx(1e-3 * slope.item(), rel=1e-3)

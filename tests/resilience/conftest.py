@@ -24,8 +24,8 @@ SMALL = [
     *("trainer.epochs=3", "data.batch_size=160", "machine.accelerator=cpu", "machine.checkpoint_every=1"),
     *("machine.workers=0", "logging.wandb.mode=disabled"),
 ]
-# Draws its masks from torch's generator, mixes the images, and steps every second batch.
-HARD = ["loss=bkdsnn", "data.mixup.alpha=0.4", "data.mixup.smoothing=0.1", "trainer.accumulate=2"]
+# Draws its masks from torch's generator, mixes the images, steps every second batch and averages the weights.
+HARD = ["loss=bkdsnn", "data.mixup.alpha=0.4", "data.mixup.smoothing=0.1", "trainer.accumulate=2", "trainer.ema=0.9"]
 OWN_TIME = ("train/seconds", "train/peak_memory_mb")
 
 Sabotage = Callable[[], Any]
@@ -80,7 +80,7 @@ class Child:
 
 @pytest.fixture
 def hard() -> list[str]:
-    """Settings that draw random numbers in every step, mix the images and step every second batch."""
+    """Settings that draw random numbers in every step, mix the images, step every second batch, average the weights."""
     return HARD
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tser_lightning.mistake import Failure
+from tser_lightning.mistake import Failure, Mistake
 from tser_lightning.tracking.records import RunDirectory
 
 
@@ -72,3 +72,51 @@ def test_a_second_process_is_refused_while_the_first_works(tmp_path: Path) -> No
             assert not pool.apply(_try_to_open, (str(home.path),))
             assert json.loads((home.path / "run.json").read_text())["status"] == "running"
         assert pool.apply(_try_to_open, (str(home.path),))
+
+
+def test_checkpoints_of_other_data_are_not_gone_on_from(tmp_path: Path) -> None:
+    home = RunDirectory(tmp_path / "run")
+    with home.opened({}, {}, inputs={"data": "a" * 64, "teacher": "b" * 64}):
+        pass
+    with home.opened({}, {}, inputs={"data": "c" * 64}):  # nothing was saved yet
+        pass
+    home.checkpoints.mkdir()
+    (home.checkpoints / "last.ckpt").touch()
+    with pytest.raises(Mistake, match=r"(?s)the data changed since .* hash cccccccccccc, now it is aaaaaaaaaaaa"):
+        home.opened({}, {}, inputs={"data": "a" * 64}).__enter__()
+    with home.opened({}, {}, inputs={"data": "c" * 64}):
+        pass
+
+
+def test_a_process_that_trains_along_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    home = RunDirectory(tmp_path / "run")
+    with home.opened({}, {}):
+        home.record({"epoch": 0})
+        home.finish({"test/acc": 1.0})
+    home.clear()
+    assert not home.path.exists()
+    assert home.name == "run"
+
+
+def test_a_damaged_result_counts_as_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    home = RunDirectory(tmp_path)
+    (tmp_path / "result.json").write_text('{"test/acc": 9')
+    assert home.result() is None
+    assert "result.json is damaged" in caplog.text
+
+
+def log_on_a_full_disk(home: RunDirectory) -> None:
+    with open("/dev/full", "w") as full, home.opened({}, {}):
+        logger = logging.getLogger("tser_lightning")
+        for handler in logger.handlers:
+            if isinstance(handler, logging.FileHandler) and str(home.path) in handler.baseFilename:
+                handler.setStream(full)
+        logger.warning("a line")
+
+
+def test_a_log_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
+    home = RunDirectory(tmp_path / "run")
+    with pytest.raises(Failure, match=r"log\.txt could not be written: No space left on device"):
+        log_on_a_full_disk(home)
+    assert home.info()["status"] == "failed"

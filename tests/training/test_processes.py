@@ -89,3 +89,30 @@ def test_shared_statistics_are_for_plain_batchnorm(
     machine = Machine(accelerator="cpu", sync_batchnorm=True)
     with pytest.raises(Mistake, match="does not go with norm=tdbn"):
         fit(student, tser, teacher, digits, tmp_path, machine=machine)
+
+
+def test_inside_slurm_the_processes_of_one_task_are_started_by_lightning(
+    student: Student,
+    teacher: Teacher,
+    tser: DistillationLoss,
+    digits: Digits,
+    recipe: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {"NTASKS": "1", "JOB_ID": "7", "JOB_NAME": "train", "PROCID": "0", "LOCALID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    before = signal.getsignal(signal.SIGUSR1)
+    seen = Handlers()
+    fit(student, tser, teacher, digits, tmp_path, recipe=recipe, machine=TWO, callbacks=[seen])
+    fit(student, tser, teacher, digits, tmp_path / "one", recipe=recipe, machine=ONE, callbacks=[seen])
+    assert seen.usr1 == before  # Lightning would save in the middle of a step
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == recipe.epochs - 1
+
+
+class Handlers(Callback):
+    def __init__(self) -> None:
+        self.usr1: Any = None
+
+    def on_train_batch_end(self, trainer: Any, *arguments: Any) -> None:
+        self.usr1 = signal.getsignal(signal.SIGUSR1)

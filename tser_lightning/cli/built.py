@@ -15,6 +15,7 @@ from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student
 from tser_lightning.training import Machine, Recipe, Teacher
 from tser_lightning.training.fit import quiet_lightning
+from tser_lightning.training.sharding import strategy_for
 from tser_lightning.training.speed import check_speed, keep_freed_memory
 
 
@@ -80,7 +81,7 @@ def check_machine(recipe: Recipe, machine: Machine) -> None:
         pl.Trainer(
             accelerator=machine.accelerator,
             devices=machine.devices,
-            strategy=machine.strategy,
+            strategy=strategy_for(machine),
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

@@ -23,5 +23,7 @@ def _end_with_the_sweep() -> None:
 
 
 if __name__ == "__main__":
+    for warning in (signal.SIGUSR1, signal.SIGUSR2):  # of Slurm to all processes: the launcher hears it and tells us
+        signal.signal(warning, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_sweep, daemon=True).start()
     sys.exit(main())

@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from tser_lightning.cli.slots import Slot, give_back, slots_of, take
+from tser_lightning.durable import first_process
 
 GRACE_SECONDS = 30
 POLL_SECONDS = 0.1
@@ -121,11 +122,11 @@ class Jobs:
     def _next(self, waiting: list[Job], free: list[Slot]) -> Running | None:
         """Start a job, if no other sweep holds its slot and its directory."""
         for slot in free if waiting else []:
-            held = take(slot.locks)
+            held = take(slot.locks if first_process() else [])
             if held is None:
                 continue
             for job in waiting:
-                claimed = take(self._claim(job))
+                claimed = take(self._claim(job) if first_process() else [])
                 if claimed is not None:
                     waiting.remove(job)
                     free.remove(slot)
@@ -137,7 +138,8 @@ class Jobs:
         return [] if job.home is None else [job.home.parent / ".sweeps" / "claims" / job.home.name]
 
     def _start(self, job: Job, slot: Slot, held: list[int]) -> Running:
-        log = self.folder / f"{job.number}.log"
+        # A task of Slurm's beside the first trains along: what the first one holds is its own too.
+        log = self.folder / f"{job.number}.log" if first_process() else Path(os.devnull)
         self.folder.mkdir(parents=True, exist_ok=True)
         say(f"{job.place} started: {job}")
         command = [sys.executable, "-m", "tser_lightning.cli.child", *self.flags, *job.overrides]

@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,6 +17,7 @@ from hydra._internal.callbacks import Callbacks
 from hydra._internal.hydra import Hydra
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
 
 from tser_lightning.cli.combinations import for_hydra, hydra_settings, is_basic, jobs_of
 from tser_lightning.cli.config import PRIMARY, Configs
@@ -24,6 +25,7 @@ from tser_lightning.cli.jobs import Job, Jobs, say
 from tser_lightning.cli.mistakes import Mistakes, refuse
 from tser_lightning.cli.run import Run, compose_run
 from tser_lightning.cli.show import with_hydra
+from tser_lightning.cli.trust import untrusted_targets
 from tser_lightning.mistake import Mistake
 from tser_lightning.tracking.records import RunDirectory
 
@@ -45,6 +47,7 @@ def multirun(overrides: Sequence[str], configs: Configs) -> int:
     laid_out = jobs_of(overrides, configs)
     runs = _checked(laid_out, configs)
     settings = hydra_settings(texts, configs)
+    _check_callbacks(settings, runs[0].config["trusted_modules"])
     jobs = _jobs(runs, configs)
     texts = [f"hydra.sweep.dir='{jobs.folder}'", *texts, "hydra.mode=MULTIRUN"]
     if not is_basic(settings["sweeper"]):
@@ -68,6 +71,14 @@ def _checked(laid_out: Sequence[Sequence[str]], configs: Configs) -> list[Run]:
             mistakes += wrong.mistakes
     refuse(mistakes)
     return runs
+
+
+def _check_callbacks(settings: Mapping[str, Any], more: list[str]) -> None:
+    """Refuse what a config file would let Hydra call around the jobs."""
+    callbacks = settings.get("callbacks")
+    if isinstance(callbacks, DictConfig):
+        asked = {"callbacks": OmegaConf.to_container(callbacks), "trusted_modules": more}
+        refuse(untrusted_targets(asked, {"trusted_modules": more}))
 
 
 def _home(run: Run) -> Path | None:

@@ -203,6 +203,7 @@ RULES: Mapping[str, Rule] = {
     "teacher.training.epochs": COUNT,
     "trainer.accumulate": COUNT,
     "trainer.clip": Number(0, above=True, words=(None,)),
+    "trainer.ema": Number(0, 1, above=True, below=True, words=(None,)),
     "trainer.validate_every": COUNT,
     "logging.every_n_steps": COUNT,
     "logging.wandb.tags": ListOf(Text()),

@@ -12,10 +12,11 @@ from tser_lightning.cli.defaults import MISSING
 from tser_lightning.mistake import Mistake
 
 PACKAGES = (
-    *(f"tser_lightning.{room}" for room in ("models", "losses", "neurons", "data", "training")),
-    *("torch.nn", "torch.optim", "torchvision.models", "torchvision.transforms", "torchmetrics", "timm"),
-    "lightning.pytorch.callbacks",
+    *(f"tser_lightning.{room}" for room in ("models", "losses", "neurons", "data", "training.schedule")),
+    *("torch.nn", "torch.optim", "torchvision.models", "torchvision.transforms", "lightning.pytorch.callbacks"),
 )
+# Among them, what writes wherever a config says.
+REFUSED = tuple(f"lightning.pytorch.callbacks.{name}" for name in ("model_checkpoint", "on_exception_checkpoint"))
 _added: set[str] = set()
 
 
@@ -51,7 +52,11 @@ def _own(top: str) -> bool:
 
 def trusted(path: str, more: Collection[str] = ()) -> bool:
     """Tell whether a dotted path lies in a trusted package."""
-    return any(path == name or path.startswith(f"{name}.") for name in (*PACKAGES, *_added, *more))
+    return _below(path, (*_added, *more)) or (_below(path, PACKAGES) and not _below(path, REFUSED))
+
+
+def _below(path: str, packages: Collection[str]) -> bool:
+    return any(path == name or path.startswith(f"{name}.") for name in packages)
 
 
 def check_trusted(target: str, made: Any) -> None:
@@ -78,8 +83,8 @@ def untrusted(target: str, home: str | None = None) -> Mistake:
     module = home or target.rpartition(".")[0] or target
     return Mistake(
         what=f"{target} is not from a trusted module",
-        why="a config may make anything in tser_lightning, torch.nn, torch.optim, torchvision, torchmetrics, timm and "
-        "Lightning's callbacks; other code runs only if the command itself says so",
+        why="a config may make what is in tser_lightning, torch.nn, torch.optim, torchvision and most of Lightning's "
+        "callbacks; other code runs only if the command itself says so",
         fix=f"trusted_modules=[{module}] added to the command (in Python: tser_lightning.trust({module!r})), "
         "if you know what it does",
     )

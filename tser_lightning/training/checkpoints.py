@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from tser_lightning.durable import write_bytes, write_json
 from tser_lightning.mistake import Failure
@@ -142,13 +143,12 @@ class Checkpoints(Checkpoint):
             return  # the epoch's own checkpoint is next, after its validation
         step = trainer.global_step
         due = self.every is not None and step % self.every == 0 and step != self._saved
-        if due or (trainer.received_sigterm and trainer.world_size == 1):
+        if due or trainer.received_sigterm:
             self._save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the student if none before was better; of equals the last, whose learning rate was lower."""
-        if self.followed is None:
-            return
+        assert self.followed is not None  # nothing is validated otherwise
         score = float(trainer.callback_metrics[self.followed])
         if self.score is not None and score < self.score:
             return
@@ -169,7 +169,11 @@ class Checkpoints(Checkpoint):
 
 def _student_part(state: Mapping[str, Tensor], copy: bool = False) -> dict[str, Tensor]:
     part = {name.removeprefix("student."): value for name, value in state.items() if name.startswith("student.")}
-    return {name: value.detach().cpu().clone() for name, value in part.items()} if copy else part
+    return {name: _whole(value.detach()).cpu().clone() for name, value in part.items()} if copy else part
+
+
+def _whole(value: Tensor) -> Tensor:
+    return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def load_chosen(student: nn.Module, folder: Path) -> float:
@@ -183,7 +187,8 @@ def load_chosen(student: nn.Module, folder: Path) -> float:
     """
     checkpoint = read_sealed(folder / LAST)
     state = checkpoint["callbacks"]["checkpoints"]
-    student.load_state_dict(state["best"] or _student_part(checkpoint["state_dict"]))
+    last = checkpoint["average"]["network"] if "average" in checkpoint else _student_part(checkpoint["state_dict"])
+    student.load_state_dict(state["best"] or last)
     return float(state["seconds"])
 
 

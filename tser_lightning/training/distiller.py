@@ -19,10 +19,12 @@ from tser_lightning.losses import LossTerms
 from tser_lightning.measure.student_measures import StudentMeasures
 from tser_lightning.mistake import Failure, Mistake
 from tser_lightning.training.answers import Answers
+from tser_lightning.training.average import Average
 from tser_lightning.training.late import Late
 from tser_lightning.training.nonfinite import first_nonfinite
 from tser_lightning.training.optimizer import make_optimizer
 from tser_lightning.training.recipe import Machine, Recipe
+from tser_lightning.training.sharding import shard, share_buffers
 from tser_lightning.training.speed import compiled, described
 from tser_lightning.training.standing import Standing, seed_step
 from tser_lightning.training.taps import Taps
@@ -74,6 +76,7 @@ class Distiller(pl.LightningModule):
         self._teacher = (teacher,)  # in a tuple, so that it is not registered
         self.data, self.recipe, self.seed = data, recipe, seed
         self.machine, self.selection, self.log_every, self.record = machine, selection, log_every, record
+        self.average = None if recipe.ema is None else Average(student, recipe.ema)  # no submodule either
         self.asks_teacher = bool(getattr(loss, "needs_teacher", False))
         if self.asks_teacher and teacher is None:
             raise Mistake(
@@ -134,8 +137,15 @@ class Distiller(pl.LightningModule):
         )
 
     # ------------------------------------------------------------------ training
+    def configure_model(self) -> None:
+        """Divide the student among the processes, where a strategy asks for it."""
+        if self.device_mesh is not None:
+            shard(self.student, self.device_mesh)
+
     def on_fit_start(self) -> None:
-        """Bring the teacher to the student's device; say what is used of the machine."""
+        """Bring the teacher and the average to the student's device; say what is used of the machine."""
+        if self.average is not None:
+            self.average.to(self.device)
         if self.teacher is not None:
             self.teacher.to(self.device)
         if self._answers is not None:
@@ -213,6 +223,12 @@ class Distiller(pl.LightningModule):
         for step in self._late.rest():
             self._read(*step)
 
+    def optimizer_step(self, *arguments: Any, **settings: Any) -> None:
+        """Make a step and take it into the average."""
+        super().optimizer_step(*arguments, **settings)
+        if self.average is not None:
+            self.average.update(self.student)
+
     def on_train_epoch_end(self) -> None:
         """Log the means of the epoch and hand on its row."""
         self._guard_late()
@@ -236,7 +252,9 @@ class Distiller(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add where the training stands; between two steps of accumulated batches, their gradients too."""
         self._guard_late()  # nothing that is not finite gets into a checkpoint
-        checkpoint["standing"] = self._standing.state()
+        checkpoint["standing"] = self._standing.state(self.trainer.strategy.all_gather)
+        if self.average is not None:
+            checkpoint["average"] = self.average.state_dict()
         if self._standing.batch % self.recipe.accumulate and self._standing.batch:
             checkpoint["gradients"] = {
                 name: parameter.grad for name, parameter in self.named_parameters() if parameter.grad is not None
@@ -244,10 +262,28 @@ class Distiller(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from there."""
-        self._standing.load(checkpoint["standing"], self.device)
+        self.stand(checkpoint["standing"], self.global_rank, self.trainer.world_size)
         self._gradients = checkpoint.get("gradients", {})
+        if self.average is not None:
+            self.average.load_state_dict(checkpoint["average"])
+
+    def stand(self, state: Mapping[str, Any], rank: int = 0, world_size: int = 1) -> None:
+        """Take the place in the data from a checkpoint."""
+        self._standing.load(state, self.device, rank, world_size)
 
     # ------------------------------------------------------------------ validation
+    def on_validation_start(self) -> None:
+        """Validate the average, where there is one; it is in the student's place until the callbacks are done."""
+        if self.device_mesh is not None:
+            share_buffers(self.student)
+        if self.average is not None:
+            self.average.exchange(self.student)
+
+    def on_validation_end(self) -> None:
+        """Train on with the student's own weights."""
+        if self.average is not None:
+            self.average.exchange(self.student)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count what the student gets right."""
         self._begin_step()

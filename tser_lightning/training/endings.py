@@ -2,7 +2,10 @@
 
 import contextlib
 import re
+import signal
+import threading
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,10 +15,54 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from tser_lightning.mistake import Failure, Mistake
 from tser_lightning.termination import Terminated, listening
+from tser_lightning.training.companions import leave, look_after_each_other, lost
 
 
 class StopsAtSigterm(Callback):
-    """Ends a validation or a test at the next batch; a training step ends by Lightning itself."""
+    """Ends what a trainer does at the next batch.
+
+    A single process ends a training step by Lightning itself. Several ask each other before every step, and make it
+    their last together, so that they save the same: Lightning's own way sends a message from within the handler of the
+    signal, between two that the training sends, and each would take the other's for its own.
+    """
+
+    def __init__(self) -> None:
+        self.received_sigterm = False
+        self._last = False
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Let the processes look after each other."""
+        if trainer.world_size > 1:
+            look_after_each_other(trainer)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen."""
+        self._listen(trainer)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen."""
+        self._listen(trainer)
+
+    def _listen(self, trainer: pl.Trainer) -> None:
+        if trainer.world_size > 1 and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._hear)  # Lightning puts back what was there
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self.received_sigterm:
+            raise Terminated
+        self.received_sigterm = True
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *arguments: Any) -> None:
+        """Agree with the other processes; here, where Lightning lets them wait for each other anyway."""
+        if trainer.world_size > 1:
+            self._last = trainer.strategy.reduce_boolean_decision(self.received_sigterm, all=False)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Tell Lightning, which ends once the callbacks have saved; not while gradients wait for their step."""
+        if self._last and ((batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch):
+            trainer._signal_connector.received_sigterm = True
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *arguments: Any) -> None:
         """Stop if told so; the epoch's batches up to the last checkpoint are done again."""
@@ -26,8 +73,13 @@ class StopsAtSigterm(Callback):
         self._stop(trainer)
 
     def _stop(self, trainer: pl.Trainer) -> None:
-        if trainer.received_sigterm:
+        if _told_to_stop(trainer):
             raise SIGTERMException
+
+
+def _told_to_stop(trainer: pl.Trainer) -> bool:
+    own = (callback.received_sigterm for callback in trainer.callbacks if isinstance(callback, StopsAtSigterm))  # type: ignore[attr-defined]
+    return trainer.received_sigterm or any(own)
 
 
 @contextlib.contextmanager
@@ -43,21 +95,22 @@ def told(trainer: pl.Trainer) -> Iterator[None]:
     try:
         with listening(trainer):
             yield
-    except SystemExit as stop:  # Lightning leaves SIGTERM and Ctrl-C both as a plain exit
-        if trainer.received_sigterm:
-            raise Terminated from stop
-        if trainer.interrupted:
-            raise KeyboardInterrupt from stop
-        raise
-    except (Mistake, Failure):
-        raise
-    except Exception as error:  # what ends processes that train together has no common base
-        if trainer.received_sigterm:
-            raise Terminated from error
-        known = sentence(error)
-        if known is None:
+    except BaseException as error:
+        leave()
+        ending = _ending(trainer, error)
+        if ending is error:
             raise
-        raise known from error
+        raise ending from error
+
+
+def _ending(trainer: pl.Trainer, error: BaseException) -> BaseException:
+    if isinstance(error, Mistake | Failure):
+        return error
+    if isinstance(error, SystemExit | Exception) and _told_to_stop(trainer):
+        return Terminated()  # what ends processes that train together has no common base
+    if isinstance(error, SystemExit) and trainer.interrupted:
+        return KeyboardInterrupt()  # Lightning leaves SIGTERM and Ctrl-C both as a plain exit
+    return sentence(error) or error
 
 
 _OURS = re.compile(r"tser_lightning\.mistake\.(Mistake|Failure): (.*)\n  why: (.*)\n  try: (.*)")
@@ -84,9 +137,5 @@ def sentence(error: BaseException) -> Mistake | Failure | None:
             fix="the same command goes on from the last checkpoint; if it happens again, with fewer machine.workers",
         )
     if re.search(r"process \d+ terminated|Connection (closed|reset) by peer|ProcessGroup|NCCL", text):
-        return Failure(
-            what="one of the processes that train together has died: " + text.strip().partition("\n")[0][:200],
-            why="the system killed it, or it failed by itself: its own words are above",
-            fix="the same command goes on from the last checkpoint",
-        )
+        return lost(text.strip().partition("\n")[0][:200])
     return None

@@ -1,7 +1,10 @@
 """One training from its first step to its measured student."""
 
+import copy
+import dataclasses
 import json
 import logging
+import os
 import resource
 import tempfile
 import warnings
@@ -11,6 +14,9 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
 from torch import nn
@@ -19,12 +25,13 @@ from tser_lightning.data.image_data import ImageData
 from tser_lightning.mistake import Mistake
 from tser_lightning.models.norms import TDBN, TEBN
 from tser_lightning.training.answers import Answers, cache_for
-from tser_lightning.training.checkpoints import Checkpoints, DurableCheckpoints, load_chosen, newest
+from tser_lightning.training.checkpoints import Checkpoints, DurableCheckpoints, load_chosen, newest, read_sealed
 from tser_lightning.training.distiller import Distiller, Row, Split
 from tser_lightning.training.endings import StopsAtSigterm, told
 from tser_lightning.training.exam import Exam
 from tser_lightning.training.progress import progress_callbacks
 from tser_lightning.training.recipe import Machine, Recipe
+from tser_lightning.training.sharding import check_sharding, is_sharded, strategy_for
 from tser_lightning.training.speed import check_precision, prepare
 from tser_lightning.training.teacher import Teacher
 
@@ -41,7 +48,7 @@ def _trainer(recipe: Recipe, machine: Machine, folder: Path | None, **settings: 
     return pl.Trainer(
         accelerator=machine.accelerator,
         devices=machine.devices,
-        strategy=machine.strategy,
+        strategy=strategy_for(machine),
         precision=recipe.precision,  # type: ignore[arg-type]
         default_root_dir=folder,
         limit_train_batches=recipe.steps,
@@ -50,9 +57,19 @@ def _trainer(recipe: Recipe, machine: Machine, folder: Path | None, **settings: 
         sync_batchnorm=machine.sync_batchnorm,
         use_distributed_sampler=False,  # the loaders split the order themselves, the same for any number of processes
         enable_model_summary=False,
-        plugins=[DurableCheckpoints()],
+        plugins=[DurableCheckpoints(), *_slurm()],
         **settings,
     )
+
+
+def _slurm() -> list[ClusterEnvironment]:
+    """Inside Slurm: Lightning starts the processes of a job of one task; how a job is requeued is not its business.
+
+    It would save in the middle of a step, wherever the signal finds it.
+    """
+    if not SLURMEnvironment.detect():
+        return []
+    return [LightningEnvironment() if os.environ.get("SLURM_NTASKS") == "1" else SLURMEnvironment(auto_requeue=False)]
 
 
 def quiet_lightning() -> None:
@@ -112,6 +129,9 @@ def fit(
     """
     quiet_lightning()
     _check_norms(student, machine)
+    sharded = is_sharded(machine)
+    if sharded:
+        check_sharding(student, loss, recipe)
     split = FOLLOWED[selection]
     answers = None
     if teacher is not None and getattr(loss, "needs_teacher", False):
@@ -119,7 +139,7 @@ def fit(
         cache = cache_for(teacher, data, seed, machine.teacher_cache, place, recipe.precision)
         answers = Answers(teacher, data.shape, cache, machine.compile)
     distiller = Distiller(
-        student,
+        copy.deepcopy(student) if sharded else student,  # the caller's own stays whole
         loss,
         teacher,
         data,
@@ -132,7 +152,7 @@ def fit(
         answers=answers,
     )
     distiller.materialise()
-    prepare(student, recipe, machine)
+    prepare(distiller.student, recipe, machine)
     kept = Checkpoints(folder, f"{split}/acc" if split else None, machine.checkpoint_every)
     shown = progress_callbacks()
     trainer = _trainer(
@@ -153,6 +173,8 @@ def fit(
     last = newest(folder)
     if last is not None:
         log.info("going on from %s", last)
+        if sharded:  # Lightning reads it too late for the order of the data
+            distiller.stand(read_sealed(last)["standing"])
     with told(trainer):
         trainer.fit(distiller, ckpt_path=last)
     seconds = load_chosen(student, folder)
@@ -183,7 +205,7 @@ def examine(
     quiet_lightning()
     trainer = _trainer(
         recipe,
-        machine,
+        dataclasses.replace(machine, strategy="ddp") if is_sharded(machine) else machine,
         None,
         logger=False,
         enable_progress_bar=False,

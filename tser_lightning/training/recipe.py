@@ -22,6 +22,8 @@ class Recipe:
         precision: Lightning's name: 32-true, bf16-mixed, 16-mixed. Membranes stay float32.
         accumulate: Batches per optimiser step.
         clip: Largest norm of the gradient; None for no clipping.
+        ema: Decay of the moving average of the student's weights that is validated, selected and exported in their
+            place; None for none.
         validate_every: Epochs between two validations.
         steps: Batches per epoch and split, for a trial; None for all of them.
     """
@@ -32,6 +34,7 @@ class Recipe:
     precision: str = "32-true"
     accumulate: int = 1
     clip: float | None = None
+    ema: float | None = None
     validate_every: int = 1
     steps: int | None = None
 

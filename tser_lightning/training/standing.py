@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,7 @@ class Standing:
     Attributes:
         epoch: The epoch to go on with, from 0.
         batch: How many of its batches are done.
-        names: Of the sums.
-        sums: Sums of loss and parts over these batches, by name.
+        sums: Sums of loss and parts over these batches, by name; of this process.
     """
 
     def __init__(self) -> None:
@@ -34,14 +33,22 @@ class Standing:
         """Stand at the beginning of an epoch."""
         self.epoch, self.batch, self.sums = epoch, 0, {}
 
-    def state(self) -> dict[str, Any]:
-        """Give everything in plain containers."""
-        return {"epoch": self.epoch, "batch": self.batch, "sums": dict(self.sums)}
+    def state(self, gather: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+        """Give everything in plain containers.
 
-    def load(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Go on from a state."""
+        Args:
+            gather: Makes one tensor of those of all processes, whose sums differ; the first alone writes checkpoints.
+        """
+        sums = {name: gather(value).reshape(-1) for name, value in self.sums.items()}
+        return {"epoch": self.epoch, "batch": self.batch, "sums": sums}
+
+    def load(self, state: Mapping[str, Any], device: torch.device, rank: int, world_size: int) -> None:
+        """Go on from a state; as another number of processes, with the mean of the sums."""
         self.epoch, self.batch = int(state["epoch"]), int(state["batch"])
-        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self.sums = {
+            name: (values[rank] if len(values) == world_size else values.mean()).to(device)
+            for name, values in state["sums"].items()
+        }
 
 
 def seed_step(seed: int, epoch: int, batch: int, rank: int, device: torch.device) -> None:

@@ -1,0 +1,70 @@
+"""FSDP2: a large student whose weights, gradients and optimiser state lie in parts on several devices."""
+
+from collections.abc import Iterator
+
+import torch
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard
+
+from tser_lightning.mistake import Mistake
+from tser_lightning.training.recipe import Machine, Recipe
+
+NAME = "fsdp"
+
+
+def is_sharded(machine: Machine) -> bool:
+    """Whether the weights of a student lie in parts during training."""
+    return machine.strategy == NAME
+
+
+def strategy_for(machine: Machine) -> str | Strategy:
+    """Give Lightning's strategy; for `fsdp` that of FSDP2, whose tensors keep their shapes (and thus their decay)."""
+    return ModelParallelStrategy(save_distributed_checkpoint=False) if is_sharded(machine) else machine.strategy
+
+
+def check_sharding(student: nn.Module, loss: nn.Module, recipe: Recipe) -> None:
+    """Refuse what does not go with weights that lie in parts.
+
+    Raises:
+        Mistake: A parameter that is a single number, a loss that learns, a moving average, 16-mixed.
+    """
+    numbers = [name for name, parameter in student.named_parameters() if parameter.ndim == 0]
+    reasons = {
+        f"the student's {', '.join(numbers[:2])}": "a single number cannot lie in parts" if numbers else "",
+        "this loss": "what it trains itself is not divided" if any(True for _ in loss.parameters()) else "",
+        f"trainer.ema={recipe.ema}": "" if recipe.ema is None else "the average would be of the parts",
+        "trainer.precision=16-mixed": "its loss scale is not shared" if recipe.precision == "16-mixed" else "",
+    }
+    for what, why in reasons.items():
+        if why:
+            raise Mistake(f"machine.strategy=fsdp does not go with {what}", why, "machine.strategy=ddp")
+
+
+def shard(student: nn.Module, mesh: DeviceMesh) -> None:
+    """Divide a student: within each machine, the whole of it on every machine. Each block is gathered as it is needed.
+
+    Args:
+        student: Changed in place; its state_dict keeps its names.
+        mesh: Of Lightning: machines times the processes of one.
+    """
+    student.to(memory_format=torch.contiguous_format)  # FSDP2 knows no other
+    for block in _blocks(getattr(student, "net", student)):
+        fully_shard(block, mesh=mesh)
+    fully_shard(student, mesh=mesh)
+
+
+def _blocks(net: nn.Module) -> Iterator[nn.Module]:
+    """Find what is called as a whole: what has parts of its own and stands in a row of such."""
+    for row in net.children():
+        if isinstance(row, nn.Sequential | nn.ModuleList):
+            yield from (
+                block for block in row if any(True for _ in block.children()) and any(True for _ in block.parameters())
+            )
+
+
+def share_buffers(network: nn.Module) -> None:
+    """Give all processes the buffers of the first, which are those that are saved."""
+    for buffer in network.buffers():
+        torch.distributed.broadcast(buffer, 0)

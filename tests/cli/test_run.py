@@ -160,9 +160,10 @@ def test_every_option_of_every_group_composes(compose: Compose, configs: Configs
         assert run.changed == {}
 
 
-def test_every_experiment_composes_whatever_the_loss(compose: Compose, configs: Configs) -> None:
+@pytest.mark.parametrize("words", ["", pytest.param("loss=ce teacher=none", marks=pytest.mark.slow)])
+def test_every_experiment_composes_whatever_the_loss(compose: Compose, configs: Configs, words: str) -> None:
     for experiment in configs.options("experiment"):
-        run = compose(f"experiment={experiment} loss=ce teacher=none", check_data=False)
+        run = compose(f"experiment={experiment} {words}", check_data=False)
         assert (run.choices["experiment"], run.notes) == (experiment, [])
 
 

@@ -63,6 +63,7 @@ def numbers(child: Any) -> list[dict[str, float]]:
     return [{key: float(value) for key, value in row.items()} for row in child.home.metrics()]
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives_and_one_of_them_writes(
     command: Callable[..., Any], left_alone: Callable[..., Any]
 ) -> None:
@@ -79,7 +80,7 @@ def test_two_processes_give_what_one_gives_and_one_of_them_writes(
     assert (child.home.path / "log.txt").read_text().count("saturated") <= 1
 
 
-@pytest.mark.parametrize("told", [(1,), (0, 1)])
+@pytest.mark.parametrize("told", [(1,), pytest.param((0, 1), marks=pytest.mark.slow)])
 def test_a_signal_to_any_of_them_ends_all_at_one_step_which_is_saved(
     command: Callable[..., Any], references: dict[str, Any], told: tuple[int, ...]
 ) -> None:

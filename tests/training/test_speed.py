@@ -215,6 +215,7 @@ print(first, faults())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries have no such setting")
 def test_freed_memory_is_not_asked_of_the_system_again() -> None:
     plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}

@@ -8,6 +8,7 @@ buffers are written again and again. The way back is a linear recurrence,
 with the surrogate gradient g and keep = 1 - s - h g (soft reset: 1 - v_threshold g; detached: without the term in g).
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -78,14 +79,15 @@ def backward_blocks(
 
 
 def _charge(x: Tensor, v: Tensor, decay: Decay, dynamics: Dynamics, h: Tensor) -> None:
-    """Write the charged membrane into h."""
+    """Write the charged membrane into h; v is used up."""
     x = x.to(h.dtype)
     if dynamics.decay_input:
         x = torch.mul(x, 1 - decay, out=h)
-    if isinstance(decay, Tensor):
-        torch.addcmul(x, v, decay, out=h)
-    else:
+    # One operation rounds once, two round twice: the same only where a product is exact, as with a power of two.
+    if not isinstance(decay, Tensor) and math.frexp(decay)[0] in (0.0, 0.5):
         torch.add(x, v, alpha=decay, out=h)
+    else:
+        torch.add(x, v.mul_(decay), out=h)
 
 
 def _membranes(

@@ -18,7 +18,7 @@ from tser_lightning.neurons.dynamics import Decay, Dynamics, Gradients
 from tser_lightning.neurons.surrogate import Scale
 
 NEURONS_PER_THREAD = 1 << 16
-"""Size of a block. A step of it takes 256 KiB; smaller ones cost more calls, larger ones leave the second-level cache."""
+"""Size of a block: 256 KiB a step. Smaller ones cost more calls, larger ones leave the second-level cache."""
 
 
 def blocks(neurons: int, device: torch.device) -> Iterator[slice]:

@@ -107,6 +107,28 @@ def command(memory: Path) -> Callable[..., Child]:
     return give
 
 
+@pytest.fixture
+def told_at() -> Callable[[Any, str, int, int], Sabotage]:
+    """Give a sabotage that sends this process a signal where a function is called for the n-th time, and goes on."""
+
+    def give(owner: Any, name: str, call: int, number: int) -> Sabotage:
+        def sabotage() -> None:
+            whole, calls = getattr(owner, name), 0
+
+            def telling(*arguments: Any, **settings: Any) -> Any:
+                nonlocal calls
+                calls += 1
+                if calls == call:
+                    os.kill(os.getpid(), number)
+                return whole(*arguments, **settings)
+
+            setattr(owner, name, telling)
+
+        return sabotage
+
+    return give
+
+
 @pytest.fixture(scope="session")
 def references() -> dict[str, Any]:
     return {}

@@ -18,25 +18,6 @@ from tser_lightning.mistake import Failure, Mistake
 from tser_lightning.training import distiller, exam
 from tser_lightning.training.endings import sentence
 
-
-def told_at(owner: Any, name: str, call: int, number: int) -> Callable[[], None]:
-    """Send this process a signal where a function is called for the n-th time, and go on."""
-
-    def sabotage() -> None:
-        whole, calls = getattr(owner, name), 0
-
-        def telling(*arguments: Any, **settings: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            if calls == call:
-                os.kill(os.getpid(), number)
-            return whole(*arguments, **settings)
-
-        setattr(owner, name, telling)
-
-    return sabotage
-
-
 STEP, VALIDATION, EXAM = (
     (torch.Tensor, "backward", 10),
     (distiller.Distiller, "validation_step", 2),
@@ -61,6 +42,7 @@ def test_a_signal_ends_a_run_honestly_and_it_goes_on_exactly(
     number: int,
     code: int,
     status: str,
+    told_at: Callable[..., Any],
 ) -> None:
     child = command(*hard, "machine.checkpoint_every=null")
     started = time.monotonic()
@@ -76,7 +58,9 @@ def test_a_signal_ends_a_run_honestly_and_it_goes_on_exactly(
     assert child.ends() == left_alone(*hard)
 
 
-def test_a_run_refuses_data_that_changed_since_it_began(command: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_run_refuses_data_that_changed_since_it_began(
+    command: Callable[..., Any], told_at: Callable[..., Any], tmp_path: Path
+) -> None:
     folder = tmp_path / "images"
     for part, label, number in (
         (part, label, number) for part in ("train", "val") for label in "ab" for number in range(8)

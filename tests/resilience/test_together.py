@@ -41,24 +41,6 @@ def both(child: Any, *sabotage: Sabotage) -> list[int]:
     return [child.end(pid) for pid in [child.start(placed(rank)) for rank in (0, 1)]]
 
 
-def at(owner: Any, name: str, call: int, number: int) -> Sabotage:
-    """Send this process a signal where a function is called for the n-th time, and go on."""
-
-    def sabotage() -> None:
-        whole, calls = getattr(owner, name), 0
-
-        def telling(*arguments: Any, **settings: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            if calls == call:
-                os.kill(os.getpid(), number)
-            return whole(*arguments, **settings)
-
-        setattr(owner, name, telling)
-
-    return sabotage
-
-
 def numbers(child: Any) -> list[dict[str, float]]:
     return [{key: float(value) for key, value in row.items()} for row in child.home.metrics()]
 
@@ -82,7 +64,7 @@ def test_two_processes_give_what_one_gives_and_one_of_them_writes(
 
 @pytest.mark.parametrize("told", [(1,), pytest.param((0, 1), marks=pytest.mark.slow)])
 def test_a_signal_to_any_of_them_ends_all_at_one_step_which_is_saved(
-    command: Callable[..., Any], references: dict[str, Any], told: tuple[int, ...]
+    command: Callable[..., Any], told_at: Callable[..., Any], references: dict[str, Any], told: tuple[int, ...]
 ) -> None:
     words = [*TWO, "trainer.accumulate=2", "trainer.ema=0.9", "machine.checkpoint_every=null"]
     words += ["data.eval_batch_size=143"]  # of 144 images: the last batch is one process's alone
@@ -91,7 +73,7 @@ def test_a_signal_to_any_of_them_ends_all_at_one_step_which_is_saved(
         assert both(alone) == [0, 0], alone.said()
         references["together"] = alone.ends()
     child = command(*words)
-    stop = at(torch.Tensor, "backward", 11, signal.SIGTERM)
+    stop = told_at(torch.Tensor, "backward", 11, signal.SIGTERM)
     started = time.monotonic()
     codes = both(child, *(stop if rank in told else nothing for rank in (0, 1)))
     assert codes == [143, 143], child.said()
@@ -104,20 +86,24 @@ def test_a_signal_to_any_of_them_ends_all_at_one_step_which_is_saved(
     assert child.ends() == references["together"]
 
 
-def test_a_signal_where_nothing_is_to_be_saved_ends_them_too(command: Callable[..., Any]) -> None:
+def test_a_signal_where_nothing_is_to_be_saved_ends_them_too(
+    command: Callable[..., Any], told_at: Callable[..., Any]
+) -> None:
     child = command(*TWO)
     started = time.monotonic()
-    stop = at(distiller.Distiller, "validation_step", 1, signal.SIGTERM)
+    stop = told_at(distiller.Distiller, "validation_step", 1, signal.SIGTERM)
     assert both(child, stop, stop) == [143, 143], child.said()
     assert time.monotonic() - started < 30
     assert child.home.info()["status"] == "terminated"
 
 
 @pytest.mark.parametrize("dead", [0, 1])
-def test_one_that_is_killed_ends_the_other_with_a_sentence(command: Callable[..., Any], dead: int) -> None:
+def test_one_that_is_killed_ends_the_other_with_a_sentence(
+    command: Callable[..., Any], told_at: Callable[..., Any], dead: int
+) -> None:
     child = command(*TWO)
     started = time.monotonic()
-    kill = at(torch.Tensor, "backward", 11, signal.SIGKILL)
+    kill = told_at(torch.Tensor, "backward", 11, signal.SIGKILL)
     codes = both(child, *(kill if rank == dead else nothing for rank in (0, 1)))
     assert codes[dead] == -signal.SIGKILL
     assert codes[1 - dead] == 1, child.said()
@@ -140,11 +126,13 @@ def telling_its_share() -> None:
 
 
 @pytest.mark.slow
-def test_a_student_in_parts_gives_what_a_whole_one_gives(command: Callable[..., Any]) -> None:
+def test_a_student_in_parts_gives_what_a_whole_one_gives(
+    command: Callable[..., Any], told_at: Callable[..., Any]
+) -> None:
     words = [*TOGETHER, "trainer.clip=0.5", "machine.devices=2"]
     whole, parts = command(*words, "machine.strategy=ddp"), command(*words, "machine.strategy=fsdp")
     assert both(whole) == [0, 0], whole.said()
-    stop = at(torch.Tensor, "backward", 11, signal.SIGTERM)
+    stop = told_at(torch.Tensor, "backward", 11, signal.SIGTERM)
     assert both(parts, telling_its_share, stop) == [143, 143], parts.said()
     (share,) = (float(line.split()[1]) for line in parts.said().splitlines() if line.startswith("share"))
     assert 0.3 < share < 0.7

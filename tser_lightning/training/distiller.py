@@ -322,8 +322,9 @@ class Distiller(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Optimiser over student and loss, schedule per step."""
-        # A fused optimiser unscales float16's gradients by itself, after the clipping.
-        fused = self.machine.fused_optimizer and not (self.recipe.precision.startswith("16") and self.recipe.clip)
+        # A fused optimiser unscales float16's gradients by itself, after the clipping; and it knows no divided weights.
+        unfit = self.device_mesh is not None or (self.recipe.precision.startswith("16") and self.recipe.clip)
+        fused = self.machine.fused_optimizer and not unfit
         optimizer = make_optimizer(self.recipe.optimizer, self, fused)
         steps = max(1, int(self.trainer.estimated_stepping_batches) // self.recipe.epochs)
         schedule = self.recipe.schedule(optimizer, epochs=self.recipe.epochs, steps_per_epoch=steps)

@@ -16,7 +16,8 @@ from torch import Tensor
 from tser_lightning.data.checks import check_chunks
 from tser_lightning.data.folder import FOLDERS, ImageFolder
 from tser_lightning.data.image_data import Part
-from tser_lightning.mistake import Mistake
+from tser_lightning.durable import write_text
+from tser_lightning.mistake import Failure, Mistake
 
 
 class Streamed(ImageFolder):
@@ -83,8 +84,8 @@ class Streamed(ImageFolder):
             found = json.loads(kept.read_text())
         else:
             found = [int(samples[index]["label"]) for index in track(range(len(samples)), f"{part} labels")]
-            with contextlib.suppress(OSError):  # not our folder: they are read again next time
-                kept.write_text(json.dumps(found))
+            with contextlib.suppress(Failure):  # not our folder: they are read again next time
+                write_text(kept, json.dumps(found))
         if not 0 <= min(found) <= max(found) < self.num_classes:
             raise Mistake(
                 f"data.num_classes={self.num_classes}, but the labels of {self.address} go from {min(found)} to "

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from tser_lightning.models import Student
 from tser_lightning.models.resnet import resnet_small
 from tser_lightning.neurons import LIF, lif
-from tser_lightning.neurons.packing import from_bits, packed_spikes, to_bits
+from tser_lightning.neurons.packing import contiguous, from_bits, packed_spikes, to_bits
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -57,6 +57,19 @@ def test_a_convolution_keeps_bits() -> None:
         (kept,) = saved_by_a_convolution(spikes)
     assert not isinstance(kept, Tensor)
     assert kept.bits.numel() == 4 * 2 * 2 * 25 // 8
+
+
+def test_a_copy_of_spikes_is_known_for_spikes() -> None:
+    x = torch.randn(4, 2, 2, 5, 5).transpose(2, 4)
+    with packed_spikes():
+        spikes = lif(x)[0].flatten(0, 1).transpose(1, 3)
+        assert contiguous(spikes) is spikes
+        copy = contiguous(spikes.transpose(2, 3))
+        (kept,) = saved_by_a_convolution(copy)
+        assert not isinstance(kept, Tensor)
+        assert torch.equal(kept.unpack(), spikes.transpose(2, 3))
+        (kept,) = saved_by_a_convolution(contiguous((2 * spikes).transpose(2, 3)))
+        assert isinstance(kept, Tensor)
 
 
 def test_what_is_not_whole_binary_memory_is_kept_as_it_is() -> None:

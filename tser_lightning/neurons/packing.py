@@ -62,13 +62,26 @@ def is_spikes(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _pack(tensor: Tensor) -> Tensor | _Packed:
+def contiguous(tensor: Tensor) -> Tensor:
+    """A tensor in contiguous memory; of a copy of spikes it is known that it holds spikes."""
+    copy = tensor.contiguous()
+    known = copy is not tensor and not torch.compiler.is_compiling() and _found(tensor) is not None
+    return is_spikes(copy) if known else copy
+
+
+def _found(tensor: Tensor) -> _Spikes | None:
+    """What is known of a tensor, if it holds spikes and is all of its memory."""
     known = _known.get()
     if not known or not tensor.is_floating_point() or not tensor.numel():
-        return tensor
+        return None
     spikes = known.get(tensor.untyped_storage()._cdata)
     whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
-    if spikes is None or not whole or spikes.version != tensor._version or _overlaps(tensor):
+    return spikes if spikes and whole and spikes.version == tensor._version and not _overlaps(tensor) else None
+
+
+def _pack(tensor: Tensor) -> Tensor | _Packed:
+    spikes = _found(tensor)
+    if spikes is None:
         return tensor
     if spikes.bits is None:
         spikes.bits = to_bits(tensor.detach().as_strided((tensor.numel(),), (1,)))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tser_lightning.data.batch import Batch
 from tser_lightning.data.image_data import ImageData
+from tser_lightning.models.memory_format import lay_out
 from tser_lightning.training.inference import for_inference
 from tser_lightning.training.logit_cache import LogitCache, checksums, key_of
 from tser_lightning.training.speed import compiled
@@ -31,14 +32,15 @@ class Answers:
         compile: bool | str = False,
     ) -> None:
         device = next(teacher.parameters(), torch.empty(0)).device
-        images_BCHW = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)).to(device)
-        self._fast = Teacher(for_inference(teacher.net, images_BCHW))
+        self._images_BCHW = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)).to(device)
+        self._fast = Teacher(for_inference(teacher.net, self._images_BCHW))
         self._ask = compiled(self._fast, compile)
         self.cache = cache
 
     def to(self, device: torch.device) -> None:
         """Go to a device."""
         self._fast.to(device)
+        lay_out(self._fast, self._images_BCHW.to(device), device)
 
     def __call__(self, batch: Batch, epoch: int) -> Tensor:
         """Logits [B, C] for a batch of an epoch."""

@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from tser_lightning.models.memory_format import lay_out
+
 log = logging.getLogger("tser_lightning")
 
 
 @torch.no_grad()
 def for_inference(net: nn.Module, images_BCHW: Tensor) -> nn.Module:
-    """Copy a network in eval mode, with batch norms folded into the convolutions before them and in channels_last.
+    """Copy a network in eval mode, with batch norms folded into the convolutions before them and laid out.
 
     Args:
         net: Left as it is.
@@ -36,7 +38,8 @@ def for_inference(net: nn.Module, images_BCHW: Tensor) -> nn.Module:
         log.info("the norms of the teacher cannot be folded into its convolutions: it runs as it is")
         folded = copy.deepcopy(net)
     folded.requires_grad_(False)
-    return folded.to(memory_format=torch.channels_last)
+    lay_out(folded, images_BCHW, images_BCHW.device)
+    return folded
 
 
 def pairs(net: nn.Module, images_BCHW: Tensor) -> list[tuple[str, str]]:

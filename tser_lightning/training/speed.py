@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from tser_lightning.data.image_data import ImageData
 from tser_lightning.mistake import Mistake
 from tser_lightning.models.fusing import allow_fusing
+from tser_lightning.models.memory_format import lay_out
 from tser_lightning.models.student import Student
 from tser_lightning.neurons import LIF
 from tser_lightning.neurons.backends import chosen
@@ -27,15 +28,24 @@ MEMORY = ("auto", "low", "lowest")
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # names of malloc.h
 
 
-def prepare(student: nn.Module, recipe: Recipe, machine: Machine) -> None:
+def prepare(
+    student: nn.Module, recipe: Recipe, machine: Machine, shape: tuple[int, int, int], device: torch.device
+) -> None:
     """Set a student up for a machine.
+
+    Args:
+        student: Changed in place.
+        recipe: How it will be trained.
+        machine: On what.
+        shape: [C, H, W] of an image.
+        device: Where.
 
     Raises:
         Mistake: A setting that does not exist, or two that do not go together.
     """
     check_speed(recipe, machine)
     allow_fusing(student, machine.fused)
-    student.to(memory_format=torch.channels_last if machine.channels_last else torch.contiguous_format)
+    lay_out(student, torch.zeros(2, *shape), device, machine.channels_last)
     if isinstance(student, Student):
         student.saves_memory = machine.memory in ("low", "lowest")
         student.recomputes = machine.memory == "lowest"
@@ -157,4 +167,4 @@ def _channels_last(student: nn.Module) -> bool:
     convs = [
         module.weight for module in student.modules() if isinstance(module, nn.Conv2d) and module.kernel_size > (1, 1)
     ]
-    return bool(convs) and all(weight.is_contiguous(memory_format=torch.channels_last) for weight in convs)
+    return any(weight.is_contiguous(memory_format=torch.channels_last) for weight in convs)

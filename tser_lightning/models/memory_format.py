@@ -1,0 +1,71 @@
+"""How weights and feature maps of a network lie in memory.
+
+Legend: N image (or image and step), C channel, H, W.
+Convolutions are fastest with channels last. On a processor those of small maps are not: they take up to twice the time
+of contiguous ones, and their large weights, laid channels last, cost a copy of every gradient and twice the time of a
+fused optimiser step. So they stay contiguous there, and their maps with them (`benchmarks/README.md`).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tser_lightning.neurons.packing import contiguous
+
+SMALL = 4 * 4  # pixels
+
+
+def lay_out(net: nn.Module, images_NCHW: Tensor, device: torch.device, channels_last: bool = True) -> None:
+    """Lay a network out in memory; its numbers stay what they are but for rounding.
+
+    Args:
+        net: Changed in place.
+        images_NCHW: Images of the size that it will see. On a processor it is called on them once, in eval mode.
+        device: Where it will run.
+        channels_last: Whether channels lie together, where that is fastest; else every channel lies by itself.
+    """
+    net.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    for conv in _convolutions(net):
+        _forget(conv)
+    if channels_last and device.type == "cpu":
+        for conv in _of_small_maps(net, images_NCHW):
+            conv.weight.data = conv.weight.data.contiguous()
+            conv.register_forward_pre_hook(_contiguous)
+
+
+def _convolutions(net: nn.Module) -> Iterator[nn.Conv2d]:
+    return (module for module in net.modules() if isinstance(module, nn.Conv2d))
+
+
+@torch.no_grad()
+def _of_small_maps(net: nn.Module, images_NCHW: Tensor) -> list[nn.Conv2d]:
+    """The convolutions whose outputs are small, found by a call."""
+    largest: dict[nn.Conv2d, int] = {}
+
+    def watch(conv: nn.Module, _: Any, y_NCHW: Tensor) -> None:
+        assert isinstance(conv, nn.Conv2d)
+        largest[conv] = max(largest.get(conv, 0), y_NCHW.shape[2:].numel())
+
+    handles = [conv.register_forward_hook(watch) for conv in _convolutions(net)]
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        net(images_NCHW)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, training in modes:
+            module.training = training
+    return [conv for conv, pixels in largest.items() if pixels <= SMALL]
+
+
+def _contiguous(_: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
+    return (contiguous(args[0]),)
+
+
+def _forget(conv: nn.Conv2d) -> None:
+    """Take back what an earlier call has done to a convolution."""
+    for key in [key for key, hook in conv._forward_pre_hooks.items() if hook is _contiguous]:
+        del conv._forward_pre_hooks[key]

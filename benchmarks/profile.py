@@ -30,7 +30,7 @@ MOVES_NOTHING = {
     for name in ("empty", "empty_strided", "empty_like", "resize_", "view", "as_strided", "detach", "expand", "select",
                  "slice", "unbind", "unflatten", "flatten", "reshape", "to", "_to_copy")
 }  # fmt: skip
-NEURONS = ("lif", "tser", "sj_", "surrogate", "spike", "inductor", "cpp_fused", "triton")
+NEURONS = ("lif", "tser", "sj_", "surrogate", "spike", "inductor", "cpp_fused", "compiled", "triton")
 
 
 def group(name: str) -> str:

@@ -1,7 +1,8 @@
 """How LIF neurons are computed.
 
     eager      torch, block by block (`blocks`); the one on a CPU, everywhere.
-    compiled   `dynamics` fused by torch.compile; needs a C++ compiler (or a GPU), some seconds at the first call.
+    compiled   `dynamics`, with a norm before it `compiled_norm_lif`, fused by torch.compile; needs a C++ compiler (or a
+               GPU), some seconds at the first call.
     triton     two kernels (`triton_lif`), three or four with a norm before it (`triton_norm_lif`); needs a GPU.
     reference  plain operations and autograd (`lif.lif_reference`).
     auto       triton on a GPU where it gives eager's numbers, else eager.
@@ -15,7 +16,7 @@ import os
 import warnings
 from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -61,12 +62,22 @@ def _kernels(backend: str, currents: Tensor) -> bool:
 def bodies(backend: str) -> Bodies:
     """Give the two passes of eager, compiled or triton."""
     if backend == "compiled":
-        return Bodies(torch.compile(forward_body, dynamic=True), torch.compile(backward_body, dynamic=True))
+        return Bodies(compiled_body(forward_body), compiled_body(backward_body))
     if backend == "triton":  # imported here, because triton is not there on every machine
         from tser_lightning.neurons.triton_lif import backward_triton, forward_triton
 
         return Bodies(forward_triton, backward_triton)
     return Bodies(forward_blocks, backward_blocks)
+
+
+@cache
+def compiled_body(body: Callable[..., Any]) -> Callable[..., Any]:
+    """Let torch.compile make kernels of a body: one for each T, form and dtype, whatever the sizes."""
+    from torch._dynamo import config
+
+    # Torch gives a function eight, then it runs line by line, much slower: a process that tries some T needs more.
+    config.recompile_limit = max(config.recompile_limit, 64)
+    return torch.compile(body, dynamic=True)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

@@ -87,6 +87,10 @@ def _forward(
         from tser_lightning.neurons.triton_norm_lif import norm_forward_triton
 
         return norm_forward_triton(inputs, full_decay, how.dynamics, form)
+    if how.backend == "compiled":
+        from tser_lightning.neurons.compiled_norm_lif import norm_forward_compiled
+
+        return norm_forward_compiled(inputs, full_decay, how.dynamics, form)
     currents_TB = form.over_time(currents(inputs, form))
     layout = Layout(currents_TB)
     x_TM = layout.matrix(currents_TB)
@@ -115,6 +119,10 @@ def _backward(
         from tser_lightning.neurons.triton_norm_lif import norm_backward_triton
 
         found = norm_backward_triton(inputs, *full, how.dynamics, form, grad_NCHW, needed)
+    elif how.backend == "compiled":
+        from tser_lightning.neurons.compiled_norm_lif import norm_backward_compiled
+
+        found = norm_backward_compiled(inputs, *full, how.dynamics, form, grad_NCHW, needed)
     else:
         found = _back_by_bodies(inputs, *full, how, form, grad_NCHW, needed)
     given = (y, residual, weight, bias, decay)
@@ -143,6 +151,13 @@ def _back_by_bodies(
     del currents_TB, x_TM
     grad_TB = layout.unmatrix(found.currents)
     grad_currents = grad_TB.sum(0) if form.static else grad_TB.flatten(0, 1)
+    return through_norm(inputs, form, grad_currents, found.decay, needed)
+
+
+def through_norm(
+    inputs: Inputs, form: Form, grad_currents: Tensor, grad_decay: Tensor | None, needed: Sequence[bool]
+) -> Gradients:
+    """Take the gradient of the currents back to what the norm is made of."""
     grads = torch.ops.aten.native_batch_norm_backward(
         grad_currents,
         inputs.y,
@@ -155,7 +170,7 @@ def _back_by_bodies(
         form.eps,
         [needed[0], needed[2], needed[3]],
     )
-    return Gradients(grads[0], grad_currents if needed[1] else None, grads[1], grads[2], found.decay)
+    return Gradients(grads[0], grad_currents if needed[1] else None, grads[1], grads[2], grad_decay)
 
 
 def currents(inputs: Inputs, form: Form) -> Tensor:

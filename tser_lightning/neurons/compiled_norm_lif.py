@@ -1,7 +1,7 @@
 """Batch normalisation, an optional residual and LIF fused by torch.compile: one kernel reads y and writes spikes.
 
-Legend: T time step, B image, C channel, P pixel. With channels last tensors are [T, B*P, C], and [C] is what channels are
-multiplied and moved by; otherwise they are [T, B, C, P] and [C, 1].
+Legend: T time step, B image, C channel, P pixel. With channels last tensors are [T, B*P, C], and what a channel is
+multiplied and moved by is [C]; otherwise they are [T, B, C, P] and [C, 1].
 Backward is one kernel as well, which gives the gradient of the currents. The rest, through the statistics of the batch,
 is torch's.
 """

@@ -20,6 +20,7 @@ from benchmarks.rounds import DEVICE, ON_GPU, report, start, times
 from tser_lightning.models.resnet import resnet34
 from tser_lightning.neurons import LIF
 from tser_lightning.training.inference import for_inference
+from tser_lightning.training.speed import computes_bfloat16
 
 BATCH = int(os.environ.get("BATCH", "128" if ON_GPU else "8"))
 STEPS = [int(steps) for steps in os.environ.get("T", "2,4,6").split(",")]
@@ -32,6 +33,7 @@ ON_CPU = (
     "ours, eager fused nhwc low",
     "ours, eager fused nhwc lowest",
 )
+ON_CPU_IN_BF16 = (f"{PEER} bf16", "ours, eager fused nhwc bf16", "ours, compiled fused nhwc bf16")
 ON_CUDA = (
     f"{PEER} bf16",
     f"{PEER} bf16 policy",
@@ -136,7 +138,8 @@ def main() -> None:
     best = "ours, triton fused nhwc bf16" if ON_GPU else "ours, eager fused nhwc"
     rows = []
     for steps in STEPS:
-        names = (PEER, *ON_CUDA) if ON_GPU else (*PEERS, *ON_CPU)
+        on_cpu = (*PEERS, *ON_CPU, *(ON_CPU_IN_BF16 if computes_bfloat16() else ()))
+        names = (PEER, *ON_CUDA) if ON_GPU else on_cpu
         functions = {name: step(name, steps, images, fast if "ours" in name else teacher) for name in names}
         functions |= {
             f"{name}, cached teacher": step(name, steps, images, fast, True) for name in CACHED if name in names

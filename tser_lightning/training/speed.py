@@ -112,7 +112,7 @@ def check_precision(precision: str, device: torch.device, about: Path = Path("/p
         device: Where it is asked for.
         about: What Linux says of the processor.
     """
-    if device.type == "cpu" and "16" in precision and not _computes_bfloat16(about):
+    if device.type == "cpu" and "16" in precision and not computes_bfloat16(about):
         warnings.warn(
             f"trainer.precision={precision} is slow on this processor, which has no instructions for bfloat16 (five "
             "times as long was measured); trainer.precision=32-true is what it is fast at",
@@ -120,9 +120,14 @@ def check_precision(precision: str, device: torch.device, about: Path = Path("/p
         )
 
 
-def _computes_bfloat16(about: Path) -> bool:
+def computes_bfloat16(about: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether a processor has instructions for bfloat16; True where nobody says so.
+
+    Args:
+        about: What Linux says of the processor.
+    """
     if not about.exists():
-        return True  # nobody knows
+        return True
     lines = about.read_text(encoding="utf-8").lower().splitlines()
     words = {word for line in lines if line.startswith(("flags", "features")) for word in line.split()}
     return not words.isdisjoint({"avx512_bf16", "amx_bf16", "bf16", "svebf16"})  # x86; ARM

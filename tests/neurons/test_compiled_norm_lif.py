@@ -1,6 +1,7 @@
 """A norm and neurons as torch.compile gets them, against the eager blocks, which are tested against autograd."""
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,10 +19,7 @@ CASES = list(
 
 def results(
     backend: str,
-    last: bool,
-    static: bool,
-    added: bool,
-    learns: bool,
+    case: tuple[bool, ...],
     reset: Any = "hard",
     dtype: torch.dtype = torch.float64,
     rounded: torch.dtype | None = None,
@@ -29,9 +27,10 @@ def results(
     size: int = 6,
 ) -> dict[str, Tensor]:
     """Spikes and gradients of three steps of two images; `rounded`: the numbers are such of another dtype."""
+    last, static, added, learns = case
     generator = torch.Generator().manual_seed(0)
 
-    def drawn(images: int, of: Any = torch.randn) -> Tensor:
+    def drawn(images: int, of: Callable[..., Tensor] = torch.randn) -> Tensor:
         layout = torch.channels_last if last else torch.contiguous_format
         numbers = of(images, 5, size, 7, generator=generator, dtype=torch.float64).to(rounded or dtype)
         return numbers.to(dtype).contiguous(memory_format=layout).requires_grad_()
@@ -62,16 +61,16 @@ def same(ours: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_its_source_is_the_eager_neuron(case: tuple[bool, ...], reset: str) -> None:
     with torch.compiler.set_stance("force_eager"):
-        ours = results("compiled", *case, reset=reset)
-    same(ours, results("eager", *case, reset=reset), 1e-9)
+        ours = results("compiled", case, reset=reset)
+    same(ours, results("eager", case, reset=reset), 1e-9)
     assert ours["spikes"].is_contiguous(memory_format=torch.channels_last) == case[0]
     assert ours["y"].is_contiguous(memory_format=torch.channels_last) == case[0]
 
 
 def test_constant_statistics() -> None:
     with torch.compiler.set_stance("force_eager"):
-        ours = results("compiled", True, False, True, False, training=False)
-    same(ours, results("eager", True, False, True, False, training=False), 1e-9)
+        ours = results("compiled", (True, False, True, False), training=False)
+    same(ours, results("eager", (True, False, True, False), training=False), 1e-9)
 
 
 @pytest.mark.slow
@@ -79,15 +78,15 @@ def test_constant_statistics() -> None:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_compiled_is_eager(case: tuple[bool, ...], dtype: torch.dtype) -> None:
     for size in (6, 9):  # the second with the kernels of the first
-        ours, expected = (results(name, *case, dtype=dtype, size=size) for name in ("compiled", "eager"))
+        ours, expected = (results(name, case, dtype=dtype, size=size) for name in ("compiled", "eager"))
         same(ours, expected, 1e-9 if dtype == torch.float64 else 1e-5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_bfloat16_is_rounded_at_the_ends_alone(case: tuple[bool, ...]) -> None:
-    ours = results("compiled", *case, dtype=torch.bfloat16)
-    expected = results("eager", *case, dtype=torch.float32, rounded=torch.bfloat16)
+    ours = results("compiled", case, dtype=torch.bfloat16)
+    expected = results("eager", case, dtype=torch.float32, rounded=torch.bfloat16)
     assert {name: value.dtype for name, value in ours.items()} == {
         name: torch.bfloat16 if name in ("spikes", "y", "residual") else torch.float32 for name in expected
     }
@@ -103,7 +102,7 @@ def test_is_one_kernel_each_way(added: bool) -> None:
     compiled_body.cache_clear()
     metrics.reset()
     with config.patch(force_disable_caches=True):
-        results("compiled", True, False, added, False, dtype=torch.float32, size=50)
+        results("compiled", (True, False, added, False), dtype=torch.float32, size=50)
     assert metrics.generated_kernel_count == 2
 
 

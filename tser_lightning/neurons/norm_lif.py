@@ -3,19 +3,19 @@
 Legend: T time step, B image, N = T*B folded (or B where all steps see the same image), C channel.
 Apart, the norm keeps its input and the neurons theirs. Together they keep the norm's input, the residual (spikes that a
 convolution keeps anyway, where it is the identity) and two numbers per channel; backward computes the rest again.
-To torch they are one operator, `tser_lightning::norm_lif`.
+To torch they are one operator, `tser_lightning::norm_lif`; its two passes are those of a backend: `eager_norm_lif`,
+`compiled_norm_lif`, `triton_norm_lif`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tser_lightning.neurons.backends import bodies
-from tser_lightning.neurons.dynamics import Decay, Dynamics, at_rest
-from tser_lightning.neurons.layout import Layout
+from tser_lightning.neurons.dynamics import Decay, Dynamics
 from tser_lightning.neurons.lif import apart, gradients, lif_reference
 from tser_lightning.neurons.operators import Recipe, differentiable, operator, read, written
 from tser_lightning.neurons.packing import is_spikes
@@ -82,20 +82,9 @@ def _forward(
     recipe: str,
 ) -> Tensor:
     how = read(recipe)
-    inputs, form, full_decay = Inputs(y, residual, weight, bias, mean, var), Form(*how.more), how.full(decay, scale)[0]
-    if how.backend == "triton":
-        from tser_lightning.neurons.triton_norm_lif import norm_forward_triton
-
-        return norm_forward_triton(inputs, full_decay, how.dynamics, form)
-    if how.backend == "compiled":
-        from tser_lightning.neurons.compiled_norm_lif import norm_forward_compiled
-
-        return norm_forward_compiled(inputs, full_decay, how.dynamics, form)
-    currents_TB = form.over_time(currents(inputs, form))
-    layout = Layout(currents_TB)
-    x_TM = layout.matrix(currents_TB)
-    spikes_TM, _ = bodies(how.backend).forward(x_TM, at_rest(x_TM, None), full_decay, how.dynamics)
-    return layout.unmatrix(spikes_TM).flatten(0, 1)
+    forward, _ = _passes(how.backend)
+    inputs, form = Inputs(y, residual, weight, bias, mean, var), Form(*how.more)
+    return forward(inputs, how.full(decay, scale)[0], how.dynamics, form)
 
 
 def _backward(
@@ -113,18 +102,9 @@ def _backward(
 ) -> tuple[Tensor, ...]:
     """Compute currents and membranes again, and go back; an empty tensor for what is not needed."""
     how = read(recipe)
+    _, backward = _passes(how.backend)
     inputs, form = Inputs(y, residual, weight, bias, mean, var), Form(*how.more)
-    full = how.full(decay, scale)
-    if how.backend == "triton":
-        from tser_lightning.neurons.triton_norm_lif import norm_backward_triton
-
-        found = norm_backward_triton(inputs, *full, how.dynamics, form, grad_NCHW, needed)
-    elif how.backend == "compiled":
-        from tser_lightning.neurons.compiled_norm_lif import norm_backward_compiled
-
-        found = norm_backward_compiled(inputs, *full, how.dynamics, form, grad_NCHW, needed)
-    else:
-        found = _back_by_bodies(inputs, *full, how, form, grad_NCHW, needed)
+    found = backward(inputs, *how.full(decay, scale), how.dynamics, form, grad_NCHW, needed)
     given = (y, residual, weight, bias, decay)
     return tuple(
         y.new_empty(0) if grad is None or value is None else grad.to(value.dtype)
@@ -132,26 +112,20 @@ def _backward(
     )
 
 
-def _back_by_bodies(
-    inputs: Inputs, decay: Decay, scale: Scale, how: Recipe, form: Form, grad_NCHW: Tensor, needed: Sequence[bool]
-) -> Gradients:
-    currents_TB = form.over_time(currents(inputs, form))
-    layout = Layout(currents_TB)
-    x_TM = layout.matrix(currents_TB)
-    found = bodies(how.backend).backward(
-        x_TM,
-        at_rest(x_TM, None),
-        decay,
-        how.dynamics,
-        scale,
-        layout.matrix(grad_NCHW.unflatten(0, (form.steps, -1))),
-        at_rest(x_TM, None),
-        needed[4],
-    )
-    del currents_TB, x_TM
-    grad_TB = layout.unmatrix(found.currents)
-    grad_currents = grad_TB.sum(0) if form.static else grad_TB.flatten(0, 1)
-    return through_norm(inputs, form, grad_currents, found.decay, needed)
+@cache
+def _passes(backend: str) -> tuple[Callable[..., Tensor], Callable[..., Gradients]]:
+    """Give forward and backward of a backend; imported here, because they import what is above."""
+    if backend == "triton":  # not there on every machine
+        from tser_lightning.neurons import triton_norm_lif
+
+        return triton_norm_lif.norm_forward_triton, triton_norm_lif.norm_backward_triton
+    if backend == "compiled":
+        from tser_lightning.neurons import compiled_norm_lif
+
+        return compiled_norm_lif.norm_forward_compiled, compiled_norm_lif.norm_backward_compiled
+    from tser_lightning.neurons import eager_norm_lif
+
+    return eager_norm_lif.norm_forward_eager, eager_norm_lif.norm_backward_eager
 
 
 def through_norm(
@@ -171,12 +145,6 @@ def through_norm(
         [needed[0], needed[2], needed[3]],
     )
     return Gradients(grads[0], grad_currents if needed[1] else None, grads[1], grads[2], grad_decay)
-
-
-def currents(inputs: Inputs, form: Form) -> Tensor:
-    """What reaches the neurons, in memory of its own."""
-    out = F.batch_norm(inputs.y, inputs.mean, inputs.var, inputs.weight, inputs.bias, False, 0.0, form.eps)
-    return out if inputs.residual is None else out.add_(inputs.residual)
 
 
 def room(images: int, like: Tensor) -> Tensor:

@@ -45,7 +45,8 @@ def prepare(
     """
     check_speed(recipe, machine)
     allow_fusing(student, machine.fused)
-    lay_out(student, torch.zeros(2, *shape), device, machine.channels_last)
+    there = next(student.parameters(), torch.empty(0)).device  # it goes to its device later
+    lay_out(student, torch.zeros(2, *shape, device=there), device, machine.channels_last)
     if isinstance(student, Student):
         student.saves_memory = machine.memory in ("low", "lowest")
         student.recomputes = machine.memory == "lowest"

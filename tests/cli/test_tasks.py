@@ -103,6 +103,15 @@ def test_evaluation_repeats_the_result_and_takes_another_number_of_steps(runs: P
     assert (home / "evaluation_t3.json").is_file()
 
 
+def test_evaluation_is_in_the_precision_of_the_training(tmp_path: Path) -> None:
+    result = run(tmp_path, "trainer.precision=bf16-mixed")
+    home = only(tmp_path, "digits-loss_tser-*")
+    again = run(tmp_path, "task=evaluate", f"run={home}", "experiment=none", short=False)
+    assert {name: again[name] for name in again if name.startswith("test/")} == {
+        name: result[name] for name in result if name.startswith("test/")
+    }
+
+
 def test_all_measures_are_kept(runs: Path) -> None:
     home = only(runs, "digits-loss_tser-*")
     measures = json.loads((home / "measures.json").read_text())

@@ -169,7 +169,8 @@ def evaluate(run: Run) -> dict[str, Any]:
     result = home.result() or {}
     parts = _finished(home, run)
     parts.student.timesteps = run.given.get("student.timesteps", parts.student.timesteps)
-    measured = _named(examine(parts.student, parts.teacher, parts.data, "test", machine=parts.machine))
+    scores = examine(parts.student, parts.teacher, parts.data, "test", recipe=parts.recipe, machine=parts.machine)
+    measured = _named(scores)
     if run.config["measure"] == "full":
         _measure_fully(home, parts)
     kept = {key: value for key, value in result.items() if "/" not in key}

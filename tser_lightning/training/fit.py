@@ -212,6 +212,7 @@ def examine(
         enable_checkpointing=False,
         callbacks=[StopsAtSigterm()],
     )
+    prepare(student, recipe, machine, data.shape, trainer.strategy.root_device)  # the bits of a training's own exams
     with tempfile.TemporaryDirectory() as folder, told(trainer):
         answer = Path(folder, "result.json")
         exam = Exam(student, teacher, data, split, machine, answer)

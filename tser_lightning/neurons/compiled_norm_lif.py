@@ -13,31 +13,25 @@ from torch import Tensor
 
 from tser_lightning.neurons.backends import compiled_body
 from tser_lightning.neurons.dynamics import Decay, Dynamics, at_rest, backward_body, forward_body
-from tser_lightning.neurons.norm_lif import Form, Gradients, Inputs, through_norm
+from tser_lightning.neurons.norm_lif import Cell, Form, Gradients, Inputs, through_norm
 from tser_lightning.neurons.surrogate import Scale
 
 
-def norm_forward_compiled(inputs: Inputs, decay: Decay, dynamics: Dynamics, form: Form) -> Tensor:
+def norm_forward_compiled(inputs: Inputs, cell: Cell, form: Form) -> Tensor:
     """Give the spikes [T*B, C, H, W]."""
-    spikes = compiled_body(norm_forward_body)(*_by_channel(inputs, form), decay, dynamics)
+    spikes = compiled_body(norm_forward_body)(*_by_channel(inputs, form), cell.decay, cell.dynamics)
     return _as_images(spikes, inputs.y)
 
 
 def norm_backward_compiled(
-    inputs: Inputs,
-    decay: Decay,
-    scale: Scale,
-    dynamics: Dynamics,
-    form: Form,
-    grad_NCHW: Tensor,
-    needed: Sequence[bool],
+    inputs: Inputs, cell: Cell, form: Form, grad_NCHW: Tensor, needed: Sequence[bool]
 ) -> Gradients:
     """Give the gradients that are needed."""
     grad_currents, grad_decay = compiled_body(norm_backward_body)(
         *_by_channel(inputs, form),
-        decay,
-        dynamics,
-        scale,
+        cell.decay,
+        cell.dynamics,
+        cell.scale,
         _channels_apart(grad_NCHW.unflatten(0, (form.steps, -1)), _last(inputs.y)),
         form.static,
         needed[4],

@@ -9,37 +9,28 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tser_lightning.neurons.blocks import backward_blocks, forward_blocks
-from tser_lightning.neurons.dynamics import Decay, Dynamics, at_rest
+from tser_lightning.neurons.dynamics import at_rest
 from tser_lightning.neurons.layout import Layout
-from tser_lightning.neurons.norm_lif import Form, Gradients, Inputs, through_norm
-from tser_lightning.neurons.surrogate import Scale
+from tser_lightning.neurons.norm_lif import Cell, Form, Gradients, Inputs, through_norm
 
 
-def norm_forward_eager(inputs: Inputs, decay: Decay, dynamics: Dynamics, form: Form) -> Tensor:
+def norm_forward_eager(inputs: Inputs, cell: Cell, form: Form) -> Tensor:
     """Give the spikes [T*B, C, H, W]."""
     currents_TB = form.over_time(_currents(inputs, form))
     layout = Layout(currents_TB)
     x_TM = layout.matrix(currents_TB)
-    spikes_TM, _ = forward_blocks(x_TM, at_rest(x_TM, None), decay, dynamics)
+    spikes_TM, _ = forward_blocks(x_TM, at_rest(x_TM, None), cell.decay, cell.dynamics)
     return layout.unmatrix(spikes_TM).flatten(0, 1)
 
 
-def norm_backward_eager(
-    inputs: Inputs,
-    decay: Decay,
-    scale: Scale,
-    dynamics: Dynamics,
-    form: Form,
-    grad_NCHW: Tensor,
-    needed: Sequence[bool],
-) -> Gradients:
+def norm_backward_eager(inputs: Inputs, cell: Cell, form: Form, grad_NCHW: Tensor, needed: Sequence[bool]) -> Gradients:
     """Give the gradients that are needed."""
     currents_TB = form.over_time(_currents(inputs, form))
     layout = Layout(currents_TB)
     x_TM = layout.matrix(currents_TB)
     grad_TM = layout.matrix(grad_NCHW.unflatten(0, (form.steps, -1)))
     rest = at_rest(x_TM, None)
-    found = backward_blocks(x_TM, rest, decay, dynamics, scale, grad_TM, rest, needed[4])
+    found = backward_blocks(x_TM, rest, cell.decay, cell.dynamics, cell.scale, grad_TM, rest, needed[4])
     del currents_TB, x_TM
     grad_TB = layout.unmatrix(found.currents)
     grad_currents = grad_TB.sum(0) if form.static else grad_TB.flatten(0, 1)

@@ -33,6 +33,14 @@ class Inputs(NamedTuple):
     var: Tensor
 
 
+class Cell(NamedTuple):
+    """How the neurons behave: decay and scale of the surrogate, learnt or not, and what is no number of theirs."""
+
+    decay: Decay
+    scale: Scale
+    dynamics: Dynamics
+
+
 class Form(NamedTuple):
     """What is no tensor.
 
@@ -83,8 +91,8 @@ def _forward(
 ) -> Tensor:
     how = read(recipe)
     forward, _ = _passes(how.backend)
-    inputs, form = Inputs(y, residual, weight, bias, mean, var), Form(*how.more)
-    return forward(inputs, how.full(decay, scale)[0], how.dynamics, form)
+    inputs = Inputs(y, residual, weight, bias, mean, var)
+    return forward(inputs, Cell(*how.full(decay, scale), how.dynamics), Form(*how.more))
 
 
 def _backward(
@@ -103,8 +111,8 @@ def _backward(
     """Compute currents and membranes again, and go back; an empty tensor for what is not needed."""
     how = read(recipe)
     _, backward = _passes(how.backend)
-    inputs, form = Inputs(y, residual, weight, bias, mean, var), Form(*how.more)
-    found = backward(inputs, *how.full(decay, scale), how.dynamics, form, grad_NCHW, needed)
+    inputs = Inputs(y, residual, weight, bias, mean, var)
+    found = backward(inputs, Cell(*how.full(decay, scale), how.dynamics), Form(*how.more), grad_NCHW, needed)
     given = (y, residual, weight, bias, decay)
     return tuple(
         y.new_empty(0) if grad is None or value is None else grad.to(value.dtype)

@@ -13,9 +13,7 @@ import torch
 import triton
 from torch import Tensor
 
-from tser_lightning.neurons.dynamics import Decay, Dynamics
-from tser_lightning.neurons.norm_lif import Form, Gradients, Inputs, room
-from tser_lightning.neurons.surrogate import Scale
+from tser_lightning.neurons.norm_lif import Cell, Form, Gradients, Inputs, room
 from tser_lightning.neurons.triton_norm_kernels import norm_backward_kernel, norm_forward_kernel, norm_input_kernel
 
 THREADS = 128  # of one program
@@ -48,8 +46,9 @@ class Tiles:
         return tensor.contiguous(memory_format=self.format)
 
 
-def norm_forward_triton(inputs: Inputs, decay: Decay, dynamics: Dynamics, form: Form) -> Tensor:
+def norm_forward_triton(inputs: Inputs, cell: Cell, form: Form) -> Tensor:
     """Give the spikes [T*B, C, H, W]."""
+    decay, _, dynamics = cell
     images = form.images(inputs.y)
     tiles = Tiles(inputs.y, images, form.steps)
     y, residual = (None if tensor is None else tiles.laid_out(tensor) for tensor in inputs[:2])
@@ -64,15 +63,10 @@ def norm_forward_triton(inputs: Inputs, decay: Decay, dynamics: Dynamics, form: 
 
 
 def norm_backward_triton(
-    inputs: Inputs,
-    decay: Decay,
-    scale: Scale,
-    dynamics: Dynamics,
-    form: Form,
-    grad_NCHW: Tensor,
-    needed: Sequence[bool],
+    inputs: Inputs, cell: Cell, form: Form, grad_NCHW: Tensor, needed: Sequence[bool]
 ) -> Gradients:
     """Give the gradients that are needed."""
+    decay, scale, dynamics = cell
     images = form.images(inputs.y)
     tiles = Tiles(inputs.y, images, form.steps)
     y, residual = (None if tensor is None else tiles.laid_out(tensor) for tensor in inputs[:2])

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -86,6 +88,7 @@ def test_an_offline_run_reads_back_with_its_axes_summaries_steps_layers_and_file
     assert tmp_path in Path(entry["local_path"]).parents
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_says_so_and_goes_on_as_the_same_run(tmp_path: Path) -> None:
     run(tmp_path, "interrupted")
     time.sleep(1.1)  # W&B names folders by the second

@@ -31,7 +31,7 @@ def norm_backward_eager(inputs: Inputs, cell: Cell, form: Form, grad_NCHW: Tenso
     grad_TM = layout.matrix(grad_NCHW.unflatten(0, (form.steps, -1)))
     rest = at_rest(x_TM, None)
     found = backward_blocks(x_TM, rest, cell.decay, cell.dynamics, cell.scale, grad_TM, rest, needed[4])
-    del currents_TB, x_TM
+    del currents_TB, x_TM, grad_TM
     grad_TB = layout.unmatrix(found.currents)
     grad_currents = grad_TB.sum(0) if form.static else grad_TB.flatten(0, 1)
     return through_norm(inputs, form, grad_currents, found.decay, needed)

@@ -4,8 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tser_lightning.cli.config import Configs
 from tser_lightning.cli.config import folder as find
 
@@ -75,11 +73,3 @@ def test_composing_leaves_hydra_free_for_others(configs: Configs) -> None:
 
     configs.compose()
     assert not GlobalHydra.instance().is_initialized()
-
-
-@pytest.mark.parametrize("name", ["one_minus", "negative"])
-def test_losses_can_write_their_weights(configs: Configs, name: str) -> None:
-    from omegaconf import OmegaConf
-
-    config = OmegaConf.create({"a": 0.25, "b": f"${{{name}:${{a}}}}"})
-    assert config.b == {"one_minus": 0.75, "negative": -0.25}[name]

@@ -16,8 +16,8 @@ def test_a_run_is_plain_and_resolved(compose: Compose) -> None:
     config = compose("loss.alpha=0.25 loss.lam=0.1").config
     assert type(config) is dict
     assert type(config["loss"]) is dict
-    assert config["loss"]["terms"]["ce"]["weight"] == 0.75
-    assert config["loss"]["terms"]["entropy"]["weight"] == -0.1
+    assert (config["loss"]["alpha"], config["loss"]["lam"]) == (0.25, 0.1)
+    assert config["student"]["attention_timesteps"] == config["student"]["timesteps"]
     assert "hydra" not in config
 
 

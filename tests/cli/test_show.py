@@ -15,9 +15,9 @@ def shown(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 
 
 def test_the_config_is_shown_as_written_or_resolved(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ("loss.alpha=0.2", "--cfg", "job", "--package", "loss.terms.ce.weight")
-    assert shown(capsys, *words) == "${one_minus:${loss.alpha}}\n"
-    assert shown(capsys, *words, "--resolve") == "0.8\n"
+    words = ("student.timesteps=3", "--cfg", "job", "--package", "student.attention_timesteps")
+    assert shown(capsys, *words) == "${.timesteps}\n"
+    assert shown(capsys, *words, "--resolve") == "3\n"
     whole = yaml.safe_load(shown(capsys, "--cfg", "job", "--resolve"))
     assert whole["task"] == "distill"
     assert "hydra" not in whole

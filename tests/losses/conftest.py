@@ -12,8 +12,6 @@ CONF = Path(__file__).parents[2] / "conf" / "loss"
 @pytest.fixture(scope="session")
 def build() -> Callable[..., Any]:
     """Make a loss from its config file, as the command line does: build("tser", alpha=0.3)."""
-    OmegaConf.register_new_resolver("one_minus", lambda share: 1 - share, replace=True)
-    OmegaConf.register_new_resolver("negative", lambda number: -number, replace=True)
 
     def from_config(name: str, **settings: Any) -> Any:
         config = OmegaConf.create({"loss": OmegaConf.load(CONF / f"{name}.yaml")})

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tser_lightning.losses import CrossEntropy, DistillationLoss, Entropy, KLDivergence, LossTerms, Term
+from tser_lightning.losses import TSER, CrossEntropy, DistillationLoss, KLDivergence, LossTerms, Term
 from tser_lightning.mistake import Mistake
 
 Build = Callable[..., Any]
@@ -204,10 +204,15 @@ def test_a_setting_out_of_range_is_named(build: Build, setting: str, value: floa
     assert isinstance(caught.value.__cause__, Mistake)
 
 
-def test_a_handle_out_of_range_is_named_without_hydra() -> None:
+def test_a_setting_out_of_range_is_named_without_hydra() -> None:
     for wrong in ({"alpha": 2.0}, {"lam": -1.0}, {"tau": -1.0}, {"mean": "votes"}):
         with pytest.raises(Mistake, match=next(iter(wrong))):
-            DistillationLoss({"ce": CrossEntropy()}, **wrong)
+            TSER(**wrong)
+
+
+def test_terms_take_no_settings_that_would_do_nothing() -> None:
+    with pytest.raises(TypeError, match="alpha"):
+        DistillationLoss({"ce": CrossEntropy()}, alpha=0.3)  # type: ignore[call-arg]
 
 
 def test_terms_are_terms_and_at_least_one() -> None:
@@ -308,7 +313,5 @@ def test_features_reach_the_terms_that_ask_for_them() -> None:
         loss(*example(0))
 
 
-def test_weights_and_settings_are_shown() -> None:
-    shown = repr(DistillationLoss({"entropy": Entropy(weight=-0.05)}, lam=0.05))
-    assert "lam=0.05" in shown
-    assert "weight=-0.05" in shown
+def test_weights_are_shown() -> None:
+    assert "weight=-0.05" in repr(TSER(lam=0.05))

@@ -111,8 +111,6 @@ class ExperimentSearchPath(SearchPathPlugin):
 def _prepare_hydra() -> None:
     hydra.version.setbase("1.3")
     setup_globals()
-    OmegaConf.register_new_resolver("one_minus", lambda value: 1 - value, replace=True)
-    OmegaConf.register_new_resolver("negative", lambda value: -value, replace=True)
     for source in (Experiments, ExperimentChoices):
         Plugins.instance().register(source)
 

@@ -186,10 +186,12 @@ def _finished(home: RunDirectory, run: Run) -> "Built":
 
     from tser_lightning.cli.api import load_student
     from tser_lightning.cli.built import built
+    from tser_lightning.tracking.first_version import terms_alone
 
     config = yaml.safe_load((home.path / "config.yaml").read_text()) | {"machine": run.config["machine"]}
     moved = {key.partition(".")[2]: value for key, value in run.given.items() if key in ("data.root", "data.path")}
     config["data"] = {**config["data"], **moved}
+    config["loss"] = terms_alone(config["loss"])
     parts = built(config, (home.result() or {}).get("teacher", "teacher"))
     parts.student = load_student(home.path / "student.safetensors")
     return parts

@@ -1,9 +1,10 @@
-"""What a student learns from: terms, and losses composed of them.
+"""What a student learns from: methods by their names, and the terms that they are made of.
 
 Legend: T time step, B image, C class (of logits) or channel (of features), H, W, N token.
 """
 
 from tser_lightning.losses.attention_transfer import AttentionTransfer
+from tser_lightning.losses.bkdsnn import BKDSNN
 from tser_lightning.losses.blurred_feature import BlurredFeature
 from tser_lightning.losses.cross_entropy import CrossEntropy
 from tser_lightning.losses.distillation_loss import DistillationLoss, LossTerms
@@ -16,10 +17,16 @@ from tser_lightning.losses.lasnn import LaSNN
 from tser_lightning.losses.logit_mse import LogitMSE
 from tser_lightning.losses.soft_cross_entropy import SoftCrossEntropy
 from tser_lightning.losses.term import Term
+from tser_lightning.losses.tet import TET
+from tser_lightning.losses.tser import TSER
+from tser_lightning.losses.vanilla_kd import LabelsOnly, VanillaKD
 from tser_lightning.losses.wsld import WSLD
 
 __all__ = [
+    "BKDSNN",
     "KDSNN",
+    "TET",
+    "TSER",
     "WSLD",
     "AttentionTransfer",
     "BlurredFeature",
@@ -30,8 +37,10 @@ __all__ = [
     "FeatureTerm",
     "KLDivergence",
     "LaSNN",
+    "LabelsOnly",
     "LogitMSE",
     "LossTerms",
     "SoftCrossEntropy",
     "Term",
+    "VanillaKD",
 ]

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from tser_lightning.losses.shapes import check_shapes
-from tser_lightning.losses.term import Term, positive
-from tser_lightning.mistake import Mistake
+from tser_lightning.losses.term import Term
 
 Features = Mapping[str, Tensor]
 
@@ -32,13 +31,11 @@ class DistillationLoss(nn.Module):
     """The weighted sum of named terms.
 
     `loss(student_TBC, teacher_BC, labels_B)` returns `LossTerms`; a loss that taps features also wants the keywords
-    `student_features` (name: [T, B, ...]) and `teacher_features` (name: [B, ...]). The losses of the paper (Eq. 7 to
-    11, Table 3) are config files in conf/loss that name their terms.
+    `student_features` (name: [T, B, ...]) and `teacher_features` (name: [B, ...]). A method (`TSER`, `VanillaKD`, ...)
+    is a subclass that makes its terms from the settings that its paper names.
 
     Args:
         terms: The terms by the name that they are logged under ("ce", "kl", "entropy").
-        **handles: The settings that the weights and temperatures of the terms were made from (alpha, tau, lam). They
-            are checked and shown here and change nothing: the terms have their own.
 
     Attributes:
         weights: The factor of every term by its name; what a schedule would change.
@@ -47,11 +44,9 @@ class DistillationLoss(nn.Module):
         teacher_taps: Likewise for the teacher.
     """
 
-    def __init__(self, terms: Mapping[str, Term], **handles: Any) -> None:
+    def __init__(self, terms: Mapping[str, Term]) -> None:
         super().__init__()
-        _check_handles(handles)
         _check_terms(terms)
-        self.handles = handles
         self.terms = nn.ModuleDict(dict(terms.items()))
         self.weights = {name: term.weight for name, term in terms.items()}
         self.needs_teacher = any(term.needs_teacher for term in terms.values())
@@ -92,24 +87,6 @@ class DistillationLoss(nn.Module):
             parts[name] = term(student_TBC, teacher_BC, labels_B, **features)
         total = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
         return LossTerms(total, parts, dict(self.weights))
-
-    def extra_repr(self) -> str:
-        """Show the settings."""
-        return ", ".join(f"{name}={value}" for name, value in self.handles.items())
-
-
-def _check_handles(handles: Mapping[str, Any]) -> None:
-    if "alpha" in handles and not 0 <= handles["alpha"] <= 1:
-        why = "the labels' share is 1 - alpha and the teacher's is alpha"
-        raise Mistake(f"alpha = {handles['alpha']} is not in [0, 1]", why, "give alpha from 0 to 1, for example 0.5")
-    for name in ("lam", "beta"):
-        if not handles.get(name, 0) >= 0:
-            raise Mistake(f"{name} = {handles[name]} is below 0", "it would turn its term round", f"give {name} >= 0")
-    for name in ("tau", "entropy_tau"):
-        positive(name, handles.get(name, 1))
-    if handles.get("mean", "logits") not in ("logits", "probs"):
-        why = "the steps of a student are averaged as logits or as probabilities"
-        raise Mistake(f"mean = {handles['mean']!r} is not known", why, "give mean=logits or mean=probs")
 
 
 def _check_terms(terms: Mapping[str, Term]) -> None:

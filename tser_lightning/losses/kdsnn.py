@@ -7,7 +7,7 @@ from tser_lightning.losses.cross_entropy import CrossEntropy
 from tser_lightning.losses.distillation_loss import DistillationLoss
 from tser_lightning.losses.feature_mse import FeatureMSE
 from tser_lightning.losses.soft_cross_entropy import SoftCrossEntropy
-from tser_lightning.losses.term import Term
+from tser_lightning.losses.term import Term, not_negative, share
 from tser_lightning.mistake import Mistake
 
 
@@ -41,10 +41,10 @@ class KDSNN(DistillationLoss):
     ) -> None:
         if mode not in ("joint", "response", "feature"):
             raise Mistake(f"mode = {mode!r} is not known", "KDSNN has joint, response and feature", "give mode=joint")
-        hard = 1.0 if mode == "feature" else 1 - alpha
+        hard = 1.0 if mode == "feature" else 1 - share("alpha", alpha)
         terms: dict[str, Term] = {"ce": CrossEntropy(hard, over="mean_logits", label_smoothing=label_smoothing)}
         if mode != "feature":
             terms["soft_ce"] = SoftCrossEntropy(alpha, over="mean_logits", tau=tau)
         if mode != "response":
-            terms["feature"] = FeatureMSE(beta, student_taps, teacher_taps)
-        super().__init__(terms, mode=mode, alpha=alpha, tau=tau, beta=beta)
+            terms["feature"] = FeatureMSE(not_negative("beta", beta), student_taps, teacher_taps)
+        super().__init__(terms)

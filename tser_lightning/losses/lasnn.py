@@ -8,6 +8,7 @@ from tser_lightning.losses.cross_entropy import CrossEntropy
 from tser_lightning.losses.distillation_loss import DistillationLoss
 from tser_lightning.losses.feature_mse import FeatureMSE
 from tser_lightning.losses.feature_term import STAGES, FeatureTerm
+from tser_lightning.losses.term import not_negative
 from tser_lightning.mistake import Mistake
 
 
@@ -39,12 +40,11 @@ class LaSNN(DistillationLoss):
     ) -> None:
         if map not in ("attention", "mse"):
             raise Mistake(f"map = {map!r} is not known", "LaSNN has attention and mse", "give map=attention")
+        beta = not_negative("beta", beta if beta is not None else 10.0 if map == "attention" else 7e-5)
         stages: FeatureTerm
         if map == "attention":
-            beta = 10.0 if beta is None else beta
             stages = AttentionTransfer(beta, student_taps, teacher_taps)
         else:
-            beta = 7e-5 if beta is None else beta
             stages = FeatureMSE(beta, student_taps, teacher_taps, reduction="image")
         ce = CrossEntropy(over="mean_logits", label_smoothing=label_smoothing)
-        super().__init__({"ce": ce, map: stages}, map=map, beta=beta)
+        super().__init__({"ce": ce, map: stages})

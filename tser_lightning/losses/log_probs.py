@@ -18,6 +18,16 @@ def check_over(over: str) -> None:
         raise Mistake(f"over = {over!r} is no way to treat the time steps", f"known are {choices}", f"choose {choices}")
 
 
+def averaged(mean: str) -> Over:
+    """Name the treatment of the time steps that averages "logits" or "probs"; a Mistake for anything else."""
+    if mean == "logits":
+        return "mean_logits"
+    if mean == "probs":
+        return "mean_probs"
+    why = "the steps of a student are averaged as logits or as probabilities"
+    raise Mistake(f"mean = {mean!r} is not known", why, "give mean=logits or mean=probs")
+
+
 def full_precision(values: Tensor) -> Tensor:
     """Turn half precision into float32 and leave float32 and float64 as they are."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

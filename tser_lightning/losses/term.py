@@ -41,3 +41,18 @@ def positive(name: str, value: float) -> float:
     if not value > 0:
         raise Mistake(f"{name} = {value} is not above 0", "logits are divided by it", f"give {name} > 0, for example 5")
     return value
+
+
+def not_negative(name: str, value: float) -> float:
+    """Return `value`, or raise a Mistake if it is below 0."""
+    if not value >= 0:
+        raise Mistake(f"{name} = {value} is below 0", "it would turn its term round", f"give {name} >= 0")
+    return value
+
+
+def share(name: str, value: float) -> float:
+    """Return `value`, or raise a Mistake if it is not in [0, 1]."""
+    if not 0 <= value <= 1:
+        why = f"it is divided between two terms, which have {name} and 1 - {name}"
+        raise Mistake(f"{name} = {value} is not in [0, 1]", why, f"give {name} from 0 to 1, for example 0.5")
+    return value

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tser_lightning.tracking.first_version import loss_as_terms
+
 # Where and how a run is done and looked at; another value gives the same result.
 IRRELEVANT = (
     "machine",
@@ -42,6 +44,8 @@ def identity(config: Mapping[str, Any]) -> str:
     Raises:
         ValueError: A number that is infinite or NaN.
     """
+    if isinstance(config.get("loss"), Mapping):
+        config = {**config, "loss": loss_as_terms(config["loss"])}
     text = json.dumps(_canonical(config, ""), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

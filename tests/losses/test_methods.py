@@ -1,0 +1,48 @@
+import doctest
+import importlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from tser_lightning import losses
+from tser_lightning.losses import TSER, DistillationLoss, VanillaKD
+
+CONF = Path(__file__).parents[2] / "conf" / "loss"
+NAMES = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem != "custom")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_names_the_class_of_its_method_and_only_its_settings(name: str) -> None:
+    config = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
+    assert isinstance(config, dict)
+    method = getattr(losses, config.pop("_target_").rpartition(".")[2])
+    assert issubclass(method, DistillationLoss)
+    assert method is not DistillationLoss
+    assert set(config) <= set(inspect.signature(method).parameters)
+
+
+def test_the_switches_all_off_are_vanilla_kd() -> None:
+    student_TBC, teacher_BC, labels_B = torch.randn(4, 3, 5), torch.randn(3, 5), torch.tensor([0, 1, 2])
+    off = TSER(separate_ce=False, separate_kl=False, regularise_entropy=False)
+    found, expected = (loss(student_TBC, teacher_BC, labels_B) for loss in (off, VanillaKD()))
+    assert found.parts.keys() == expected.parts.keys()
+    assert torch.equal(found.total, expected.total)
+
+
+def test_defaults_are_those_of_the_config_files(build: Callable[..., Any]) -> None:
+    student_TBC, teacher_BC, labels_B = torch.randn(4, 3, 5), torch.randn(3, 5), torch.tensor([0, 1, 2])
+    for name, method in {"tser": TSER, "vanilla_kd": VanillaKD, "tet": losses.TET, "ce": losses.LabelsOnly}.items():
+        found, expected = (loss(student_TBC, teacher_BC, labels_B) for loss in (method(), build(name)))
+        assert torch.equal(found.total, expected.total)
+
+
+@pytest.mark.parametrize("name", ["tser", "vanilla_kd"])
+def test_the_examples_run(name: str) -> None:
+    found = doctest.testmod(importlib.import_module(f"tser_lightning.losses.{name}"))
+    assert found.attempted > 0
+    assert found.failed == 0

@@ -1,0 +1,49 @@
+"""BKDSNN."""
+
+from collections.abc import Sequence
+
+from tser_lightning.losses.blurred_feature import BlurredFeature
+from tser_lightning.losses.cross_entropy import CrossEntropy
+from tser_lightning.losses.distillation_loss import DistillationLoss
+from tser_lightning.losses.term import not_negative
+from tser_lightning.losses.wsld import WSLD
+
+
+class BKDSNN(DistillationLoss):
+    """BKDSNN (Xu et al., ECCV 2024), after its official code: blurred knowledge and weighted soft labels.
+
+        L = CE(mean_t Z(t), y) + beta BRD + WSLD
+
+    BRD (`BlurredFeature`) restores the teacher's last feature from the student's with channels hidden; `WSLD` weighs
+    the teacher's soft labels.
+
+    Args:
+        beta: Weight of BRD: 7e-5 for CNNs on ImageNet, 2e-3 for transformers and event data (alpha there).
+        tau: Temperature of WSLD.
+        masked: Probability that a channel is hidden (lambda there).
+        clip: Whether the teacher's feature is scaled to the student's maximum.
+        student_taps: The layer of the student that is compared: a stage or a module path.
+        teacher_taps: The layer of the teacher that it is compared with.
+        label_smoothing: Share of the uniform distribution in the labels.
+
+    Raises:
+        Mistake: A value out of its range.
+    """
+
+    def __init__(
+        self,
+        beta: float = 7e-5,
+        tau: float = 2.0,
+        masked: float = 0.15,
+        clip: bool = False,
+        student_taps: Sequence[str] = ("stage4",),
+        teacher_taps: Sequence[str] = ("stage4",),
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(
+            {
+                "ce": CrossEntropy(1.0, "mean_logits", label_smoothing),
+                "brd": BlurredFeature(not_negative("beta", beta), student_taps, teacher_taps, masked, clip),
+                "wsld": WSLD(1.0, tau),
+            }
+        )

@@ -53,6 +53,25 @@ def test_small_maps_stay_contiguous_on_a_processor() -> None:
     assert last(net) == all_3x3(net)
 
 
+def test_strided_1x1_convolutions_of_few_channels_stay_contiguous_on_a_processor() -> None:
+    made, images = student()
+    shortcuts = {
+        name: module.in_channels
+        for name, module in made.named_modules()
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)
+    }
+    assert set(shortcuts.values()) == {4, 6}
+    lay_out(made, images, CPU)
+    for name in shortcuts:
+        conv = made.get_submodule(name)
+        assert isinstance(conv, nn.Conv2d)
+        assert conv.weight.stride()[2:] == (1, 1)  # channels last: (in_channels, in_channels)
+        seen: list[bool] = []
+        conv.register_forward_hook(lambda _, args, y, seen=seen: seen.append(args[0].is_contiguous()))
+        made(images)
+        assert seen == [True], name
+
+
 def test_another_device_and_another_wish_take_it_back() -> None:
     net, images = student()
     hooks = [len(module._forward_pre_hooks) for module in net.modules()]

@@ -39,7 +39,7 @@ def _as_one(norm: nn.BatchNorm2d, act: LIF, x: Tensor, residual: Tensor | None) 
         and (residual is None or (residual.shape == x.shape and residual.dtype == x.dtype))
         and not _heard(norm)
         and not _heard(act)
-        and chosen(act.backend, x) != "reference"
+        and chosen(act.backend, x, act.surrogate) != "reference"
     )
 
 

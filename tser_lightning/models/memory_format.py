@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tser_lightning.neurons.packing import contiguous
 
 SMALL = 4 * 4  # pixels
+BLOCK = 8  # channels that a convolution takes at once on a processor with AVX2
 
 
 def lay_out(net: nn.Module, images_NCHW: Tensor, device: torch.device, channels_last: bool = True) -> None:
@@ -30,8 +31,9 @@ def lay_out(net: nn.Module, images_NCHW: Tensor, device: torch.device, channels_
     for conv in _convolutions(net):
         _forget(conv)
     if channels_last and device.type == "cpu":
-        for conv in _of_small_maps(net, images_NCHW):
-            conv.weight.data = conv.weight.data.contiguous()
+        for conv in {*_of_small_maps(net, images_NCHW), *filter(_overruns, _convolutions(net))}:
+            # A 1x1 kernel is contiguous either way: by its strides torch takes it for channels last.
+            conv.weight.data = conv.weight.data.clone(memory_format=torch.contiguous_format)
             conv.register_forward_pre_hook(_contiguous)
 
 
@@ -59,6 +61,15 @@ def _of_small_maps(net: nn.Module, images_NCHW: Tensor) -> list[nn.Conv2d]:
         for module, training in modes:
             module.training = training
     return [conv for conv, pixels in largest.items() if pixels <= SMALL]
+
+
+def _overruns(conv: nn.Conv2d) -> bool:
+    """Whether channels last, the backward pass of a convolution would write beyond its memory.
+
+    torch 2.15 on an AMD EPYC with AVX2: a strided 1x1 convolution of fewer than 8 channels ends in "free(): invalid
+    next size" or "corrupted double-linked list".
+    """
+    return conv.kernel_size == (1, 1) and conv.stride != (1, 1) and conv.in_channels < BLOCK
 
 
 def _contiguous(_: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:

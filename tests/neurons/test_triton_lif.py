@@ -139,6 +139,27 @@ spikes = [norm_lif(y, None, nn.BatchNorm2d(16), 0.5, Settings(4, False, Dynamics
 assert (spikes[0] != spikes[1]).sum() <= 1 + 1e-6 * y.numel()
 """
 
+OTHER_SURROGATES = """
+import torch
+from tser_lightning.neurons import lif
+from tser_lightning.neurons.backends import _compared
+from tser_lightning.neurons.surrogate import SURROGATES, Surrogate
+
+def gaussian(u, scale):
+    return torch.exp(-scale * u * u)
+
+# Each has its own check against eager before a GPU uses it, and one without a form for Triton is refused.
+assert all(_compared(torch.device("cpu"), name) for name in SURROGATES)
+SURROGATES["gaussian"] = Surrogate(gaussian, 1.0)
+try:
+    lif(torch.zeros(2, 3), surrogate="gaussian", backend="triton")
+except ValueError as error:
+    assert "gaussian has no form for Triton" in str(error), error
+else:
+    raise AssertionError("another surrogate's gradient was taken")
+lif(torch.zeros(2, 3), surrogate="gaussian")
+"""
+
 COMPILED_AROUND = """
 import warnings
 from copy import deepcopy
@@ -152,7 +173,8 @@ from tser_lightning.neurons.backends import _compared, _triton_agrees
 
 # A GPU is asked whether its kernels are right while a network is compiled for it.
 device = torch.device("cpu")
-assert torch.compile(lambda x: x + _triton_agrees(device), fullgraph=True, backend="eager")(torch.zeros(())) == 1
+asked = torch.compile(lambda x: x + _triton_agrees(device, "sigmoid"), fullgraph=True, backend="eager")
+assert asked(torch.zeros(())) == 1
 right = triton_norm_lif.norm_backward_kernel
 class Wrong:
     def __getitem__(self, grid):
@@ -161,7 +183,7 @@ triton_norm_lif.norm_backward_kernel = Wrong()
 _compared.cache_clear()
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
-    assert not _triton_agrees(device)
+    assert not _triton_agrees(device, "sigmoid")
 assert "are not eager's" in str(said[-1].message), said
 triton_norm_lif.norm_backward_kernel = right
 
@@ -212,7 +234,7 @@ def compile_for(kernel, pointers, numbers, **constants):
 """
 
 COMPILED = """
-from tser_lightning.neurons import triton_kernels as kernels
+from tser_lightning.neurons import triton_kernels as kernels, triton_surrogates as surrogates
 
 T = 4
 common = dict(T=T, OWN_V=False, LEARNT=False, DECAY_INPUT=True, HARD=True, BLOCK=1024)
@@ -225,13 +247,13 @@ for dtype, share in (("bf16", 1), ("fp32", 2)):  # eight numbers are one access 
         kernels.backward_kernel,
         dict(x_ptr=tensor, v_ptr="*fp32", grad_ptr=tensor, grad_last_ptr="*fp32", grad_x_ptr=tensor,
              grad_v_ptr="*fp32", grad_decay_ptr="*fp32"), number | dict(grad_step="i32"), HAS_LAST=False,
-        LEARNT_SCALE=False, LEARN_DECAY=False, DETACH=False, SURROGATE="sigmoid", **common)
+        LEARNT_SCALE=False, LEARN_DECAY=False, DETACH=False, SURROGATE=surrogates.sigmoid, **common)
     assert found == (1, 2 * T * share, 1, T * share), found  # x and the gradient; the gradient, a sum per program
 """
 
 NORM_COMPILED = """
 import itertools
-from tser_lightning.neurons import triton_norm_kernels as kernels
+from tser_lightning.neurons import triton_norm_kernels as kernels, triton_surrogates as surrogates
 
 T = 4
 for dtype, last, static in itertools.product(("bf16", "fp32"), (True, False), (False, True)):
@@ -242,7 +264,7 @@ for dtype, last, static in itertools.product(("bf16", "fp32"), (True, False), (F
     shape = dict(CHANNELS_LAST=last, R=16, K=64)
     timed = whole | dict(decay="fp32", threshold="fp32", time_step="i32")
     common = shape | dict(T=T, STATIC=static, LEARNT=False, DECAY_INPUT=True, HARD=True)
-    back = common | dict(LEARNT_SCALE=False, DETACH=False, SURROGATE="sigmoid")
+    back = common | dict(LEARNT_SCALE=False, DETACH=False, SURROGATE=surrogates.sigmoid)
     steps = 1 if static else T
 
     def check(kernel, pointers, numbers, constants, parameters, loads, stores, sums=0):
@@ -285,6 +307,11 @@ def run(script: str, **environment: str) -> None:
 @pytest.mark.parametrize("script", [INTERPRETED, NORM_INTERPRETED], ids=["lif", "norm_lif"])
 def test_the_interpreter_gives_eagers_numbers(script: str) -> None:
     run(script, TRITON_INTERPRET="1")
+
+
+@pytest.mark.slow
+def test_a_surrogate_is_compared_with_eagers_by_itself_and_refused_without_a_form_for_triton() -> None:
+    run(OTHER_SURROGATES, TRITON_INTERPRET="1")
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from tser_lightning.neurons.blocks import backward_blocks, forward_blocks
 from tser_lightning.neurons.dynamics import Gradients, backward_body, forward_body
+from tser_lightning.neurons.surrogate import surrogate_named
 
 BACKENDS = ("auto", "eager", "compiled", "triton", "reference")
 
@@ -34,27 +35,30 @@ class Bodies(NamedTuple):
     backward: Callable[..., Gradients]
 
 
-def chosen(backend: str, currents: Tensor) -> str:
+def chosen(backend: str, currents: Tensor, surrogate: str) -> str:
     """Give the backend that computes such currents; float64 has no Triton kernel and runs eager.
 
     Raises:
-        ValueError: Triton without a GPU.
+        ValueError: Triton without a GPU, or with a surrogate that has no form for it.
     """
-    if backend == "reference" or (torch.compiler.is_compiling() and not _kernels(backend, currents)):
+    if backend == "reference" or (torch.compiler.is_compiling() and not _kernels(backend, currents, surrogate)):
         return "reference"
     if backend == "compiled":
         return "compiled"
-    return "triton" if _kernels(backend, currents) else "eager"
+    return "triton" if _kernels(backend, currents, surrogate) else "eager"
 
 
-def _kernels(backend: str, currents: Tensor) -> bool:
+def _kernels(backend: str, currents: Tensor, surrogate: str) -> bool:
     """Whether Triton's kernels compute such currents."""
     if backend not in ("auto", "triton") or currents.dtype == torch.float64 or torch.compiler.is_exporting():
         return False
+    known = surrogate_named(surrogate).triton is not None
     if backend == "auto":
-        return currents.is_cuda and _triton_agrees(currents.device)
+        return currents.is_cuda and known and _triton_agrees(currents.device, surrogate)
     if not (currents.is_cuda or os.environ.get("TRITON_INTERPRET")):
         raise ValueError("neuron.backend=triton needs a GPU: give neuron.backend=auto, or TRITON_INTERPRET=1 to test")
+    if not known:
+        raise ValueError(f"the surrogate {surrogate} has no form for Triton: write one, or give neuron.backend=eager")
     return True
 
 
@@ -81,19 +85,19 @@ def compiled_body(body: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _triton_agrees(device: torch.device) -> bool:
-    return _compared(device)
+def _triton_agrees(device: torch.device, surrogate: str) -> bool:
+    return _compared(device, surrogate)
 
 
 @cache
-def _compared(device: torch.device) -> bool:
+def _compared(device: torch.device, surrogate: str) -> bool:
     """Whether Triton runs on this device and gives eager's numbers there; else says why not, once."""
     if importlib.util.find_spec("triton") is None:
         return False
     from tser_lightning.neurons.triton_check import numbers
 
     try:
-        ours, expected = (numbers(backend, device) for backend in ("triton", "eager"))
+        ours, expected = (numbers(backend, device, surrogate) for backend in ("triton", "eager"))
     except Exception as error:  # whatever a driver or a compiler can come up with: eager works
         warnings.warn(f"neurons run without Triton, slower: {str(error).partition(chr(10))[0][:200]}", stacklevel=2)
         return False

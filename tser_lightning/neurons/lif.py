@@ -186,7 +186,7 @@ def lif(
     """
     check_choices(reset, backend)
     dynamics, scale = resolved(decay_input, v_threshold, reset, detach_reset, surrogate, surrogate_scale)
-    backend = chosen(backend, currents_TB)
+    backend = chosen(backend, currents_TB, surrogate)
     if backend == "reference":
         return lif_reference(currents_TB, v_init, decay, scale, dynamics)
     recipe, learnt = written(dynamics, backend, decay, scale)

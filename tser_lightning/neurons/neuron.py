@@ -119,7 +119,7 @@ class LIF(Neuron):
             self.decay_input, self.v_threshold, self.reset, self.detach_reset, self.surrogate, self.width()
         )
         static = steps > 1 and len(y) == self.clock.images
-        settings = Settings(steps, static, dynamics, chosen(self.backend, y), scale)
+        settings = Settings(steps, static, dynamics, chosen(self.backend, y, self.surrogate), scale)
         return norm_lif(y, residual, norm, self.leak(), settings)
 
     def leak(self) -> Decay:

@@ -4,6 +4,7 @@ u is the distance of the membrane from the threshold. All have area 1, are even 
 so that a compiler can fuse them into the kernel that uses them.
 """
 
+import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,19 +61,28 @@ class Surrogate:
     Attributes:
         gradient: g(u, scale), pointwise.
         scale: The shape parameter that is used when none is given.
+        triton: The module that has the same function for Triton's kernels, by the name of `gradient`; None: there is
+            none, and these kernels are not used with it.
     """
 
     gradient: Callable[[Tensor, Scale], Tensor]
     scale: float
+    triton: str | None = None
+
+    def for_triton(self) -> Any:
+        """The function that Triton's kernels take; there has to be one."""
+        assert self.triton is not None
+        return getattr(importlib.import_module(self.triton), self.gradient.__name__)
 
 
+_TRITON = "tser_lightning.neurons.triton_surrogates"
 SURROGATES = {
-    "sigmoid": Surrogate(sigmoid, 4.0),
-    "atan": Surrogate(atan, 2.0),
-    "triangle": Surrogate(triangle, 1.0),
-    "rectangular": Surrogate(rectangular, 1.0),
-    "piecewise_quadratic": Surrogate(piecewise_quadratic, 1.0),
-    "tanh": Surrogate(tanh, 3.0),
+    "sigmoid": Surrogate(sigmoid, 4.0, _TRITON),
+    "atan": Surrogate(atan, 2.0, _TRITON),
+    "triangle": Surrogate(triangle, 1.0, _TRITON),
+    "rectangular": Surrogate(rectangular, 1.0, _TRITON),
+    "piecewise_quadratic": Surrogate(piecewise_quadratic, 1.0, _TRITON),
+    "tanh": Surrogate(tanh, 3.0, _TRITON),
 }
 
 

@@ -12,29 +12,6 @@ import triton.language as tl
 
 
 @triton.jit
-def _surrogate(u, scale, NAME: tl.constexpr):
-    """The functions of `surrogate` with the same names."""
-    if NAME == "sigmoid":
-        p = 1 / (1 + tl.exp(-scale * u))
-        g = scale * p * (1 - p)
-    elif NAME == "atan":
-        a = 1.5707963267948966 * scale * u
-        g = scale / 2 / (1 + a * a)
-    elif NAME == "triangle":
-        g = tl.maximum(scale - tl.abs(u), 0.0) / (scale * scale)
-    elif NAME == "rectangular":
-        g = tl.where(tl.abs(u) < scale / 2, 1 / scale, 0.0)
-    elif NAME == "piecewise_quadratic":
-        g = tl.maximum(scale - scale * scale * tl.abs(u), 0.0)
-    else:  # tanh, by exponentials
-        e = tl.exp(-2 * scale * tl.abs(u))
-        th = (1 - e) / (1 + e)
-        end = (1 - tl.exp(-scale)) / (1 + tl.exp(-scale))
-        g = tl.where(tl.abs(u) <= 0.5, scale * (1 - th * th) / (2 * end), 0.0)
-    return g
-
-
-@triton.jit
 def step(v, x, decay, gain, threshold, HARD: tl.constexpr):
     """Charge, fire, reset: the membrane at firing, the spikes, and the membrane after."""
     h = decay * v + gain * x
@@ -45,8 +22,8 @@ def step(v, x, decay, gain, threshold, HARD: tl.constexpr):
 
 @triton.jit
 def step_back(h, grad_s, grad_v, threshold, scale, HARD: tl.constexpr, DETACH: tl.constexpr, SURROGATE: tl.constexpr):
-    """Gradient of the membrane at firing by those of the spikes and of the membrane after."""
-    g = _surrogate(h - threshold, scale, SURROGATE)
+    """Gradient of the membrane at firing by those of the spikes and of the membrane after; SURROGATE is a function."""
+    g = SURROGATE(h - threshold, scale)
     if not DETACH:
         grad_s -= grad_v * (h if HARD else threshold)
     kept = tl.where(h >= threshold, 0.0, grad_v) if HARD else grad_v

@@ -10,7 +10,7 @@ import triton
 from torch import Tensor
 
 from tser_lightning.neurons.dynamics import Decay, Dynamics, Gradients
-from tser_lightning.neurons.surrogate import Scale
+from tser_lightning.neurons.surrogate import SURROGATES, Scale
 from tser_lightning.neurons.triton_kernels import backward_kernel, forward_kernel
 
 BLOCK = 1024  # neurons of one program: 128 threads of eight
@@ -57,6 +57,6 @@ def backward_triton(
             grad_x_TM, grad_start, grad_decay, M, x_TM.stride(0), grad_TM.stride(0), dynamics.v_threshold,
             T, own_v, has_last, isinstance(decay, Tensor), isinstance(scale, Tensor),
             learn_decay, dynamics.decay_input, dynamics.reset == "hard", dynamics.detach_reset,
-            dynamics.surrogate, BLOCK,
+            SURROGATES[dynamics.surrogate].for_triton(), BLOCK,
         )  # fmt: skip
     return Gradients(grad_x_TM, grad_start if own_v else grad_start.sum(), grad_decay.sum() if learn_decay else None)

@@ -14,6 +14,7 @@ import triton
 from torch import Tensor
 
 from tser_lightning.neurons.norm_lif import Cell, Form, Gradients, Inputs, room
+from tser_lightning.neurons.surrogate import SURROGATES
 from tser_lightning.neurons.triton_norm_kernels import norm_backward_kernel, norm_forward_kernel, norm_input_kernel
 
 THREADS = 128  # of one program
@@ -73,13 +74,14 @@ def norm_backward_triton(
     grad_NCHW = tiles.laid_out(grad_NCHW)
     channels = inputs.y.shape[1]
     share = channels / inputs.y.numel()
+    surrogate = SURROGATES[dynamics.surrogate].for_triton()
 
     def through_time(*wanted: Tensor | None) -> None:
         norm_backward_kernel[(tiles.programs,)](
             y, residual, grad_NCHW, inputs.mean, inputs.var, inputs.weight, inputs.bias, decay, scale, *wanted,
             *tiles.numbers, images * inputs.y[0].numel(), form.eps, dynamics.v_threshold, share,
             form.steps, form.static, tiles.last, isinstance(decay, Tensor), isinstance(scale, Tensor),
-            dynamics.decay_input, dynamics.reset == "hard", dynamics.detach_reset, dynamics.surrogate,
+            dynamics.decay_input, dynamics.reset == "hard", dynamics.detach_reset, surrogate,
             tiles.R, tiles.K,
         )  # fmt: skip
 

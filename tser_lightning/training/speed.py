@@ -165,8 +165,12 @@ def _neurons(student: nn.Module, device: torch.device) -> str:
     return f"{' and '.join(backends)} neurons{', fused with their norms' if fused else ''}" if neurons else ""
 
 
+_SETTINGS = {"backend": "eager", "surrogate": "sigmoid"}  # of neurons that have neither
+
+
 def _backend(neuron: Neuron, device: torch.device) -> str:
-    return chosen(str(getattr(neuron, "backend", "eager")), torch.empty(0, device=device))
+    backend, surrogate = (str(getattr(neuron, name, other)) for name, other in _SETTINGS.items())
+    return chosen(backend, torch.empty(0, device=device), surrogate)
 
 
 def _channels_last(student: nn.Module) -> bool:

@@ -16,6 +16,7 @@ from tser_lightning.models import Student
 from tser_lightning.training import Machine, Recipe, Teacher, examine, fit
 from tser_lightning.training.average import Average
 
+EMA = 0.4  # reached within the few steps here
 CPU = Machine(accelerator="cpu", workers=0)
 
 
@@ -32,9 +33,10 @@ class Weights(Callback):
 
 def by_hand(steps: list[dict[str, Tensor]], decay: float) -> dict[str, Tensor]:
     average = {name: value.double() for name, value in steps[0].items()}
-    for weights in steps[1:]:
+    for before, weights in enumerate(steps[1:], start=1):
+        now = min(decay, (1 + before) / (10 + before))
         for name, value in weights.items():
-            average[name] = decay * average[name] + (1 - decay) * value.double()
+            average[name] = now * average[name] + (1 - now) * value.double()
     return average
 
 
@@ -49,7 +51,7 @@ def test_the_average_is_what_is_kept_and_the_student_trains_on_as_without_it(
     accumulate: int,
 ) -> None:
     seen = {}
-    for ema in (None, 0.9):
+    for ema in (None, EMA):
         trained, weights = copy.deepcopy(student), Weights()
         how = dataclasses.replace(recipe, ema=ema, accumulate=accumulate)
         folder = tmp_path / str(ema)
@@ -59,7 +61,7 @@ def test_the_average_is_what_is_kept_and_the_student_trains_on_as_without_it(
     for one, other in zip(steps, steps_too, strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
     assert all(torch.equal(plain[name], steps[-1][name]) for name in plain)
-    expected = by_hand(steps, 0.9)
+    expected = by_hand(steps, EMA)
     for name, value in averaged.items():
         if value.is_floating_point():
             torch.testing.assert_close(value.double(), expected[name], atol=1e-6, rtol=1e-5)
@@ -99,3 +101,19 @@ def test_whole_numbers_are_those_of_the_last_step_and_an_exchange_undoes_itself(
     assert not torch.equal(network.get_buffer("running_mean"), own["running_mean"])
     average.exchange(network)
     assert all(torch.equal(value, own[name]) for name, value in network.state_dict().items())
+
+
+def test_a_large_decay_over_few_steps_forgets_the_first_weights_and_goes_on_exactly() -> None:
+    network = nn.Linear(1, 1)
+    average, steps = Average(network, 0.999), []
+    for step in range(50):
+        nn.init.constant_(network.weight, float(step))
+        average.update(network)
+        steps.append(copy.deepcopy(network.state_dict()))
+        if step == 20:
+            later = Average(nn.Linear(1, 1), 0.999)
+            later.load_state_dict(copy.deepcopy(average.state_dict()))
+            average = later
+    mean = average.state_dict()["network"]["weight"].double()
+    torch.testing.assert_close(mean, by_hand(steps, 0.999)["weight"], rtol=1e-6, atol=0.0)
+    assert mean > 40  # of 0 to 49

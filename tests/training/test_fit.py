@@ -15,7 +15,8 @@ from tser_lightning.losses import DistillationLoss, LossTerms
 from tser_lightning.mistake import Failure
 from tser_lightning.models import Student
 from tser_lightning.termination import Terminated
-from tser_lightning.training import Machine, Recipe, Teacher, examine, fit
+from tser_lightning.training import Machine, Once, Recipe, Teacher, examine, fit
+from tser_lightning.training.schedule import Constant
 
 CPU = Machine(accelerator="cpu", workers=0)
 
@@ -192,3 +193,45 @@ def test_accumulated_and_clipped_steps_count_as_one(
         for new, old in zip(student.parameters(), before.parameters(), strict=True)
     )
     assert 0 < moved**0.5 <= rows[-1]["step"] * 0.0001 * 1.001
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 4])
+def test_the_last_group_of_batches_is_divided_by_those_that_it_has(
+    digits: Digits, tmp_path: Path, accumulate: int
+) -> None:
+    linear = Once(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
+    by_hand = copy.deepcopy(linear)
+    recipe = Recipe(epochs=2, optimizer=partial(SGD, lr=0.5), schedule=Constant(), accumulate=accumulate)
+    fit(linear, CrossEntropyAlone(), None, digits, tmp_path, recipe=recipe, machine=CPU, selection="last")
+    loader: Any = digits.loader("train", seed=1)
+    for epoch in range(2):
+        loader.sampler.set_epoch(epoch)
+        batches = list(loader)
+        assert len(batches) == 5
+        for first in range(0, 5, accumulate):
+            group = batches[first : first + accumulate]
+            loss = torch.stack(
+                [CrossEntropyAlone()(by_hand(batch.images), None, batch.labels) for batch in group]
+            ).mean()
+            grads = torch.autograd.grad(loss, list(by_hand.parameters()))
+            with torch.no_grad():
+                for parameter, grad in zip(by_hand.parameters(), grads, strict=True):
+                    parameter.sub_(0.5 * grad)
+    for parameter, expected in zip(linear.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(parameter, expected, atol=1e-6, rtol=1e-5)
+
+
+class CrossEntropyAlone(nn.Module):
+    def forward(self, logits_TBC: Tensor, teacher_BC: Any, labels_B: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(logits_TBC.mean(0), labels_B)
+
+
+@pytest.mark.parametrize(("every", "expected"), [(1, [0, 1, 2]), (2, [1, 2]), (10, [2])])
+def test_the_last_epoch_is_always_validated(
+    student: Student, digits: Digits, recipe: Recipe, tmp_path: Path, every: int, expected: list[int]
+) -> None:
+    rows: list[Any] = []
+    rarely = dataclasses.replace(recipe, epochs=3, validate_every=every, steps=2)
+    fit(student, CrossEntropyAlone(), None, digits, tmp_path, recipe=rarely, machine=CPU, record=rows.append)
+    assert [row["epoch"] for row in rows if "val/acc" in row] == expected
+    assert (tmp_path / "best.ckpt").exists()

@@ -1,11 +1,14 @@
 """Two processes that train together, against one that trains alone on the same batches."""
 
 import copy
+import dataclasses
 import json
+import logging
 import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +16,15 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import nn
+from torch.optim import SGD
 
 from tser_lightning.data import Digits
-from tser_lightning.losses import DistillationLoss
-from tser_lightning.mistake import Failure, Mistake
+from tser_lightning.losses import CrossEntropy, DistillationLoss
+from tser_lightning.mistake import Failure
 from tser_lightning.models import Student, resnet_small
 from tser_lightning.models.norms import TDBN
 from tser_lightning.neurons import LIF
-from tser_lightning.training import Machine, Recipe, Teacher, examine, fit
+from tser_lightning.training import Machine, Once, Recipe, Teacher, examine, fit
 
 ONE = Machine(accelerator="cpu", devices=1, workers=0)
 TWO = Machine(accelerator="cpu", devices=2, strategy="ddp_fork", workers=0)
@@ -82,13 +86,37 @@ def test_a_process_that_is_killed_ends_the_others(
     assert (tmp_path / "last.ckpt").exists()
 
 
-def test_shared_statistics_are_for_plain_batchnorm(
-    tser: DistillationLoss, teacher: Teacher, digits: Digits, tmp_path: Path
-) -> None:
-    student = Student(resnet_small(10, 1, LIF, norm=TDBN, widths=(4, 8)), 2)
-    machine = Machine(accelerator="cpu", sync_batchnorm=True)
-    with pytest.raises(Mistake, match="does not go with norm=tdbn"):
-        fit(student, tser, teacher, digits, tmp_path, machine=machine)
+@pytest.mark.parametrize("spiking", [False, True])
+def test_batch_norm_sees_the_batch_of_all_processes(spiking: bool, digits: Digits, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    student: nn.Module = Once(resnet_small(10, 1, widths=(4, 8)))  # as a teacher is trained
+    if spiking:
+        student = Student(resnet_small(10, 1, partial(LIF, v_threshold=0.5), norm=TDBN, widths=(4, 8)), 2)
+    ce = DistillationLoss({"ce": CrossEntropy()})
+    recipe = Recipe(epochs=2, optimizer=partial(SGD, lr=0.02), accumulate=2)
+    machines = {"one": ONE, "two": TWO, "low": dataclasses.replace(TWO, memory="lowest")}
+    rows, weights = {}, {}
+    for name, machine in machines.items():
+        trained, file = copy.deepcopy(student), tmp_path / f"{name}.jsonl"
+        fit(trained, ce, None, digits, tmp_path / name, recipe=recipe, machine=machine, record=into(file))
+        rows[name] = [json.loads(line) for line in file.read_text().splitlines()]
+        weights[name] = trained.state_dict()
+    for name in ("two", "low"):
+        for row, row_2 in zip(rows["one"], rows[name], strict=True):
+            assert row["train/loss"] == pytest.approx(row_2["train/loss"], abs=1e-5)
+        for key, value in weights["one"].items():
+            torch.testing.assert_close(weights[name][key], value, atol=1e-4, rtol=1e-3)
+
+
+def test_a_share_of_the_batch_for_each_process_is_said_aloud(digits: Digits, recipe: Recipe, tmp_path: Path) -> None:
+    student = Student(resnet_small(10, 1, LIF, widths=(4, 8)), 2)
+    machine = dataclasses.replace(TWO, sync_batchnorm=False)
+    once = dataclasses.replace(recipe, epochs=1, steps=1)
+    heard = logging.FileHandler(tmp_path / "log")
+    logging.getLogger("tser_lightning").addHandler(heard)
+    fit(student, DistillationLoss({"ce": CrossEntropy()}), None, digits, tmp_path, recipe=once, machine=machine)
+    logging.getLogger("tser_lightning").removeHandler(heard)
+    assert (tmp_path / "log").read_text().count("machine.sync_batchnorm=false: batch normalisation sees") == 1
 
 
 def test_inside_slurm_the_processes_of_one_task_are_started_by_lightning(

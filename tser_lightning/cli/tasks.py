@@ -87,13 +87,22 @@ def _train(run: Run, home: RunDirectory, parts: "Built", logged: Any) -> dict[st
     save_network(parts.student, home.path / "student.safetensors", student_card(config, parts.data))
     if config["measure"] == "full":
         _measure_fully(home, parts)
-    return {**_about(run), **_best_validation(run, home), **_named(measured), **numbers}
+    return {**_about(run), **_selected(run, home), **_named(measured), **numbers}
 
 
-def _best_validation(run: Run, home: RunDirectory) -> dict[str, float]:
-    """What a search goes by, so that the test split stays out of it."""
-    found = [float(row["val/acc"]) for row in home.metrics() if row.get("val/acc")]
-    return {"val/best_acc": max(found)} if found and run.config["selection"] == "val" else {}
+def _selected(run: Run, home: RunDirectory) -> dict[str, Any]:
+    """What a search goes by, without the test split; and that the last epoch counts, if none was chosen.
+
+    Nothing is validated where a callback ends the training before the first validation.
+    """
+    from tser_lightning.training.fit import FOLLOWED
+
+    followed = FOLLOWED[run.config["selection"]]
+    found = [float(row[f"{followed}/acc"]) for row in home.metrics() if row.get(f"{followed}/acc") is not None]
+    if followed and not found:
+        log.warning("the training ended before its first validation: the last epoch is measured, as selection=last")
+        return {"selection": "last"}
+    return {"val/best_acc": max(found)} if followed == "val" else {}
 
 
 def _about(run: Run) -> dict[str, Any]:

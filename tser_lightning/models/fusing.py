@@ -2,7 +2,7 @@
 
 Every architecture calls `norm_act` where a norm is followed by an activation. The pair is one operation
 (`neurons.norm_lif`) where a plain `BatchNorm2d` is followed by a LIF, IF, PLIF or LSG neuron in a student. Everything
-else is called as it is written: other norms (`SyncBatchNorm`, whose statistics need the other processes, tdBN, TEBN),
+else is called as it is written: other norms (tdBN, TEBN),
 other neurons, an ANN's ReLU, a streaming student, a norm or a neuron that somebody listens to with a hook, and a
 network that is being compiled or exported without Triton's kernels, where the compiler does the fusing.
 """

@@ -1,7 +1,7 @@
 """Norms that know about spikes and time. Plain batch normalisation is torch's own `BatchNorm2d`.
 
-Parameters are named as in `BatchNorm2d`, so that the weights of an ANN twin load. `SyncBatchNorm` does not know these
-norms: `convert_sync_batchnorm` would turn them into plain ones.
+Parameters are named as in `BatchNorm2d`, so that the weights of an ANN twin load. Several processes normalise as one by
+`shared_statistics`; torch's `convert_sync_batchnorm` would turn these norms into plain ones.
 """
 
 from typing import cast

@@ -10,18 +10,23 @@ from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_f
 
 
 class Average:
-    """Averages a network over the steps of its optimiser: after each, average = decay * average + (1 - decay) * now.
+    """Averages a network over the steps of its optimiser: after each, average = d * average + (1 - d) * now.
 
-    It begins with the weights after the first step. The statistics of BatchNorm are averaged like the weights, because
-    those of the last step belong to weights that nobody will use; whole numbers (counters) are those of the last step.
+    It begins with the weights after the first step. d = min(decay, (1 + n) / (10 + n)) after n steps before: it grows
+    with the steps, or the first weights, which know nothing, would be most of a short training's average. Source:
+    `num_updates` of TensorFlow's `tf.train.ExponentialMovingAverage`. The statistics of BatchNorm are averaged like the
+    weights, because those of the last step belong to weights that nobody will use; whole numbers (counters) are those
+    of the last step.
 
     Args:
         network: What is averaged; the average lies where it does.
-        decay: Above 0 and below 1; about 1 / (1 - decay) steps have a part in it.
+        decay: Above 0 and below 1; about 1 / (1 - decay) steps have a part in it in the end.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        self._model = AveragedModel(network, multi_avg_fn=_averaging(decay), use_buffers=True)
+        self.decay = decay
+        self._steps = 0  # a number of this process: the model's own may lie on a GPU, which would have to be waited for
+        self._model = AveragedModel(network, multi_avg_fn=self._take, use_buffers=True)
 
     def to(self, device: torch.device) -> None:
         """Bring it to a device."""
@@ -30,6 +35,7 @@ class Average:
     def update(self, network: nn.Module) -> None:
         """Take in the weights after a step."""
         self._model.update_parameters(network)
+        self._steps += 1
 
     @torch.no_grad()
     def exchange(self, network: nn.Module) -> None:
@@ -47,20 +53,16 @@ class Average:
         """Go on from a state."""
         self._model.module.load_state_dict(state["network"])
         self._model.n_averaged.copy_(state["steps"])
+        self._steps = int(state["steps"])
 
-
-def _tensors(network: nn.Module) -> chain[Tensor]:
-    return chain(network.parameters(), network.buffers())
-
-
-def _averaging(decay: float) -> Any:
-    average = get_ema_multi_avg_fn(decay)
-
-    def update(mine: PARAM_LIST, now: PARAM_LIST, steps: Tensor | int) -> None:
+    def _take(self, mine: PARAM_LIST, now: PARAM_LIST, steps: Tensor | int) -> None:
         if mine[0].is_floating_point():
-            average(mine, now, steps)
+            decay = min(self.decay, (1 + self._steps) / (10 + self._steps))
+            get_ema_multi_avg_fn(decay)(mine, now, steps)  # type: ignore[no-untyped-call]
         else:  # torch's own rounds whole numbers down, also those that never change
             for old, new in zip(mine, now, strict=True):
                 old.copy_(new)
 
-    return update
+
+def _tensors(network: nn.Module) -> chain[Tensor]:
+    return chain(network.parameters(), network.buffers())

@@ -7,17 +7,21 @@ import logging
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from tser_lightning.data.batch import Batch
 from tser_lightning.data.image_data import ImageData
 from tser_lightning.losses import LossTerms
 from tser_lightning.measure.student_measures import StudentMeasures
 from tser_lightning.mistake import Failure, Mistake
+from tser_lightning.models.fusing import allow_fusing
+from tser_lightning.models.shared_statistics import shared_statistics
 from tser_lightning.training.answers import Answers
 from tser_lightning.training.average import Average
 from tser_lightning.training.late import Late
@@ -93,6 +97,7 @@ class Distiller(pl.LightningModule):
         self._gradients: dict[str, Tensor] = {}
         self._late: Late[tuple[int, list[str], Batch]] = Late()
         self._warned_negative = False
+        self._shares = False
         self._measured: dict[str, float] = {}
 
     @property
@@ -118,6 +123,10 @@ class Distiller(pl.LightningModule):
             assert self.teacher is not None
             ask = self._answers
             teacher_BC = self.teacher(batch.images) if ask is None else ask(batch, self.current_epoch)
+        with self._shared():
+            return self._student_terms(batch, teacher_BC)
+
+    def _student_terms(self, batch: Batch, teacher_BC: Tensor | None) -> LossTerms:
         student_TBC = self._run(batch.images)
         caught = self._student_taps.take()
         if not caught:
@@ -150,10 +159,25 @@ class Distiller(pl.LightningModule):
             self.teacher.to(self.device)
         if self._answers is not None:
             self._answers.to(self.device)
+        self._share_statistics()
         self._run = compiled(self.student, self.machine.compile)
         if self.trainer.is_global_zero:
             optimizer = self.trainer.optimizers[0]
             log.info("machine: %s", described(self.student, self.data, self.machine, self.device, optimizer))
+
+    def _share_statistics(self) -> None:
+        """Let several processes normalise as one, or say what it means that they do not."""
+        if self.trainer.world_size == 1:
+            return
+        self._shares = self.machine.sync_batchnorm
+        if self._shares:
+            allow_fusing(self.student, False)  # the fused norm knows this process alone
+        elif self.trainer.is_global_zero and any(isinstance(module, _BatchNorm) for module in self.student.modules()):
+            log.warning(
+                "machine.sync_batchnorm=false: batch normalisation sees the images of one process, 1 / %d of each "
+                "batch: the result is another than with one process",
+                self.trainer.world_size,
+            )
 
     def on_fit_end(self) -> None:
         """Say what the cache of the teacher's logits was worth."""
@@ -168,7 +192,12 @@ class Distiller(pl.LightningModule):
         self._gradients = {}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Let the random numbers of a step depend on (seed, epoch, batch, rank) alone: a resumed run has the same."""
+        """Let the random numbers of a step depend on (seed, epoch, batch, rank) alone: a resumed run has the same.
+
+        The last epoch is validated, whether or not the interval between validations ends there.
+        """
+        if self.current_epoch + 1 == self.trainer.max_epochs:
+            self.trainer.check_val_every_n_epoch = 1
         seed_step(self.seed, self.current_epoch, batch_idx, self.global_rank, self.device)
 
     def _begin_step(self) -> None:
@@ -190,6 +219,20 @@ class Distiller(pl.LightningModule):
             self._read(*step)
         self._standing.add(self.current_epoch, batch_idx, values)
         return terms.total
+
+    def _shared(self) -> AbstractContextManager[Any]:
+        """The batch of all processes is what batch normalisation sees, where there are several."""
+        return shared_statistics() if self._shares else nullcontext()
+
+    def backward(self, loss: Tensor, *arguments: Any, **settings: Any) -> None:
+        """Go back; the last group of accumulated batches, which may be incomplete, is divided by those that it has."""
+        full = self.trainer.accumulate_grad_batches  # what Lightning has divided by
+        batches = int(self.trainer.num_training_batches)
+        rest = batches % full
+        if rest and self._standing.batch > batches - rest:
+            loss = loss * (full / rest)
+        with self._shared():  # what is computed again in the backward pass has the same statistics
+            super().backward(loss, *arguments, **settings)
 
     def _read(self, numbers: list[float], of: tuple[int, list[str], Batch]) -> None:
         """Look at the loss and its parts, one step later on a GPU: guard them, keep them for the bar, log them."""
@@ -255,17 +298,36 @@ class Distiller(pl.LightningModule):
         checkpoint["standing"] = self._standing.state(self.trainer.strategy.all_gather)
         if self.average is not None:
             checkpoint["average"] = self.average.state_dict()
-        if self._standing.batch % self.recipe.accumulate and self._standing.batch:
+        if self._standing.batch % self.trainer.accumulate_grad_batches and self._standing.batch:
             checkpoint["gradients"] = {
-                name: parameter.grad for name, parameter in self.named_parameters() if parameter.grad is not None
+                name: self._of_all(parameter.grad)
+                for name, parameter in self.named_parameters()
+                if parameter.grad is not None
             }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from there."""
         self.stand(checkpoint["standing"], self.global_rank, self.trainer.world_size)
-        self._gradients = checkpoint.get("gradients", {})
+        self._gradients = self._own(checkpoint.get("gradients", {}))
         if self.average is not None:
             self.average.load_state_dict(checkpoint["average"])
+
+    def _of_all(self, grad: Tensor) -> Tensor:
+        """The gradients of all processes, which differ until the step; one process has its own alone."""
+        if self.trainer.world_size == 1 or self.device_mesh is not None:  # divided ones are those of all already
+            return grad
+        gathered: Tensor = self.trainer.strategy.all_gather(grad)
+        return gathered.cpu()
+
+    def _own(self, grads: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """This process's gradients from a checkpoint; the mean of all where their number was another."""
+        parameters = dict(self.named_parameters())
+        own = dict(grads)
+        for name, values in grads.items():
+            if values.ndim > parameters[name].ndim:
+                same = len(values) == self.trainer.world_size
+                own[name] = values[self.global_rank] if same else values.mean(0)
+        return own
 
     def stand(self, state: Mapping[str, Any], rank: int = 0, world_size: int = 1) -> None:
         """Take the place in the data from a checkpoint."""

@@ -22,8 +22,6 @@ from lightning.pytorch.loggers import Logger
 from torch import nn
 
 from tser_lightning.data.image_data import ImageData
-from tser_lightning.mistake import Mistake
-from tser_lightning.models.norms import TDBN, TEBN
 from tser_lightning.training.answers import Answers, cache_for
 from tser_lightning.training.checkpoints import Checkpoints, DurableCheckpoints, load_chosen, newest, read_sealed
 from tser_lightning.training.distiller import Distiller, Row, Split
@@ -54,7 +52,6 @@ def _trainer(recipe: Recipe, machine: Machine, folder: Path | None, **settings: 
         limit_train_batches=recipe.steps,
         limit_test_batches=recipe.steps,
         num_sanity_val_steps=0,
-        sync_batchnorm=machine.sync_batchnorm,
         use_distributed_sampler=False,  # the loaders split the order themselves, the same for any number of processes
         enable_model_summary=False,
         plugins=[DurableCheckpoints(), *_slurm()],
@@ -128,7 +125,6 @@ def fit(
         KeyboardInterrupt: Ctrl-C; everything up to the last checkpoint is kept.
     """
     quiet_lightning()
-    _check_norms(student, machine)
     sharded = is_sharded(machine)
     if sharded:
         check_sharding(student, loss, recipe)
@@ -179,17 +175,6 @@ def fit(
         trainer.fit(distiller, ckpt_path=last)
     seconds = load_chosen(student, folder)
     return {"train/seconds": round(seconds, 2), "train/peak_memory_mb": peak_memory_mb()}
-
-
-def _check_norms(student: nn.Module, machine: Machine) -> None:
-    """Refuse to replace norms that are more than BatchNorm by BatchNorm."""
-    special = {type(module).__name__.lower() for module in student.modules() if isinstance(module, TDBN | TEBN)}
-    if machine.sync_batchnorm and special:
-        raise Mistake(
-            what=f"machine.sync_batchnorm=true does not go with norm={' or '.join(sorted(special))}",
-            why="it would put plain BatchNorm in its place",
-            fix="norm=bn, or machine.sync_batchnorm=false with a data.batch_size that gives each process 32 images",
-        )
 
 
 def examine(

@@ -20,11 +20,11 @@ class Recipe:
         optimizer: Makes the optimiser from its parameter groups.
         schedule: Makes the learning rate schedule.
         precision: Lightning's name: 32-true, bf16-mixed, 16-mixed. Membranes stay float32.
-        accumulate: Batches per optimiser step.
+        accumulate: Batches per optimiser step; the last step of an epoch has those that are left.
         clip: Largest norm of the gradient; None for no clipping.
         ema: Decay of the moving average of the student's weights that is validated, selected and exported in their
-            place; None for none.
-        validate_every: Epochs between two validations.
+            place, reached over the first steps (see `Average`); None for none.
+        validate_every: Epochs between two validations; the last epoch is validated besides.
         steps: Batches per epoch and split, for a trial; None for all of them.
     """
 
@@ -41,7 +41,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a run may use of the machine; nothing here changes its result.
+    """What a run may use of the machine; nothing here changes its result, but for what is said of it below.
 
     Attributes:
         accelerator: Lightning's name, or auto.
@@ -50,7 +50,8 @@ class Machine:
         workers: Processes that load data; auto: none for a set in memory, which goes to the GPU if there is one with
             room, else one per core.
         checkpoint_every: Optimiser steps between two checkpoints within an epoch; None for one after each epoch alone.
-        sync_batchnorm: Whether processes that train together share the statistics of BatchNorm.
+        sync_batchnorm: Whether processes that train together share the statistics of batch normalisation. False gives
+            another result than one process: each sees its own share of a batch.
         compile: Whether student and teacher go through torch.compile, "reduce-overhead" with CUDA graphs.
         fused: Whether a neuron may compute as one with the norm before it.
         fused_optimizer: Whether the optimiser may take its step in one kernel.
@@ -65,7 +66,7 @@ class Machine:
     strategy: str = "auto"
     workers: int | str = "auto"
     checkpoint_every: int | None = 500
-    sync_batchnorm: bool = False
+    sync_batchnorm: bool = True
     compile: bool | str = False
     fused: bool = True
     fused_optimizer: bool = True

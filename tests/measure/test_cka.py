@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -19,16 +20,40 @@ def images() -> Tensor:
     return 8 * torch.randn(30, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 
 
-def test_cka_equals_its_definition_by_features() -> None:
-    features_TND = torch.randn(3, 20, 6, generator=torch.Generator().manual_seed(0))
-    result = linear_cka(features_TND)
-    x = features_TND.double().numpy()
-    x = x - x.mean(1, keepdims=True)
+def slow_hsic(k: np.ndarray, m: np.ndarray) -> float:
+    """The unbiased estimator as Song et al. define it: means over distinct images, by loops."""
+    n = len(k)
+    pairs = triples = quadruples = 0.0
+    for i, j in itertools.permutations(range(n), 2):
+        pairs += k[i, j] * m[i, j]
+    for i, j, q in itertools.permutations(range(n), 3):
+        triples += k[i, j] * m[i, q]
+    for i, j, q, r in itertools.permutations(range(n), 4):
+        quadruples += k[i, j] * m[q, r]
+    return float(pairs / math.perm(n, 2) - 2 * triples / math.perm(n, 3) + quadruples / math.perm(n, 4))
+
+
+def test_cka_equals_the_unbiased_definition_by_loops() -> None:
+    x = torch.randn(3, 8, 6, generator=torch.Generator().manual_seed(0))
+    x[1] += x[0]
+    grams = [step @ step.T for step in x.double().numpy()]
+    result = linear_cka(x)
     for s in range(3):
         for t in range(3):
-            cross = np.linalg.norm(x[s].T @ x[t]) ** 2
-            expected = cross / (np.linalg.norm(x[s].T @ x[s]) * np.linalg.norm(x[t].T @ x[t]))
-            assert result[s, t].item() == pytest.approx(expected, rel=1e-5)
+            own = slow_hsic(grams[s], grams[s]) * slow_hsic(grams[t], grams[t])
+            assert result[s, t].item() == pytest.approx(slow_hsic(grams[s], grams[t]) / math.sqrt(own), abs=1e-5)
+
+
+@pytest.mark.parametrize("features", [512, 8192])
+def test_layers_that_have_nothing_in_common_give_about_0_and_the_same_layer_1(features: int) -> None:
+    x = (torch.rand(2, 256, features, generator=torch.Generator().manual_seed(0)) < 0.2).float()
+    result = linear_cka(torch.cat([x, x[:1]]))
+    assert abs(result[0, 1].item()) < 0.05
+    assert result[0, 2].item() == pytest.approx(1, abs=1e-6)
+
+
+def test_fewer_than_four_images_have_no_estimate() -> None:
+    assert linear_cka(torch.randn(2, 3, 5)).isnan().all()
 
 
 def test_cka_ignores_rotation_scale_and_shift() -> None:

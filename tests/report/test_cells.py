@@ -8,6 +8,7 @@ from tser_lightning.mistake import Mistake
 from tser_lightning.report.cells import Cell, Comparisons, compare_methods
 from tser_lightning.report.collect import collect
 from tser_lightning.report.grid import make_grid
+from tser_lightning.report.table import spread
 
 Build = Callable[..., Path]
 
@@ -82,3 +83,33 @@ def test_the_protocol_is_named(build: Build, tmp_path: Path) -> None:
     both = comparisons_of(tmp_path)
     assert [column.get("selection") for column in both.columns] == ["paper", "val"]
     assert "BEST TEST EPOCH" in " ".join(both.notes)
+
+
+@pytest.mark.parametrize("first", ["vanilla_kd", "tser"])
+def test_a_run_with_a_nan_is_named_and_the_others_are_compared_without_it(
+    build: Build, tmp_path: Path, first: str
+) -> None:
+    for loss in ("vanilla_kd", "ts", "tser"):
+        for seed in (1, 2, 3):
+            build(loss, seed, quality=float("nan") if (loss, seed) == (first, 1) else None)
+    for seed in (1, 2, 3):
+        build("ce", seed, quality=float("nan"))
+    comparisons = comparisons_of(tmp_path)
+    cells = cells_by_row(comparisons)
+    assert list(cells[first].values) == [2, 3]
+    assert cells[first].missing == (1,)
+    assert {record.status for record in cells["ce"].failed} == {"not finite"}
+    assert spread(cells["ce"]) == "not finite"
+    assert [name for name, cell in cells.items() if cell.best] == ["ts" if first == "tser" else "tser"]
+    assert cells["tser"].comparison is not None
+    assert cells["tser"].comparison.n == 2
+
+
+def test_one_lucky_seed_is_not_best_beside_three(build: Build, tmp_path: Path) -> None:
+    for loss in ("vanilla_kd", "ts"):
+        for seed in (1, 2, 3):
+            build(loss, seed)
+    build("tser", 1, quality=99.0)
+    comparisons = comparisons_of(tmp_path)
+    assert [name for name, cell in cells_by_row(comparisons).items() if cell.best] == ["ts"]
+    assert "among the methods with the most seeds" in " ".join(comparisons.notes)

@@ -3,6 +3,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tser_lightning.report.collect import RunRecord, collect, read_run
 from tser_lightning.tracking.records import RunDirectory
 
@@ -66,3 +68,20 @@ def test_teachers_wandb_and_files_are_no_runs_and_nothing_comes_twice(runs: Path
     patterns = [runs / "*", runs / "teachers" / "*", runs / "wandb" / "*", runs / ".sweeps" / "*", runs / "digits-*"]
     assert len(collect(patterns)) == 16
     assert collect(runs / "nothing-*") == []
+
+
+def test_folders_with_brackets_and_quotes_in_their_names_stand_for_themselves(tmp_path: Path) -> None:
+    for folder in ("runs [1]", 'it\'s "a" *'):
+        path = tmp_path / folder / "digits-00000001"
+        path.mkdir(parents=True)
+        (path / "result.json").write_text('{"loss": "tser", "test/acc": 90.0}')
+        assert [record.path for record in collect(tmp_path / folder / "*")] == [path]
+        assert [record.path for record in collect(path)] == [path]
+
+
+@pytest.mark.parametrize("accuracy", ["NaN", "Infinity", "-Infinity"])
+def test_an_accuracy_that_is_no_number_is_a_status_of_its_own(tmp_path: Path, accuracy: str) -> None:
+    (tmp_path / "result.json").write_text(f'{{"loss": "tser", "test/acc": {accuracy}}}')
+    record = read_run(tmp_path)
+    assert (record.status, record.finished) == ("not finite", False)
+    assert "its test accuracy is" in record.reason

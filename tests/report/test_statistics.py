@@ -51,3 +51,9 @@ def test_no_test_where_there_can_be_none() -> None:
     assert same.p is None
     assert same.difference == pytest.approx(0.1)
     assert "same for every seed" in same.reason
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_have_no_difference_and_no_p(bad: float) -> None:
+    found = compare({1: 95.0, 2: bad}, {1: 94.0, 2: 95.0})
+    assert (found.n, found.difference, found.p, found.reason) == (2, None, None, "not all values are finite")

@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 
 from tser_lightning.mistake import Mistake
 from tser_lightning.report.write import write_report
+
+Build = Callable[..., Path]
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 
@@ -99,3 +102,16 @@ def test_the_table_is_imported_without_torch_and_matplotlib() -> None:
     code = "import sys, tser_lightning.report.table, tser_lightning.report.write; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "lightning", "matplotlib", "scipy", "sklearn"} & set(modules)
+
+
+def test_what_a_killed_report_left_is_removed_and_parts_of_others_stay(build: Build, tmp_path: Path) -> None:
+    build("tser", 1)
+    out = tmp_path / "re'port [1]"
+    (out / "figures").mkdir(parents=True)
+    left = [out / ".report.html.17.part", out / "figures" / ".a.svg.17.part"]
+    other = out / ".student.safetensors.17.part"
+    for part in (*left, other):
+        part.touch()
+    write_report(tmp_path / "runs" / "*", out)
+    assert not any(part.exists() for part in left)
+    assert other.exists()

@@ -3,6 +3,7 @@
 Legend: T time step, N image, D features of a layer.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -15,32 +16,47 @@ from tser_lightning.neurons.neuron import Neuron
 
 
 def linear_cka(features_TND: Tensor) -> Tensor:
-    """Linear centred kernel alignment of every step with every step (Kornblith et al., ICML 2019).
+    """Linear CKA of every step with every step, with the unbiased estimator of HSIC, so that unrelated steps give 0.
 
-    With centred columns, ||X_s^T X_t||_F^2 / (||X_s^T X_s||_F ||X_t^T X_t||_F), by the Gram matrices X X^T, which are
-    the small ones here.
+    CKA is HSIC(K_s, K_t) / sqrt(HSIC(K_s, K_s) HSIC(K_t, K_t)) with the Gram matrices K = X X^T (Kornblith et al.,
+    ICML 2019). Its usual estimator tends to 1 where features are many and images few; that of Song et al. (JMLR 2012),
+    which Nguyen et al. (ICLR 2021) use for CKA, does not: with K's diagonal set to zero,
+
+        HSIC = (tr(K L) + 1^T K 1 1^T L 1 / ((N - 1) (N - 2)) - 2 / (N - 2) 1^T K L 1) / (N (N - 3)).
 
     Args:
         features_TND: Features of the same N images at T steps.
 
     Returns:
-        [T, T] float64 on the CPU, ones on the diagonal; NaN with a step at which all images have the same features.
+        [T, T] float64 on the CPU, ones on the diagonal; values a little below 0 are possible. NaN with a step at which
+        all images have the same features, or whose HSIC with itself is not above 0, and with fewer than 4 images.
     """
-    centred = features_TND.flatten(2).float()
-    centred = centred - centred.mean(1, keepdim=True)
-    grams_TM = (centred @ centred.mT).cpu().double().flatten(1)
-    norms_T = grams_TM.norm(dim=1)
-    alignment: Tensor = (grams_TM @ grams_TM.T) / (norms_T[:, None] * norms_T[None])
+    features = features_TND.flatten(2).float()
+    images = features.shape[1]
+    if images < 4:
+        return torch.full((len(features), len(features)), math.nan, dtype=torch.float64)
+    centred = features - features.mean(1, keepdim=True)  # HSIC is the same without, but would lose digits
+    grams_TNN = (centred @ centred.mT).cpu().double()
+    size_T = grams_TNN.diagonal(dim1=1, dim2=2).sum(1)
+    grams_TNN.diagonal(dim1=1, dim2=2).zero_()
+    sums_TN = grams_TNN.sum(2)
+    totals_T = sums_TN.sum(1)
+    flat_TM = grams_TNN.flatten(1)
+    hsic_TT = flat_TM @ flat_TM.T - 2 / (images - 2) * (sums_TN @ sums_TN.T)
+    hsic_TT += totals_T[:, None] * totals_T[None] / ((images - 1) * (images - 2))
+    own_T = hsic_TT.diagonal().clone()
+    own_T[own_T <= 1e-12 * size_T.square()] = math.nan  # nothing but rounding
+    alignment: Tensor = hsic_TT / (own_T[:, None].sqrt() * own_T[None].sqrt())
     return alignment
 
 
 def step_cka(student: Student, images: Tensor, paths: Sequence[str] | None = None) -> dict[str, Tensor]:
-    """Linear CKA between the time steps of each layer.
+    """Unbiased linear CKA between the time steps of each layer.
 
     Args:
         student: A student; it is run in eval mode.
-        images: N static images [N, C, H, W] or frames [T, N, C, H, W], all in one call: some hundreds, and more than a
-            few, as CKA of N images with far more features than images tends to 1.
+        images: N static images [N, C, H, W] or frames [T, N, C, H, W], all in one call: some hundreds, as
+            the estimate spreads widely with few.
         paths: Modules inside `student.net` whose outputs are compared; they must come after the first neuron. None:
             every neuron.
 

@@ -33,7 +33,7 @@ class Cell:
         summary: Over the seeds; None if no run is finished.
         comparison: With the baseline; None for the baseline itself or without one.
         published: What the paper prints for this method here.
-        best: Whether no other method of this setting has a higher mean.
+        best: Whether no other method of this setting that has as many seeds as any has a higher mean.
     """
 
     values: Mapping[int, float] = field(default_factory=dict)
@@ -94,7 +94,7 @@ def compare_methods(grid: Grid, baseline: str | None = None) -> Comparisons:
     for column in grid.columns:
         values = {row: latest(records, lambda r: r.numbers[MEASURE]) for row, records in grid.of_column(column).items()}
         summaries = {row: summarise(list(by_seed.values())) for row, by_seed in values.items()}
-        top = max((round(summary.mean, 2) for summary in summaries.values()), default=0.0)
+        best = _best(summaries)
         placed = {row: grid.cells[row, column] for row in grid.rows if (row, column) in grid.cells}
         seeds = {record.seed or 0 for records in placed.values() for record in records}
         for row, records in placed.items():
@@ -106,9 +106,19 @@ def compare_methods(grid: Grid, baseline: str | None = None) -> Comparisons:
                 summary=summaries.get(row),
                 comparison=compare(own, values.get(base, {})) if base not in (None, row) and own else None,
                 published=_printed(row, column, records[0]),
-                best=row in summaries and round(summaries[row].mean, 2) == top and len(summaries) > 1,
+                best=row in best,
             )
     return Comparisons(grid, cells, against, tuple(_notes(grid, against, cells)))
+
+
+def _best(summaries: Mapping[Label, Summary]) -> set[Label]:
+    """Choose the rows in bold: the highest mean, as printed, of those with the most seeds; none where one row is all.
+
+    A mean over fewer seeds is not held against one over more: the luckiest of single runs would often win.
+    """
+    most = max((summary.n for summary in summaries.values()), default=0)
+    means = {row: round(summary.mean, 2) for row, summary in summaries.items() if summary.n == most}
+    return {row for row, mean in means.items() if mean == max(means.values())} if len(means) > 1 else set()
 
 
 def _printed(row: Label, column: Label, record: RunRecord) -> Published | None:
@@ -148,6 +158,11 @@ def _notes(grid: Grid, against: Mapping[Label, Label], cells: Mapping[tuple[Labe
     notes.append(
         "Mean +- standard deviation over seeds (n - 1), number of seeds in brackets; 95 % t-interval of the mean."
     )
+    if any(cell.best for cell in cells.values()):
+        notes.append(
+            "Bold: the highest mean of a setting, among the methods with the most seeds there; it says nothing of "
+            "whether the difference is significant."
+        )
     bases = sorted({str(base) for base in against.values()})
     if bases and any(cell.comparison for cell in cells.values()):
         notes.append(

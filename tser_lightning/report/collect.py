@@ -3,6 +3,8 @@
 import csv
 import glob
 import json
+import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -30,8 +32,8 @@ class RunRecord:
 
     Attributes:
         path: Its directory.
-        status: "finished", "failed", "interrupted", "terminated", "unfinished" (running, or killed without a word) or
-            "damaged".
+        status: "finished", "failed", "interrupted", "terminated", "unfinished" (running, or killed without a word),
+            "damaged", or "not finite" (it ended, with an accuracy that is NaN or infinite).
         reason: Why it is not finished; empty if it is.
         settings: What was run: the names and dotted settings of result.json, e.g. {"loss": "tser", "loss.lam": 0.1}.
             For a run without a result, those of run.json; empty if it has none either.
@@ -110,8 +112,19 @@ def collect(patterns: str | Path | Iterable[str | Path]) -> list[RunRecord]:
         A record per directory, by name; each directory once, however many globs match it.
     """
     many = [patterns] if isinstance(patterns, str | Path) else list(patterns)
-    found = {Path(match).absolute() for pattern in many for match in glob.glob(str(pattern), recursive=True)}
+    found = {Path(match).absolute() for pattern in many for match in _matches(str(pattern))}
     return [read_run(path) for path in sorted(found) if _is_run(path)]
+
+
+def _matches(pattern: str) -> list[str]:
+    """Expand a glob; the leading folders that exist as they are written stand for themselves, e.g. "runs [1]/*"."""
+    names = Path(pattern).parts
+    literal, known = "", 0
+    for name in names:
+        if not os.path.exists(os.path.join(literal, name)):
+            break
+        literal, known = os.path.join(literal, name), known + 1
+    return glob.glob(os.path.join(glob.escape(literal), *names[known:]), recursive=True)
 
 
 def _is_run(path: Path) -> bool:
@@ -144,6 +157,9 @@ def _with_result(path: Path, result: dict[str, Any], info: dict[str, Any]) -> Ru
     if "test/acc" not in numbers or "loss" not in settings:
         missing = "test/acc" if "test/acc" not in numbers else "loss"
         return RunRecord(path, "damaged", f"result.json has no {missing}", settings, numbers, info)
+    if not math.isfinite(numbers["test/acc"]):
+        reason = f"its test accuracy is {numbers['test/acc']}: no mean and no test can use it"
+        return RunRecord(path, "not finite", reason, settings, numbers, info)
     return RunRecord(path, FINISHED, "", settings, numbers, info)
 
 

@@ -22,7 +22,11 @@ MOST_NAMES = 40  # layers whose names can be read beside each other
 MOST_MAPS = 5  # layers of a heat map
 
 MATRICES = {
-    "cka": ("CKA between time steps", "Linear CKA between a layer's spikes at two time steps (supplement, Fig. 2)."),
+    "cka": (
+        "Unbiased CKA between time steps",
+        "Linear CKA between a layer's spikes at two time steps (supplement, Fig. 2), with the unbiased estimator of "
+        "HSIC: about 0 where two steps have nothing in common. Runs measured before this estimator hold higher values.",
+    ),
     "gradient_cosine": (
         "Cosine between the gradients of time steps",
         "Cosine between the gradients of the loss with respect to a layer's currents at two time steps (supplement, "

@@ -73,11 +73,13 @@ def compare(values: Mapping[int, float], baseline: Mapping[int, float]) -> Compa
     if not seeds:
         return Comparison(0, reason="no seed in common with the baseline")
     differences = [values[seed] - baseline[seed] for seed in seeds]
+    if not all(map(math.isfinite, differences)):
+        return Comparison(len(seeds), reason="not all values are finite")
     mean = statistics.fmean(differences)
     if len(seeds) == 1:
         return Comparison(1, mean, reason="one seed in common with the baseline")
     std = statistics.stdev(differences)
-    if not std > 1e-9:  # also NaN; equal differences leave rounding noise behind
+    if std <= 1e-9:  # equal differences leave rounding noise behind
         return Comparison(len(seeds), mean, reason="the difference is the same for every seed")
     from scipy.stats import t
 

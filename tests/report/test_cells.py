@@ -63,8 +63,9 @@ def test_with_several_neurons_each_method_meets_the_baseline_of_its_own(build: B
 
 
 def test_the_published_number_stands_beside_ours(build: Build, tmp_path: Path) -> None:
+    same = {"steps": 2, "student": "resnet18", "data": "cifar100", "teacher": "resnet34", "selection": "paper"}
     for neuron in ("lif", "glif"):
-        build("tser", 60, steps=2, student="resnet18", data="cifar100", experiment="cifar100_r18_t2", neuron=neuron)
+        build("tser", 60, neuron=neuron, **same)
     cells = cells_by_row(comparisons_of(tmp_path))
     printed = cells["tser neuron=lif"].published
     assert printed is not None
@@ -113,3 +114,35 @@ def test_one_lucky_seed_is_not_best_beside_three(build: Build, tmp_path: Path) -
     comparisons = comparisons_of(tmp_path)
     assert [name for name, cell in cells_by_row(comparisons).items() if cell.best] == ["ts"]
     assert "among the methods with the most seeds" in " ".join(comparisons.notes)
+
+
+@pytest.mark.parametrize(
+    ("changed", "here"),
+    [
+        ({}, ()),
+        ({"teacher": "vgg16"}, None),
+        ({"norm": "tebn"}, None),
+        ({"neuron": "plif"}, None),
+        ({"student.attention": "pfa"}, None),
+        ({"selection": "val"}, ("selection=val",)),
+        ({"trainer.epochs": 5, "optim": "adamw"}, ("optim=adamw", "trainer.epochs=5")),
+        ({"loss.tau": 2.0}, ("tau=2.0",)),
+    ],
+)
+def test_a_published_number_needs_what_was_published_and_names_the_rest(
+    build: Build, tmp_path: Path, changed: dict[str, object], here: tuple[str, ...] | None
+) -> None:
+    same = {"student": "resnet18", "data": "cifar100", "teacher": "resnet34", "selection": "paper"}
+    build("tser", 60, steps=2, **{**same, **changed})
+    (cell,) = comparisons_of(tmp_path).cells.values()
+    assert (cell.published.here if cell.published else None) == here
+
+
+def test_published_numbers_of_neurons_and_attention_stand_beside_runs_without_a_teacher(
+    build: Build, tmp_path: Path
+) -> None:
+    same = {"student": "resnet19", "data": "cifar100", "selection": "paper"}
+    for changed in ({"neuron": "glif"}, {"neuron": "mpbn"}, {"student.attention": "pfa"}):
+        build("ce", 60, steps=2, **same, **changed)
+    found = {cell.published.mean for cell in comparisons_of(tmp_path).cells.values() if cell.published}
+    assert found == {75.48, 79.51, 76.70}

@@ -1,18 +1,22 @@
 """What stands in a cell of the comparison: accuracy over seeds, its test against the baseline, the printed number."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from tser_lightning.mistake import Mistake
 from tser_lightning.report.collect import RunRecord
 from tser_lightning.report.grid import Grid, latest
-from tser_lightning.report.labels import Label
-from tser_lightning.report.published import Published, published
+from tser_lightning.report.labels import LOSSES, Label
+from tser_lightning.report.published import Published, published, teacher_of
 from tser_lightning.report.statistics import Comparison, Summary, compare, summarise
 
 MEASURE = "test/acc"
 BASELINE = "vanilla_kd"
 PLAIN_NEURONS = ("lif", "if")
+PLAIN_NORMS = ("bn", "BatchNorm2d")
+UNTAUGHT = ("ce", "tet")
+RECIPE = ("trainer", "optim", "schedule", "data")
+PUBLISHED_TAU = 5
 
 SELECTION = {
     "val": "selection=val: test accuracy in percent of the epoch with the best validation accuracy",
@@ -105,7 +109,7 @@ def compare_methods(grid: Grid, baseline: str | None = None) -> Comparisons:
                 failed=tuple(record for record in records if not record.finished and (record.seed or 0) not in own),
                 summary=summaries.get(row),
                 comparison=compare(own, values.get(base, {})) if base not in (None, row) and own else None,
-                published=_printed(row, column, records[0]),
+                published=_printed(column, records),
                 best=row in best,
             )
     return Comparisons(grid, cells, against, tuple(_notes(grid, against, cells)))
@@ -121,12 +125,44 @@ def _best(summaries: Mapping[Label, Summary]) -> set[Label]:
     return {row for row, mean in means.items() if mean == max(means.values())} if len(means) > 1 else set()
 
 
-def _printed(row: Label, column: Label, record: RunRecord) -> Published | None:
-    if record.settings.get("neuron", "lif") not in PLAIN_NEURONS:
+def _printed(column: Label, records: Sequence[RunRecord]) -> Published | None:
+    """Give the published number of what was run; None unless method, network and teacher are those published."""
+    methods = {_method(record) for record in records}
+    method = methods.pop()
+    if methods or method is None:
         return None
-    return published(
-        str(column.get("data")), str(column.get("student")), column.get("student.timesteps"), row.get("loss")
-    )
+    student = str(column.get("student"))
+    found = published(str(column.get("data")), student, column.get("student.timesteps"), method)
+    taught = all(record.settings.get("teacher") == teacher_of(student) for record in records)
+    if found is None or not (taught or method not in LOSSES or method in UNTAUGHT):
+        return None
+    return replace(found, here=tuple(sorted({word for record in records for word in _otherwise(record)})))
+
+
+def _method(record: RunRecord) -> str | None:
+    """Name what a run is of the published methods: a loss, or a neuron or attention trained without a teacher."""
+    settings = record.settings
+    loss, neuron = str(settings.get("loss")), str(settings.get("neuron", "lif"))
+    norm = str(settings.get("norm") or record.config.get("norm._target_") or "bn")
+    attention = settings.get("student.attention", record.config.get("student.attention"))
+    others = {key for key in settings if key.startswith("student.")} - {"student.timesteps", "student.attention"}
+    if others or norm.rpartition(".")[2] not in PLAIN_NORMS:
+        return None
+    special = [name for name in (neuron, attention) if name not in (*PLAIN_NEURONS, None)]
+    if not special:
+        return loss if neuron == "lif" else None
+    return str(special[0]) if loss == "ce" and len(special) == 1 else None
+
+
+def _otherwise(record: RunRecord) -> list[str]:
+    """Name the settings of protocol and recipe in which a run is not what was published, as far as it is known."""
+    settings = record.settings
+    words = [] if settings.get("selection") == "paper" else [f"selection={settings.get('selection')}"]
+    recipe = {key: value for key, value in settings.items() if key.partition(".")[0] in RECIPE and key != "data"}
+    usual = {"optim": "sgd", "schedule": "cosine", "trainer": "default"}
+    words += [f"{key}={value}" for key, value in recipe.items() if usual.get(key) != value]
+    tau = settings.get("loss.tau", PUBLISHED_TAU)
+    return words if tau == PUBLISHED_TAU else [*words, f"tau={tau}"]
 
 
 def _baselines(grid: Grid, name: str | None) -> dict[Label, Label]:
@@ -175,7 +211,8 @@ def _notes(grid: Grid, against: Mapping[Label, Label], cells: Mapping[tuple[Labe
         notes.append("No interval and no p where there is one seed: one run says nothing about the spread.")
     if any(cell.published for cell in cells.values()):
         notes.append(
-            "Published: what the paper prints for the same method, data, student and T (experiments/paper.yaml); it "
+            "Published: what the paper prints for the same method, data, student, teacher and T "
+            "(experiments/paper.yaml), and beside it what our runs have otherwise (here ...); the paper "
             "chose epochs on the test split and does not print alpha and lambda. ? marks a number that is in doubt."
         )
     if any(record.settings.get("data") == "synthetic" for record in records):

@@ -20,11 +20,13 @@ class Published:
         mean: Top-1 in percent.
         std: As printed behind the +-; over how many runs is not said.
         doubt: Why it is not to be taken as a target; empty if nothing is known against it.
+        here: What our runs have otherwise than was published, e.g. "selection=val"; empty if nothing is known.
     """
 
     mean: float
     std: float | None = None
     doubt: str = ""
+    here: tuple[str, ...] = ()
 
 
 @lru_cache(maxsize=1)
@@ -36,6 +38,12 @@ def paper() -> Mapping[str, Any]:
     assert found is not None, f"the installation is broken: {FILE} is in none of {places}"
     content: Mapping[str, Any] = yaml.safe_load(found.read_text())
     return content
+
+
+def teacher_of(student: str) -> str | None:
+    """Name the teacher of a student's published numbers of distillation; None if there are none."""
+    found: str | None = paper()["taught_by"].get(student)
+    return found
 
 
 def published(data: str, student: str, timesteps: int | None, method: str) -> Published | None:

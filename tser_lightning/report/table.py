@@ -69,12 +69,13 @@ def difference(cell: Cell) -> str:
 
 
 def printed(cell: Cell, plus_minus: str = "+-") -> str:
-    """Say the published number: "78.30 +- 0.08", with a ? if it is in doubt; empty where there is none."""
+    """Say the published number, e.g. "78.30 +- 0.08? (here selection=val)"; empty where there is none."""
     found = cell.published
     if found is None:
         return ""
     std = "" if found.std is None else f" {plus_minus} {found.std:.2f}"
-    return f"{found.mean:.2f}{std}{'?' if found.doubt else ''}"
+    here = f" (here {', '.join(found.here)})" if found.here else ""
+    return f"{found.mean:.2f}{std}{'?' if found.doubt else ''}{here}"
 
 
 def summary_tables(comparisons: Comparisons) -> list[Table]:

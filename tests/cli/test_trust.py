@@ -38,6 +38,9 @@ HOSTILE = [
     {"_target_": "tser_lightning.training.companions.os._exit", "_args_": [0]},
     {"_target_": "lightning.pytorch.callbacks.ModelCheckpoint", "dirpath": "{}"},
     {"_target_": "lightning.pytorch.callbacks.OnExceptionCheckpoint", "dirpath": "{}"},
+    {"_target_": "tser_lightning.data.write_prepared", "path": "{}", "arrays": {}},
+    {"_target_": "torch.nn.attention._registry.activate_flash_attention_impl", "impl": "{}"},
+    {"_target_": "torch.nn.modules.utils._list_with_default", "out_size": "{}", "defaults": "x"},
 ]
 
 
@@ -90,6 +93,18 @@ def test_hydra_calls_nothing_untrusted_around_the_jobs(folder: Path) -> None:
     with pytest.raises(Mistakes, match=r"shutil\.rmtree is not from a trusted module"):
         multirun(["experiment=evil", "seed=1,2", "task=prepare", "hydra/launcher=joblib"], Configs())
     assert (folder / "experiments").is_dir()
+
+
+def test_text_stays_text_however_much_it_looks_like_a_config(folder: Path) -> None:
+    hidden = "${oc.create:{_target_: builtins.open, file: ran, mode: w}}"
+    term = {"_target_": "tser_lightning.losses.CrossEntropy", "over": hidden}
+    with pytest.raises(Mistake, match="no way to treat the time steps"):
+        instantiate({"_target_": "tser_lightning.losses.DistillationLoss", "terms": {"ce": term}})
+    (folder / "experiments").mkdir()
+    (folder / "experiments" / "sent.yaml").write_text(f'# @package _global_\nneuron:\n  surrogate: "\\{hidden}"\n')
+    with pytest.raises((Mistakes, Mistake, ValueError)):
+        factory(compose_run(["experiment=sent"]).config["neuron"])(8)
+    assert not (folder / "ran").exists()
 
 
 def test_a_prefix_of_a_name_is_no_package() -> None:

@@ -26,8 +26,25 @@ def test_a_run_directory_tells_what_was_run_and_how_it_ended(tmp_path: Path) -> 
     log = (home.path / "log.txt").read_text()
     assert "a line" in log
     assert "a warning" in log
-    home.clear()
+    home.set_aside()
     assert not home.path.exists()
+
+
+def test_a_result_that_is_done_again_is_kept_until_the_new_one_is_there(tmp_path: Path) -> None:
+    home, kept = RunDirectory(tmp_path / "run"), RunDirectory(tmp_path / ".replaced" / "run")
+    with home.opened({}, {}):
+        home.finish({"test/acc": 90.0})
+    home.set_aside()
+    assert kept.result() == {"test/acc": 90.0}
+    with pytest.raises(KeyboardInterrupt), home.opened({}, {}):
+        raise KeyboardInterrupt
+    home.set_aside()  # once more, without a new result
+    assert not home.path.exists()
+    assert kept.result() == {"test/acc": 90.0}
+    with home.opened({}, {}):
+        home.finish({"test/acc": 91.0})
+    assert home.result() == {"test/acc": 91.0}
+    assert not kept.path.exists()
 
 
 @pytest.mark.parametrize(
@@ -94,9 +111,8 @@ def test_a_process_that_trains_along_writes_nothing(tmp_path: Path, monkeypatch:
     with home.opened({}, {}):
         home.record({"epoch": 0})
         home.finish({"test/acc": 1.0})
-    home.clear()
+    home.set_aside()
     assert not home.path.exists()
-    assert home.name == "run"
 
 
 def test_a_damaged_result_counts_as_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

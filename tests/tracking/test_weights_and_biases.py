@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tser_lightning.tracking.weights_and_biases import from_environment, short_name
+
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -120,3 +122,32 @@ def test_disabled_gives_no_run_and_writes_nothing(tmp_path: Path) -> None:
     with wandb_run("name", tmp_path / "runs", {}, mode="disabled") as opened:
         assert opened is None
     assert not (tmp_path / "runs").exists()
+
+
+def test_long_names_fit_into_the_names_that_wandb_makes_of_them() -> None:
+    name = "digits-" + "a_1-" * 27 + "1a2b3c4d"
+    assert len(name) == 123
+    short = short_name(name)
+    assert len(f"run-{short}-by_steptable-XXXXXX") <= 128
+    assert short.startswith("digits-a_1-")
+    assert short.endswith("-1a2b3c4d")
+    assert short_name("digits-1a2b3c4d") == "digits-1a2b3c4d"
+
+
+def test_the_command_goes_before_the_environment_and_that_before_the_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_RUN_GROUP", "WANDB_DISABLED"):
+        monkeypatch.delenv(name, raising=False)
+    config = {"mode": "auto", "project": "tser-lightning", "entity": None, "group": None, "tags": []}
+    assert from_environment(config, ()) == config
+    monkeypatch.setenv("WANDB_MODE", "dryrun")
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    assert from_environment(config, ()) == config | {"mode": "offline", "project": "mine"}
+    assert from_environment(config, ("mode",)) == config | {"project": "mine"}
+    monkeypatch.setenv("WANDB_DISABLED", "true")
+    assert from_environment(config, ())["mode"] == "disabled"
+
+
+def test_a_key_that_is_none_is_a_warning_and_the_run_is_logged_offline(tmp_path: Path) -> None:
+    ended = run(tmp_path, mode="auto", WANDB_API_KEY="short")
+    assert ended.returncode == 0, ended.stderr
+    assert offline_runs(tmp_path)

@@ -6,11 +6,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate as hydra_instantiate
 from torch import nn
 
-from tser_lightning.cli.trust import check_trusted, targets, trusted, untrusted
+from tser_lightning.cli.trust import check_trusted, trusted, untrusted
 from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student, relu
 from tser_lightning.training import Machine, Recipe
@@ -18,18 +16,27 @@ from tser_lightning.training import Machine, Recipe
 Config = Mapping[str, Any]
 
 
-def instantiate(node: Config, **extra: Any) -> Any:
-    """Make the object that a config node names in `_target_`.
+def instantiate(node: Config) -> Any:
+    """Make the object that a config node names in `_target_`, from plain values; nodes inside are made first.
+
+    Nothing is resolved here: text stays text, whatever it looks like.
 
     Raises:
-        Mistake: A target that cannot be found, or settings that it refuses.
+        Mistake: A target that cannot be found or may not be made, or settings that it refuses.
     """
-    for target in targets(node):
-        _found(target)
+    target = _found(node["_target_"])
+    settings = {str(key): _made(value) for key, value in _settings(node).items()}
     try:
-        return hydra_instantiate(dict(node), **extra, _convert_="all")
-    except InstantiationException as error:
-        raise _refused(node, error.__cause__ or error) from error
+        return target(**settings)
+    except (TypeError, ValueError) as error:
+        raise _refused(node, error) from error
+
+
+def _made(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        inner = {key: _made(each) for key, each in value.items() if key != "_target_"}
+        return instantiate(value) if "_target_" in value else inner
+    return [_made(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _refused(node: Config, cause: BaseException) -> Mistake:
@@ -38,8 +45,8 @@ def _refused(node: Config, cause: BaseException) -> Mistake:
     target = node.get("_target_")
     return Mistake(
         what=f"{target} cannot be made: {' '.join(str(cause).split())[:300]}",
-        why="it refused its settings, or it could not be imported from this folder",
-        fix="other values for these settings, or the right module path in _target_",
+        why="it refused its settings",
+        fix="other values for these settings, or another _target_",
     )
 
 

@@ -148,9 +148,19 @@ def _readable(text: str) -> str:
     return f"\"{key}='{value}'\" (quotes inside quotes keep text as it is)"
 
 
+# Where Hydra would put its own outputs.
+FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir")
+
+
 def _put(override: Override, text: str, command: Command, configs: Configs) -> None:
     key = override.get_key_element().lstrip("+~")
     group, value = override.key_or_group, override.value()
+    if group in FOLDERS:
+        raise Mistake(
+            what=f"{group} does nothing here",
+            why="a run lies in a directory named by its content, so that the same command finds it again",
+            fix=f"machine.runs_dir={value if isinstance(value, str) else 'DIR'}",
+        )
     if group == "hydra" or group.startswith(("hydra.", "hydra/")):
         command.choices[key] = text
         return

@@ -10,7 +10,7 @@ from typing import Any
 from tser_lightning.cli.run import Run
 from tser_lightning.report.figures import accuracy_per_step
 from tser_lightning.tracking.outcome import log_checkpoints, log_figures, log_files, log_outcome
-from tser_lightning.tracking.weights_and_biases import goes_online, wandb_run
+from tser_lightning.tracking.weights_and_biases import from_environment, goes_online, wandb_run
 
 NAMED = ("loss", "student", "teacher", "neuron", "norm", "data", "optim", "schedule")
 TAGGED = ("loss", "student", "data")
@@ -19,12 +19,19 @@ TAGGED = ("loss", "student", "data")
 def opened_log(run: Run, home: Path) -> AbstractContextManager[Any]:
     """Open the W&B run of a run directory: grouped by sweep and experiment, `loss.name` and the like in its config."""
     config, choices = run.config, run.choices
-    settings = {key: value for key, value in config["logging"]["wandb"].items() if key != "checkpoints"}
+    settings = {key: value for key, value in wandb_settings(run).items() if key != "checkpoints"}
     settings["group"] = settings["group"] or _group(run)
     settings["tags"] = [*settings["tags"], *(f"{key}={choices[key]}" for key in TAGGED)]
     named = {**config, **{key: {"name": choices[key], **(config[key] or {})} for key in NAMED}}
     named["experiment"] = choices["experiment"]
     return wandb_run(home.name, home.parent, named, job_type=config["task"], **settings)
+
+
+def wandb_settings(run: Run) -> dict[str, Any]:
+    """The settings of `logging.wandb`: those of the command, else of W&B's own variables, else of the config."""
+    inside = "logging.wandb."
+    given = {key.removeprefix(inside) for key in run.given if key.startswith(inside)}
+    return from_environment(run.config["logging"]["wandb"], given)
 
 
 def _group(run: Run) -> str:
@@ -66,7 +73,7 @@ def publish_report(run: Run, files: Sequence[Path], dashboard: Any = None) -> st
     Returns:
         Where the dashboard is.
     """
-    settings = run.config["logging"]["wandb"]
+    settings = wandb_settings(run)
     online = goes_online(settings["mode"])
     if online or settings["mode"] == "offline":
         folder = files[0].parent

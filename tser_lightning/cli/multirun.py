@@ -25,6 +25,7 @@ from tser_lightning.cli.jobs import Job, Jobs, say
 from tser_lightning.cli.mistakes import Mistakes, refuse
 from tser_lightning.cli.run import Run, compose_run
 from tser_lightning.cli.show import with_hydra
+from tser_lightning.cli.tasks import check_still_true
 from tser_lightning.cli.trust import untrusted_targets
 from tser_lightning.mistake import Mistake
 from tser_lightning.tracking.records import RunDirectory
@@ -89,6 +90,10 @@ def _finished(run: Run) -> bool:
     home = _home(run)
     if home is None or run.config["force"] or RunDirectory(home).result() is None:
         return False
+    try:
+        check_still_true(RunDirectory(home), run)
+    except Mistake:
+        return False  # its own process says so
     return run.config["measure"] != "full" or (home / "measures.json").exists()
 
 

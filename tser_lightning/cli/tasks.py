@@ -1,16 +1,20 @@
 """What `task=` names. Nothing here imports torch before it is known that there is work to do."""
 
+import json
 import logging
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from tser_lightning.cli.run import Run
-from tser_lightning.cli.trust import named, trust
+from tser_lightning.cli.trust import named, targets, trust
+from tser_lightning.mistake import Mistake
 from tser_lightning.report.table import steps_table
 from tser_lightning.tracking.records import RunDirectory
+from tser_lightning.tracking.source_code import code_hashes
 
 if TYPE_CHECKING:
     from tser_lightning.cli.built import Built
@@ -32,9 +36,10 @@ def distill(run: Run) -> dict[str, Any]:
     """Train a student from its teacher, or give the result of the same run if it is finished."""
     home = RunDirectory(Path(run.config["machine"]["runs_dir"], run.name))
     if run.config["force"]:
-        home.clear()
+        home.set_aside()
     result = home.result()
     if result is not None:
+        check_still_true(home, run)
         log.info("%s is finished; force=true does it again", home.path)
         if run.config["measure"] == "full" and not (home.path / "measures.json").exists():
             _measure_fully(home, _finished(home, run))
@@ -45,21 +50,46 @@ def distill(run: Run) -> dict[str, Any]:
     return result
 
 
+def check_still_true(home: RunDirectory, run: Run) -> None:
+    """Raise a `Mistake` if a finished run is not the answer any more: its user's code or images are others now."""
+    now = code_hashes(targets(run.config))
+    if run.config["data"].get("path"):
+        now["data"] = _data_hash(json.dumps(run.config["data"] | {"validation": 0.0}))
+    other = home.other_inputs(now)
+    if other:
+        raise Mistake(
+            what=f"the {' and the '.join(other)} changed since {home.path} was finished",
+            why="its result belongs to what was there then",
+            fix=f"force=true to do it again, or the {other[0]} as before",
+        )
+
+
+@cache
+def _data_hash(node: str) -> str:
+    from tser_lightning.cli.build import instantiate
+
+    return str(instantiate(json.loads(node)).fingerprint())
+
+
 def _distilled(run: Run, home: RunDirectory) -> dict[str, Any]:
     from tser_lightning.cli.built import built
     from tser_lightning.cli.logbook import log_run, opened_log
     from tser_lightning.tracking.provenance import provenance
+    from tser_lightning.tracking.weights_and_biases import warned_of
 
     parts = built(run.config, run.choices["teacher"])  # all mistakes show before there is a run directory
     about = provenance(run.overrides) | {"settings": _about(run)}
     with (
-        home.opened(run.config, about, inputs=parts.fingerprints()),
+        home.opened(run.config, about, inputs=parts.fingerprints() | code_hashes(targets(run.config))),
         opened_log(run, home.path) as logged,
     ):
         result = _train(run, home, parts, logged)
+        home.finish(result)  # before all else that could fail: nothing below is worth the training
+        if run.config["measure"] == "full":
+            _measure_fully(home, parts)
         if logged is not None:
-            log_run(logged, run, home.path, result)
-        home.finish(result)
+            with warned_of("W&B did not take all of the result"):
+                log_run(logged, run, home.path, result)
     return result
 
 
@@ -85,8 +115,6 @@ def _train(run: Run, home: RunDirectory, parts: "Built", logged: Any) -> dict[st
     )
     measured = examine(parts.student, parts.teacher, parts.data, "test", recipe=parts.recipe, machine=parts.machine)
     save_network(parts.student, home.path / "student.safetensors", student_card(config, parts.data))
-    if config["measure"] == "full":
-        _measure_fully(home, parts)
     return {**_about(run), **_selected(run, home), **_named(measured), **numbers}
 
 
@@ -154,7 +182,6 @@ def teach(run: Run) -> dict[str, Any]:
     from tser_lightning.cli.build import build_data, build_machine
     from tser_lightning.cli.built import use_cpu
     from tser_lightning.cli.teachers import obtain_teacher
-    from tser_lightning.mistake import Mistake
     from tser_lightning.training import Once, examine
 
     use_cpu(run.config)

@@ -1,15 +1,12 @@
 """Which classes and functions a config may name: a config that was found somewhere must not run whatever it likes."""
 
-import importlib.util
-import sys
-import sysconfig
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from tser_lightning.cli.check import importable
 from tser_lightning.cli.defaults import MISSING
 from tser_lightning.mistake import Mistake
+from tser_lightning.tracking.source_code import own_module
 
 PACKAGES = (
     *(f"tser_lightning.{room}" for room in ("models", "losses", "neurons", "data", "training.schedule")),
@@ -17,6 +14,8 @@ PACKAGES = (
 )
 # Among them, what writes wherever a config says.
 REFUSED = tuple(f"lightning.pytorch.callbacks.{name}" for name in ("model_checkpoint", "on_exception_checkpoint"))
+# Where functions make networks; elsewhere only classes are made.
+FUNCTIONS = ("tser_lightning.models", "torchvision.models")
 _added: set[str] = set()
 
 
@@ -34,20 +33,7 @@ def named(given: Mapping[str, Any]) -> set[str]:
         given: The settings that the command itself gives, by dotted name.
     """
     asked = {value for key, value in given.items() if key.endswith("_target_") and isinstance(value, str)}
-    return {top for top in (target.partition(".")[0] for target in asked) if _own(top)}
-
-
-def _own(top: str) -> bool:
-    if top in sys.stdlib_module_names or top in sys.builtin_module_names:
-        return False
-    try:
-        found = importlib.util.find_spec(top)
-    except (ValueError, ImportError):
-        return False
-    places = [found.origin, *(found.submodule_search_locations or ())] if found else []
-    installed = [Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib")]
-    files = [Path(place).resolve() for place in places if place and Path(place).exists()]
-    return bool(files) and not any(file.is_relative_to(folder) for file in files for folder in installed)
+    return {top for top in (target.partition(".")[0] for target in asked) if own_module(top)}
 
 
 def trusted(path: str, more: Collection[str] = ()) -> bool:
@@ -60,10 +46,16 @@ def _below(path: str, packages: Collection[str]) -> bool:
 
 
 def check_trusted(target: str, made: Any) -> None:
-    """Raise a `Mistake` if what a path led to is defined elsewhere, e.g. `torch.nn.functional.os.system`."""
+    """Raise a `Mistake` if what a path led to is defined elsewhere, or is nothing that a config needs.
+
+    E.g. `torch.nn.functional.os.system`; a function that loads, imports or writes. Classes may be made (networks,
+    losses, optimisers, data sets), functions in `FUNCTIONS` alone; in modules that the command trusts, all.
+    """
     home = getattr(made, "__module__", None)
     if not (isinstance(home, str) and trusted(home)):
         raise untrusted(target, str(home))
+    if not _below(home, _added) and not isinstance(made, type) and not _below(home, FUNCTIONS):
+        raise untrusted(target)
 
 
 def targets(node: Any) -> Iterator[str]:

@@ -59,15 +59,29 @@ class RunDirectory:
         """The content of run.json; empty before the first start."""
         return _read(self.path / "run.json") or {}
 
-    def clear(self) -> None:
-        """Delete everything in it, for a run that is to be done again.
+    @property
+    def _set_aside(self) -> Path:
+        return self.path.parent / ".replaced" / self.path.name
+
+    def set_aside(self) -> None:
+        """Begin anew: what is there goes to `.replaced` beside the runs, and is deleted when the new result is there.
+
+        A run that was set aside before and has a result stays; what has come since then has none, and is deleted.
 
         Raises:
-            Failure: Another process works in it, or it cannot be deleted.
+            Failure: Another process works in it, or it cannot be moved.
         """
-        if self.path.is_dir() and first_process():
-            with self._held(wait=False), telling(self.path):
+        if not self.path.is_dir() or not first_process():
+            return
+        with self._held(wait=False), telling(self.path):
+            if self.result() is None:
                 shutil.rmtree(self.path)
+                return
+            if self._set_aside.exists():
+                shutil.rmtree(self._set_aside)
+            self._set_aside.parent.mkdir(exist_ok=True)
+            self.path.rename(self._set_aside)
+        log.info("the earlier result is kept in %s until this run is finished", self._set_aside)
 
     @contextlib.contextmanager
     def _held(self, wait: bool) -> Iterator[None]:
@@ -83,9 +97,18 @@ class RunDirectory:
                 ) from busy
             yield
 
+    def other_inputs(self, inputs: Mapping[str, str]) -> list[str]:
+        """Name the inputs whose hashes are not those that the run began with; one that it did not know counts as same.
+
+        Args:
+            inputs: Hashes by name, e.g. {"data": ..., "code of my_losses": ...}.
+        """
+        before = self.info().get("inputs") or {}
+        return [name for name, digest in inputs.items() if before.get(name, digest) != digest]
+
     def _check_inputs(self, inputs: Mapping[str, str]) -> None:
         before = self.info().get("inputs") or {}
-        other = [name for name, digest in inputs.items() if before.get(name, digest) != digest]
+        other = self.other_inputs(inputs)
         if other and any(self.checkpoints.glob("*.ckpt")):
             raise Mistake(
                 what=f"the {' and the '.join(other)} changed since {self.path} began",
@@ -154,8 +177,11 @@ class RunDirectory:
             return list(csv.DictReader(lines))
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Write result.json, after which the run counts as done."""
+        """Write result.json, after which the run counts as done and replaces one that was set aside."""
         write_json(self.path / "result.json", result)
+        if self._set_aside.exists() and first_process():
+            with telling(self._set_aside):
+                shutil.rmtree(self._set_aside)
 
 
 def _read(file: Path) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ import logging
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +26,56 @@ REFUSALS = (wandb.errors.CommError, wandb.errors.AuthenticationError, wandb.erro
 EPOCHS = {"train/*": "", "val/*": "", "val/loss": "min,last", "val/acc": "max,last", "val/acc5": "max,last"}
 
 
+LONGEST = 104  # of a name: W&B makes "run-NAME-by_steptable-XXXXXX" of it, and allows 128 characters
+MODES = {"online": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
+
+
 def goes_online(mode: str) -> bool:
-    """Tell whether a mode means the server: online does, auto if there is a key."""
-    return mode == "online" or (mode == "auto" and bool(wandb.login(prompt=False, verify=False)))
+    """Tell whether a mode means the server: online does, auto if there is a key that W&B takes."""
+    if mode != "auto":
+        return mode == "online"
+    try:
+        return bool(wandb.login(prompt=False, verify=False))
+    except REFUSALS as error:
+        log.warning("the W&B key is no key (%s): this run is logged offline", _first_line(error))
+        return False
+
+
+def from_environment(settings: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """Let W&B's own variables decide what a command does not: WANDB_MODE, _PROJECT, _ENTITY, _RUN_GROUP, _DISABLED.
+
+    Args:
+        settings: `logging.wandb` of a config.
+        given: Names among them that the command gives.
+    """
+    found = {
+        "mode": MODES.get(os.environ.get("WANDB_MODE", "")),
+        "project": os.environ.get("WANDB_PROJECT"),
+        "entity": os.environ.get("WANDB_ENTITY"),
+        "group": os.environ.get("WANDB_RUN_GROUP"),
+    }
+    if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes"):
+        found["mode"] = "disabled"
+    return {**settings, **{key: value for key, value in found.items() if value and key not in given}}
+
+
+def short_name(name: str) -> str:
+    """Give a name that W&B has room for: a long one keeps its beginning and the hash at its end."""
+    tail = f"-{name.rpartition('-')[2][-16:]}"
+    return name if len(name) <= LONGEST else name[: LONGEST - len(tail)].rstrip("-._") + tail
+
+
+@contextlib.contextmanager
+def warned_of(what: str) -> Iterator[None]:
+    """Say what failed in W&B and go on: the records of a run are its directory, not W&B's copy."""
+    try:
+        yield
+    except Exception as error:
+        log.warning("%s: %s: %s; the run directory has it", what, type(error).__name__, _first_line(error))
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)[:300]
 
 
 def _unreachable() -> str:
@@ -52,7 +99,7 @@ def _started(mode: str, settings: Mapping[str, Any]) -> Any:
                 patience = wandb.Settings(**quiet, init_timeout=CONNECT_SECONDS)
                 return wandb.init(**settings, mode="online", settings=patience)
         except REFUSALS as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            reason = _first_line(error)
             wandb.teardown()  # its service holds the run's id otherwise
         if mode == "online":
             raise Mistake(
@@ -81,7 +128,7 @@ def wandb_run(
 
     Args:
         name: Of the run directory; it is the id too, so that offline runs are told apart by reading.
-        folder: Shared by all runs (`wandb sync FOLDER/wandb/offline-run-*`).
+        folder: Shared by all runs (`wandb sync FOLDER/wandb/offline-run-*`); WANDB_DIR goes before it.
         config: The resolved config, nested; its dotted names (`loss.lam`) are the axes of an ablation.
         mode: auto (online with a key, else offline), online, offline, disabled.
         project: W&B project.
@@ -99,7 +146,9 @@ def wandb_run(
     if mode == "disabled" or not first_process():
         yield None
         return
+    folder = Path(os.environ.get("WANDB_DIR") or folder)
     folder.mkdir(parents=True, exist_ok=True)
+    name = short_name(name)
     # Tables and artifacts of offline runs wait here to be sent: W&B's own choice is a folder in the user's home.
     os.environ.setdefault("WANDB_DATA_DIR", str(folder.resolve() / "wandb" / "data"))
     own = {} if "WANDB_SWEEP_ID" in os.environ else {"id": name}  # the agent of a W&B sweep gives its runs their ids
@@ -124,9 +173,14 @@ def wandb_run(
     try:
         yield run
     except BaseException as error:
-        run.finish(exit_code=_exit_code(error))
+        with warned_of("W&B could not be closed"):
+            run.finish(exit_code=_exit_code(error))
         raise
-    run.finish(exit_code=0)
+    with warned_of("W&B could not be closed"):
+        run.finish(exit_code=0)
+    if run.offline and job_type != "report":
+        place = Path(run.dir).parent
+        log.info("W&B: logged offline in %s; `wandb sync %s` sends it", place, place)
 
 
 def lightning_logger(run: Any) -> "WandbLogger":

@@ -46,7 +46,7 @@ def test_a_wrong_command_of_the_program_itself(folder: Path) -> None:
     assert ended.stdout == ""
     assert ended.stderr.splitlines() == [
         "tser: loss.lamda is not a setting",
-        "  why: loss=tser has alpha, entropy_tau, label_smoothing, lam, tau, tau_squared, terms",
+        "  why: loss=tser has alpha, entropy_tau, label_smoothing, lam, tau, tau_squared",
         "  try: loss.lam=1",
     ]
     assert not list(folder.iterdir())

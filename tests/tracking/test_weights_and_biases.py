@@ -137,7 +137,7 @@ def test_long_names_fit_into_the_names_that_wandb_makes_of_them() -> None:
 def test_the_command_goes_before_the_environment_and_that_before_the_config(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_RUN_GROUP", "WANDB_DISABLED"):
         monkeypatch.delenv(name, raising=False)
-    config = {"mode": "auto", "project": "tser-lightning", "entity": None, "group": None, "tags": []}
+    config: dict[str, Any] = {"mode": "auto", "project": "tser-lightning", "entity": None, "group": None, "tags": []}
     assert from_environment(config, ()) == config
     monkeypatch.setenv("WANDB_MODE", "dryrun")
     monkeypatch.setenv("WANDB_PROJECT", "mine")

@@ -126,7 +126,7 @@ def _selected(run: Run, home: RunDirectory) -> dict[str, Any]:
     from tser_lightning.training.fit import FOLLOWED
 
     followed = FOLLOWED[run.config["selection"]]
-    found = [float(row[f"{followed}/acc"]) for row in home.metrics() if row.get(f"{followed}/acc") is not None]
+    found = [float(row[f"{followed}/acc"]) for row in home.metrics() if row.get(f"{followed}/acc")]
     if followed and not found:
         log.warning("the training ended before its first validation: the last epoch is measured, as selection=last")
         return {"selection": "last"}

@@ -58,7 +58,7 @@ class Average:
     def _take(self, mine: PARAM_LIST, now: PARAM_LIST, steps: Tensor | int) -> None:
         if mine[0].is_floating_point():
             decay = min(self.decay, (1 + self._steps) / (10 + self._steps))
-            get_ema_multi_avg_fn(decay)(mine, now, steps)  # type: ignore[no-untyped-call]
+            get_ema_multi_avg_fn(decay)(mine, now, steps)
         else:  # torch's own rounds whole numbers down, also those that never change
             for old, new in zip(mine, now, strict=True):
                 old.copy_(new)

@@ -8,8 +8,11 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from tser_lightning.data import ImageFolder
+from tser_lightning.data.checks import resize_for
 from tser_lightning.data.draws import Stream, draw, sample_keys
+from tser_lightning.data.folder import as_seen
 from tser_lightning.mistake import Mistake
+from tser_lightning.tracking.identity import identity
 
 
 @pytest.fixture
@@ -130,3 +133,54 @@ def test_a_wrong_layout_is_a_mistake(tree: Path, damage: str, message: str) -> N
 def test_a_resize_below_the_size_is_refused(tree: Path) -> None:
     with pytest.raises(ValueError, match="resize=10 is below"):
         _data(tree, resize=10)
+
+
+def test_evaluation_sees_most_of_an_image_of_any_size_and_says_where_it_does_not(
+    tree: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert (resize_for(224), resize_for(32)) == (256, 37)
+    assert _data(tree, resize=None).resize == 18
+    assert not caplog.records
+    _data(tree, resize=256)
+    assert "data.resize=18 would keep most of it" in caplog.text
+
+
+def test_a_size_that_follows_from_the_shape_names_the_run_as_if_it_were_written() -> None:
+    shape = {"shape": [3, 224, 224]}
+    assert identity({"data": {**shape, "resize": None}}) == identity({"data": {**shape, "resize": 256}})
+
+
+def test_a_16_bit_picture_is_scaled_and_one_of_unknown_range_refused(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 2**16 - 1, 64).astype(np.uint16).reshape(8, 8)
+    for name in ("a.png", "a.tiff"):
+        Image.fromarray(ramp).save(tmp_path / name)
+        with Image.open(tmp_path / name) as image:
+            assert np.array_equal(np.asarray(as_seen(image)), np.round(ramp / 257).astype(np.uint8))
+    for odd in (np.full((8, 8), 0.5, np.float32), np.full((8, 8), 2**20, np.int32)):
+        Image.fromarray(odd).save(tmp_path / "b.tiff")
+        with Image.open(tmp_path / "b.tiff") as image, pytest.raises(ValueError, match="range is not known"):
+            as_seen(image)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_black_ink_on_a_transparent_ground_lies_on_white(tmp_path: Path, mode: str) -> None:
+    ink = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    ink.paste((0, 0, 0, 255), (2, 2, 4, 4))
+    ink.convert(mode).save(tmp_path / "ink.png")
+    expected = np.full((8, 8), 255)
+    expected[2:4, 2:4] = 0
+    with Image.open(tmp_path / "ink.png") as image:
+        assert np.array_equal(np.asarray(as_seen(image).convert("L")), expected)
+
+
+def test_a_picture_is_turned_as_a_viewer_turns_it(tmp_path: Path) -> None:
+    pixels = np.zeros((4, 6), np.uint8)
+    pixels[0, 0] = 255
+    lying = Image.fromarray(pixels)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn clockwise
+    lying.save(tmp_path / "lying.png", exif=exif)
+    with Image.open(tmp_path / "lying.png") as image:
+        upright = np.asarray(as_seen(image))
+    assert upright.shape == (6, 4)
+    assert upright[0, 3] == 255

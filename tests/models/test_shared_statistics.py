@@ -89,7 +89,7 @@ def one_and_two(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any
     for name, net in copy.deepcopy(nets).items():
         alone[name] = results(net, images(NETS[name][1]), 6)
         alone[name]["eval"] = net.eval()(images(NETS[name][1])).detach()
-    mp.start_processes(of_process, (nets, folder), nprocs=2, start_method="fork")
+    mp.start_processes(of_process, (nets, folder), nprocs=2, start_method="fork")  # type: ignore[attr-defined]
     return alone, [torch.load(folder / str(rank)) for rank in range(2)]
 
 

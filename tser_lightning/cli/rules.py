@@ -169,7 +169,7 @@ RULES: Mapping[str, Rule] = {
     "data.mean": ListOf(Number()),
     "data.std": ListOf(POSITIVE),
     "data.scale": ListOf(Number(0, 1, above=True), 2),
-    "data.resize": Number(1, 8192, whole=True),
+    "data.resize": Number(1, 8192, whole=True, words=(None,)),
     "data.validation": PART,
     "data.*batch_size": COUNT,
     "data.train_images": Number(1, whole=True),

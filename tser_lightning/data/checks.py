@@ -183,3 +183,8 @@ def check_chunks(path: Path, folders: Sequence[str] = ("train", "val")) -> None:
                 "images are read as the bytes of an image file and labels as whole numbers, and nothing else is",
                 'samples {"image": bytes, "label": int} in litdata.optimize',
             )
+
+
+def resize_for(side: int) -> int:
+    """Length of the shorter side that evaluation resizes to before it cuts out the centre: 256 for 224 (ImageNet)."""
+    return round(side / 0.875)

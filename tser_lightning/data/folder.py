@@ -1,23 +1,27 @@
 """Images in one folder per class, read from disk when they are needed."""
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import v2
 
 from tser_lightning.data.augment import per_image
-from tser_lightning.data.checks import check_folder
+from tser_lightning.data.checks import check_folder, resize_for
 from tser_lightning.data.draws import Stream
 from tser_lightning.data.folder_index import index_of
 from tser_lightning.data.image_data import ImageData, Part
 from tser_lightning.mistake import Mistake
+
+log = logging.getLogger("tser_lightning")
 
 FOLDERS: dict[Part, str] = {"train": "train", "test": "val"}
 
@@ -33,7 +37,8 @@ class ImageFolder(ImageData):
         name: What results call the set.
         scale: Training images are a random rectangle of this share of the image, of a ratio from 3/4 to 4/3, resized
             to `shape` (Szegedy et al., "Going deeper with convolutions", 2015).
-        resize: Evaluation images are resized to this length of the shorter side, then the centre is cut out.
+        resize: Evaluation images are resized to this length of the shorter side, then the centre is cut out. None:
+            the larger side of `shape` by 0.875, which is 256 for 224.
         settings: Those of `ImageData`.
     """
 
@@ -43,11 +48,20 @@ class ImageFolder(ImageData):
         *,
         name: str = "image_folder",
         scale: Sequence[float] = (0.08, 1.0),
-        resize: int = 256,
+        resize: int | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
         size = self.shape[1:]
+        resize = resize_for(max(size)) if resize is None else resize
+        if resize > 2 * resize_for(max(size)):
+            log.warning(
+                "data.resize=%d is far above images of %s: evaluation sees their centre alone; data.resize=%d would "
+                "keep most of it",
+                resize,
+                list(size),
+                resize_for(max(size)),
+            )
         if resize < max(size):
             raise ValueError(f"resize={resize} is below the size {list(size)} that is cut out of the resized image")
         self.path, self.name = Path(path), name
@@ -103,7 +117,7 @@ class ImageFolder(ImageData):
     def _open(self, file: str | BinaryIO) -> Image.Image:
         try:
             with Image.open(file) as image:
-                return image.convert("L" if self.shape[0] == 1 else "RGB")
+                return as_seen(image).convert("L" if self.shape[0] == 1 else "RGB")
         except (OSError, SyntaxError, ValueError) as error:
             named = file if isinstance(file, str) else f"an image of {self.path}"
             raise Mistake(
@@ -124,3 +138,21 @@ class ImageFolder(ImageData):
     def prepare(self) -> str:
         """Check the layout; there is nothing to build."""
         return f"{self.path} is ready: {len(self.labels('train'))} + {len(self.labels('test'))} images"
+
+
+def as_seen(image: Image.Image) -> Image.Image:
+    """Bring a picture to 8 bits as a viewer shows it: turned upright, transparency over white, 16 bits scaled.
+
+    Raises:
+        ValueError: Numbers whose range is not known: 32 bits an integer, or floats.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        numbers = np.asarray(image)
+        if image.mode == "F" or numbers.min() < 0 or numbers.max() > 2**16 - 1:
+            raise ValueError(f"its pixels are numbers of mode {image.mode} whose range is not known; save it in 8 bits")
+        return Image.fromarray(np.round(numbers / 257).astype(np.uint8))
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return image

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tser_lightning.data.checks import resize_for
 from tser_lightning.tracking.first_version import loss_as_terms
 
 # Where and how a run is done and looked at; another value gives the same result.
@@ -46,6 +47,9 @@ def identity(config: Mapping[str, Any]) -> str:
     """
     if isinstance(config.get("loss"), Mapping):
         config = {**config, "loss": loss_as_terms(config["loss"])}
+    data = config.get("data")
+    if isinstance(data, Mapping) and data.get("resize", 0) is None and data.get("shape"):
+        config = {**config, "data": {**data, "resize": resize_for(max(data["shape"][1:]))}}
     text = json.dumps(_canonical(config, ""), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

@@ -6,10 +6,10 @@ import torch
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from tser_lightning.training.schedule import Constant, Cosine
+from tser_lightning.training.schedule import Constant, Cosine, OneCycle, Schedule
 
 
-def rates(schedule: Cosine | Constant, epochs: int, steps_per_epoch: int, lr: float = 0.1) -> list[float]:
+def rates(schedule: Schedule, epochs: int, steps_per_epoch: int, lr: float = 0.1) -> list[float]:
     optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr)
     scheduler = schedule(optimizer, epochs=epochs, steps_per_epoch=steps_per_epoch)
     seen = []
@@ -53,3 +53,13 @@ def test_every_group_ends_at_the_final_rate() -> None:
         optimizer.step()
         scheduler.step()
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.001, 0.001])
+
+
+def test_one_cycle_rises_to_the_rate_of_the_optimiser_and_falls_to_almost_nothing() -> None:
+    seen = rates(OneCycle(rising=0.25), epochs=4, steps_per_epoch=10)
+    peak = max(range(len(seen)), key=seen.__getitem__)
+    assert seen[0] == pytest.approx(0.1 / 25)
+    assert seen[peak] == pytest.approx(0.1)
+    assert peak == 9  # a quarter of 40 steps, less one
+    assert seen[5] == pytest.approx(0.004 + (0.1 - 0.004) * (1 - math.cos(math.pi * 5 / 9)) / 2)
+    assert seen[-2] == pytest.approx(0.1 / 25 / 1e4)

@@ -2,6 +2,7 @@
 
 from tser_lightning.models.activation import relu
 from tser_lightning.models.bottleneck import resnet50
+from tser_lightning.models.cnn import cnn_small
 from tser_lightning.models.input_adapter import InputAdapter
 from tser_lightning.models.network import Factory, Network, Parts
 from tser_lightning.models.norms import TDBN, TEBN
@@ -24,6 +25,7 @@ __all__ = [
     "Parts",
     "Student",
     "begin_from",
+    "cnn_small",
     "from_timm",
     "from_torchvision",
     "preact_resnet34",

@@ -6,13 +6,13 @@ from functools import partial
 from typing import Protocol
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 
 class Schedule(Protocol):
     """Anything that makes a torch scheduler once the number of steps is known."""
 
-    def __call__(self, optimizer: Optimizer, *, epochs: int, steps_per_epoch: int) -> LambdaLR:
+    def __call__(self, optimizer: Optimizer, *, epochs: int, steps_per_epoch: int) -> LRScheduler:
         """Make the scheduler; it is stepped after every optimiser step."""
 
 
@@ -62,3 +62,27 @@ class Cosine:
 
         rates = [group["lr"] for group in optimizer.param_groups]
         return LambdaLR(optimizer, [partial(factor, start_lr=rate) for rate in rates])
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """Half a cosine from a 25th of the optimiser's learning rate up to it, then half a cosine down to almost nothing.
+
+    torch's OneCycleLR (Smith and Topin, arXiv 1708.07120), with momentum as the optimiser has it.
+
+    Args:
+        rising: Share of the steps in which the rate rises, in (0, 1).
+    """
+
+    rising: float = 0.3
+
+    def __call__(self, optimizer: Optimizer, *, epochs: int, steps_per_epoch: int) -> LRScheduler:
+        """Make the scheduler."""
+        rates = [group["lr"] for group in optimizer.param_groups]
+        return OneCycleLR(
+            optimizer,
+            max_lr=rates,
+            total_steps=max(1, epochs * steps_per_epoch),
+            pct_start=self.rising,
+            cycle_momentum=False,
+        )

@@ -1,8 +1,11 @@
+import re
 from typing import Any
 
 import pytest
 
-from tser_lightning.cli.rules import RULES, rule
+from tser_lightning.cli.config import folder
+from tser_lightning.cli.rules import RULES, OneOf, rule
+from tser_lightning.training.fit import FOLLOWED
 
 
 @pytest.mark.parametrize(
@@ -33,12 +36,39 @@ def test_what_a_setting_takes(key: str, default: Any, good: list[Any], bad: list
     assert [value for value in bad if known.accepts(value)] == []
 
 
-def test_choices_are_read_from_the_comment() -> None:
-    known = rule("neuron.reset", "hard", about="after a spike: hard (to 0) | soft (minus v_threshold)")
-    assert known.says() == "one of hard, soft"
-    assert rule("x.precision", "32-true", about="32-true | bf16-mixed; membranes stay float32").accepts("bf16-mixed")
-    assert rule("x.auto", None, about="cifar10 | null").accepts(None)
-    assert rule("x.weights", "train", about="train (now) | a file | null").accepts("any text")
+def test_choices_are_those_of_the_library() -> None:
+    from tser_lightning.neurons.backends import BACKENDS
+    from tser_lightning.neurons.surrogate import SURROGATES
+
+    def choices(key: str) -> set[str | None]:
+        known = RULES[key]
+        assert isinstance(known, OneOf)
+        return set(known.names)
+
+    assert choices("neuron.backend") == set(BACKENDS)
+    assert choices("neuron.surrogate") == set(SURROGATES)
+    assert choices("selection") == set(FOLLOWED)
+
+
+CHOICES = re.compile(
+    r"^ *(\w+): [^#\n]*# (?:[^#:\n|]*: )?([\w.-]+(?: \([^)]*\))?(?: \| [\w.-]+(?: \([^)]*\))?)+)", re.MULTILINE
+)
+
+
+def test_every_choice_that_a_config_file_names_is_one_and_no_other_is() -> None:
+    found = 0
+    for file in sorted(folder("conf").glob("*/*.yaml")):
+        group = file.parent.name
+        for name, listed in CHOICES.findall(file.read_text()):
+            if name in ("weights", "auto", "start"):
+                continue  # files and names of others besides
+            inside = {"logging": "logging.wandb.", "callbacks": ""}.get(group, f"{group}.")
+            known = rule(f"{inside}{name}", "text")
+            names = [word.partition(" (")[0].strip() for word in listed.split("|")]
+            found += 1
+            assert not known.accepts("foo"), f"{file}: {name} takes anything"
+            assert all(known.accepts(None if word == "null" else word) for word in names), f"{file}: {name}: {names}"
+    assert found > 30
 
 
 def test_a_class_of_ones_own_has_types_but_no_ranges() -> None:

@@ -10,8 +10,7 @@ from tser_lightning.neurons import LIF
 def test_parameters_of_ann_and_snn_are_those_counted_by_hand() -> None:
     convolutions = 1 * 8 * 9 + 8 * 16 * 9 + 16 * 32 * 9
     norms, classifier = 2 * (8 + 16 + 32), 32 * 7 * 7 * 10 + 10
-    for activation in ({}, {"activation": LIF}):
-        net = cnn_small(10, 1, grid=7, **activation)
+    for net in (cnn_small(10, 1, grid=7), cnn_small(10, 1, LIF, grid=7)):
         assert sum(p.numel() for p in net.parameters()) == convolutions + norms + classifier == 21_634
 
 

@@ -67,7 +67,7 @@ class Checker:
         value = config[name]
         if value == MISSING or (value is None and default is None) or (key in self.derived and not self._typed(key)):
             return None
-        known = rule(key, default, not foreign, self.defaults.about(key))
+        known = rule(key, default, not foreign)
         if not known.accepts(value):
             return self._wrong(key, value, default, known)
         if type(value) is int and isinstance(known, Number) and not known.whole and not foreign:

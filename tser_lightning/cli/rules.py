@@ -1,7 +1,6 @@
 """What a setting may be: known ranges and choices, else the type of its default."""
 
 import math
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -183,11 +182,22 @@ RULES: Mapping[str, Rule] = {
     "teacher._target_": Text(null=True),
     "student.timesteps": Number(1, 1000, whole=True),
     "*.widths": ListOf(Number(1, 65536, whole=True)),
+    "neuron.backend": OneOf(("auto", "eager", "compiled", "triton", "reference")),
+    "neuron.reset": OneOf(("hard", "soft")),
+    "neuron.surrogate": OneOf(("sigmoid", "atan", "triangle", "rectangular", "piecewise_quadratic", "tanh")),
+    "student.attention": OneOf(("pfa", None)),
+    "student.stem": OneOf(("cifar", "imagenet")),
+    "teacher.stem": OneOf(("cifar", "imagenet")),
+    "*.connect": OneOf(("add", "and", "iand")),
+    "*.variant": OneOf(("group", "tet", "mpbn")),
     "neuron.decay": SHARE,
     "neuron.v_threshold": POSITIVE,
     "neuron.surrogate_scale": Number(0, above=True, words=(None,)),
     "norm.eps": POSITIVE,
     "norm.momentum": Number(0, 1, words=(None,)),
+    "loss.mean": OneOf(("logits", "probs")),
+    "loss.mode": OneOf(("joint", "response", "feature")),
+    "loss.map": OneOf(("attention", "mse")),
     "loss.alpha": SHARE,
     "loss.lam": NOT_NEGATIVE,
     "loss.tau": POSITIVE,
@@ -199,6 +209,11 @@ RULES: Mapping[str, Rule] = {
     "*optim.betas": ListOf(PART, 2),
     "*schedule.warmup_epochs": NOT_NEGATIVE,
     "*schedule.final_lr": NOT_NEGATIVE,
+    "selection": OneOf(("val", "last", "paper")),
+    "trainer.precision": OneOf(("32-true", "bf16-mixed", "16-mixed")),
+    "logging.wandb.mode": OneOf(("auto", "online", "offline", "disabled")),
+    "machine.accelerator": OneOf(("auto", "cpu", "gpu", "cuda", "mps", "tpu")),
+    "machine.memory": OneOf(("auto", "low", "lowest")),
     "trainer.epochs": COUNT,
     "teacher.training.epochs": COUNT,
     "trainer.accumulate": COUNT,
@@ -221,27 +236,16 @@ RULES: Mapping[str, Rule] = {
 }
 
 
-def rule(key: str, default: Any, ours: bool = True, about: str = "") -> Rule:
+def rule(key: str, default: Any, ours: bool = True) -> Rule:
     """Give what a setting may be.
 
     Args:
         key: Its dotted name, e.g. "loss.tau".
         default: Its value in the config file.
         ours: Whether it belongs to one of this package's classes; the settings of a user's own class have no ranges.
-        about: The comment behind it in its file; "hard (to 0) | soft" lists all that it may be.
     """
     known = next((found for pattern, found in RULES.items() if fnmatchcase(key, pattern)), None) if ours else None
-    return known or _listed(default, about) or _like(default, ours)
-
-
-def _listed(default: Any, about: str) -> OneOf | None:
-    """Read the choices from a comment such as "after a spike: hard (to 0) | soft (minus v_threshold)"."""
-    if "|" not in about or not isinstance(default, str | None):
-        return None
-    outside = re.sub(r"\([^)]*\)", "", about).partition(";")[0].rpartition(": ")[2]
-    names = [part.strip() for part in outside.split("|")]
-    fits = all(re.fullmatch(r"[\w.+-]+", name) for name in names) and (default or "null") in names
-    return OneOf(tuple(None if name == "null" else name for name in names)) if fits else None
+    return known or _like(default, ours)
 
 
 def _like(default: Any, ours: bool) -> Rule:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from tser_lightning.mistake import Mistake
 from tser_lightning.neurons.blocks import backward_blocks, forward_blocks
 from tser_lightning.neurons.dynamics import Gradients, backward_body, forward_body
 from tser_lightning.neurons.surrogate import surrogate_named
@@ -56,9 +57,17 @@ def _kernels(backend: str, currents: Tensor, surrogate: str) -> bool:
     if backend == "auto":
         return currents.is_cuda and known and _triton_agrees(currents.device, surrogate)
     if not (currents.is_cuda or os.environ.get("TRITON_INTERPRET")):
-        raise ValueError("neuron.backend=triton needs a GPU: give neuron.backend=auto, or TRITON_INTERPRET=1 to test")
+        raise Mistake(
+            what="the backend triton needs a GPU",
+            why=f"the currents lie on {currents.device.type}; TRITON_INTERPRET=1 is for tests",
+            fix="neuron.backend=auto",
+        )
     if not known:
-        raise ValueError(f"the surrogate {surrogate} has no form for Triton: write one, or give neuron.backend=eager")
+        raise Mistake(
+            what=f"the surrogate {surrogate} has no form for Triton",
+            why="another one's gradient would be taken silently; `Surrogate.triton` names the module that has it",
+            fix="neuron.backend=eager",
+        )
     return True
 
 

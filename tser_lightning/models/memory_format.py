@@ -31,9 +31,13 @@ def lay_out(net: nn.Module, images_NCHW: Tensor, device: torch.device, channels_
     for conv in _convolutions(net):
         _forget(conv)
     if channels_last and device.type == "cpu":
-        for conv in {*_of_small_maps(net, images_NCHW), *filter(_overruns, _convolutions(net))}:
+        for conv in _of_small_maps(net, images_NCHW):
+            conv.weight.data = conv.weight.data.contiguous()
+            conv.register_forward_pre_hook(_contiguous)
+        for conv in filter(_overruns, _convolutions(net)):
             # A 1x1 kernel is contiguous either way: by its strides torch takes it for channels last.
             conv.weight.data = conv.weight.data.clone(memory_format=torch.contiguous_format)
+            _forget(conv)
             conv.register_forward_pre_hook(_contiguous)
 
 

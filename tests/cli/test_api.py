@@ -4,6 +4,7 @@ import torch
 import tser_lightning as tl
 from tser_lightning.losses import CrossEntropy, DistillationLoss, Entropy, KLDivergence
 from tser_lightning.mistake import Mistake
+from tser_lightning.neurons import LIF
 
 
 def test_names_build_what_the_classes_build() -> None:
@@ -23,6 +24,18 @@ def test_a_student_and_its_teacher_fit_together() -> None:
     assert student(images).shape == (3, 2, 7)
     assert teacher(images).shape == (2, 7)
     student.net.load_state_dict(teacher.net.state_dict())
+
+
+def test_a_students_neuron_and_norm_take_settings_too() -> None:
+    student = tl.build_student(
+        "resnet18", neuron={"name": "lif", "decay_input": False}, norm={"name": "bn", "eps": 0.1}
+    )
+    neurons = [module for module in student.modules() if isinstance(module, LIF)]
+    assert neurons
+    assert not any(neuron.decay_input for neuron in neurons)
+    assert all(module.eps == 0.1 for module in student.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    with pytest.raises(Mistake, match=r'neuron=\{"name": "lif", "decay_input": False\}'):
+        tl.build_student("resnet18", decay_input=False)
 
 
 def test_a_neuron_alone_takes_time_first() -> None:

@@ -98,6 +98,8 @@ def test_a_wrong_command_of_the_program_itself(folder: Path) -> None:
         ("data.shape=3,32,32", "data.shape=3,32,32 is not a list", "data.shape=[3,32,32]"),
         ("seed=1, 2", "'seed=1, 2' is torn apart by spaces", "-m seed=1,2"),
         ("loss = tser", "'loss = tser' is torn apart by spaces", "loss=tser"),
+        ("seed=1..3", "'seed=1..3' is no range", "-m 'seed=range(1,4)'"),
+        ("task=report runs=a,b", "runs=a,b is not a list", "'runs=[a,b]'"),
         ("tser", "'tser' is neither group=option nor setting=value", "loss=tser"),
         ("=1", "'=1' names no setting", "loss=tser, or seed=1"),
         ("seed=[1", "'seed=[1' cannot be read", "seed=1"),
@@ -126,11 +128,20 @@ def test_a_mistake_is_answered_in_three_lines(refused: Told, command: str, what:
     assert fix in typed
 
 
+def test_spaces_inside_quotes_are_taken_out_of_the_advice(refused: Told) -> None:
+    assert refused("loss.lam = 0.1")[0][2] == "loss.lam=0.1"
+
+
+def test_an_unknown_loss_is_told_how_ones_own_is_named(refused: Told) -> None:
+    assert "loss=custom loss._target_=my_module.MyClass" in refused("loss=dkd")[0][1]
+
+
 @pytest.mark.parametrize(
     ("command", "what", "fix"),
     [
         ("--hlep", "unrecognized arguments: --hlep", "--help"),
         ("--cfg jobs", "invalid choice: 'jobs'", "--help"),
+        ("-m seed=1,2 --cfg job", "-m and --cfg do not go together", "--cfg job with one value"),
         ("--resolve", "--resolve and --package do nothing alone", "--cfg job --resolve"),
         ("--config-dir nowhere", "--config-dir nowhere: there is no such folder", "--config-dir conf"),
         ("task=evaluate run=runs/x -m", "run=runs/x: there is no such folder", "run=runs/NAME"),

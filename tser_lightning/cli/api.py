@@ -1,7 +1,7 @@
 """The Python face: names from conf/ to objects, without a command line."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from tser_lightning.cli import build
 from tser_lightning.cli.run import Run, compose_run
 from tser_lightning.cli.tasks import run_task
 from tser_lightning.cli.trust import trust as trust
+from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student
 from tser_lightning.training import Teacher, load_weights
 
@@ -20,8 +21,8 @@ def build_student(
     *,
     num_classes: int = 10,
     in_channels: int = 3,
-    neuron: str = "lif",
-    norm: str = "bn",
+    neuron: str | Mapping[str, Any] = "lif",
+    norm: str | Mapping[str, Any] = "bn",
     **settings: Any,
 ) -> Student:
     """Build a student by its name in conf/student, with fresh weights from torch's generator.
@@ -30,15 +31,23 @@ def build_student(
         name: E.g. "resnet18".
         num_classes: C.
         in_channels: Of the images.
-        neuron: A name in conf/neuron.
-        norm: A name in conf/norm.
+        neuron: A name in conf/neuron, or that with settings: `{"name": "lif", "decay_input": False}`.
+        norm: A name in conf/norm, likewise.
         **settings: Override the config's, e.g. `timesteps=4`, `stem="imagenet"`.
 
     Raises:
         Mistake: An unknown name or setting.
     """
-    groups = {"student": name, "neuron": neuron, "norm": norm}
-    run = _part(groups, {f"student.{key}": value for key, value in settings.items()})
+    parts: dict[str, Mapping[str, Any]] = {
+        "student": {"name": name, **settings},
+        "neuron": {"name": neuron} if isinstance(neuron, str) else neuron,
+        "norm": {"name": norm} if isinstance(norm, str) else norm,
+    }
+    groups = {group: str(part.get("name")) for group, part in parts.items()}
+    if settings:
+        _check_place(settings, groups)
+    own = {f"{group}.{key}": value for group, part in parts.items() for key, value in part.items() if key != "name"}
+    run = _part(groups, own)
     return build.build_student(run.config, num_classes=num_classes, in_channels=in_channels)
 
 
@@ -90,6 +99,19 @@ def _part(groups: dict[str, str], settings: dict[str, Any]) -> Run:
     )
 
 
+def _check_place(settings: Mapping[str, Any], groups: dict[str, str]) -> None:
+    """Raise a `Mistake` for a setting of the neuron or the norm among those of the student."""
+    config = _part(groups, {}).config
+    for key, value in settings.items():
+        home = next((group for group in ("neuron", "norm") if key in config[group]), None)
+        if home is not None and key not in config["student"]:
+            raise Mistake(
+                what=f"{key} is a setting of the {home}, not of the student",
+                why=f"{groups['student']} is given its {home} as a part",
+                fix=f'build_student(..., {home}={{"name": "{groups[home]}", "{key}": {value!r}}})',
+            )
+
+
 def train(experiment: str = "digits", overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Do what `python -m tser_lightning experiment=... overrides...` does.
 
@@ -115,8 +137,6 @@ def load_student(path: str | Path) -> Student:
     path = Path(path)
     card_file = path.with_suffix(".json")
     if not card_file.is_file():
-        from tser_lightning.mistake import Mistake
-
         raise Mistake(
             what=f"there is no {card_file}",
             why="it says what the weights beside it belong to",

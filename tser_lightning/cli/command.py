@@ -106,6 +106,13 @@ def parse(text: str, configs: Configs) -> Override:
             why="a setting stands before the sign, a value behind it, without spaces",
             fix="loss=tser, or seed=1",
         )
+    if found := re.fullmatch(r"([\w.]+)=(-?\d+)\.\.(-?\d+)", text):
+        key, first, last = found.groups()
+        raise Mistake(
+            what=f"{text!r} is no range",
+            why="Hydra writes the numbers of a sweep as range(FIRST,END), without END itself",
+            fix=f"-m '{key}=range({first},{int(last) + 1})'",
+        )
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
@@ -135,11 +142,11 @@ def _ungrammatical(text: str, reason: str) -> Mistake:
 
 def _readable(text: str) -> str:
     """Guess what an unreadable override means."""
-    key, _, value = text.partition("=")
+    key, value = (part.strip() for part in text.partition("=")[::2])
     plain_key = ".".join(part for part in key.split(".") if part) or "loss"
     plain = value.translate(TYPOGRAPHY)
     bare = re.sub(r"""['"\[\](){}]""", "", plain).strip(", ")
-    if plain_key != key or plain != value:
+    if plain_key != text.partition("=")[0] or plain != text.partition("=")[2]:
         return f"{plain_key}={plain}"
     if re.search(r",\s|\s,|,$", value) and "," in bare:
         return f"-m {key}={re.sub(r'[, ]+', ',', bare)}"
@@ -183,6 +190,8 @@ def _sweep(key: str, text: str) -> Mistake:
     values = text.partition("=")[2]
     if isinstance(rule(key, None), ListOf):
         return Mistake(f"{text} is not a list", "values with commas between them are a sweep", f"{key}=[{values}]")
+    if key == "runs":
+        return Mistake(f"{text} is not a list", "several globs stand in brackets", f"'{key}=[{values}]'")
     return Mistake(
         what=f"{text} gives {key} more than one value",
         why="one run has one value; several are several runs, which -m starts one after the other",
@@ -208,9 +217,10 @@ def unknown_option(key: str, value: str, options: Sequence[str], configs: Config
         fix = "teacher=none"
     else:
         fix = f"{key}={close or _example(options)}"
+    own = f"; one of your own is {group}=custom {group}._target_=my_module.MyClass" if "custom" in options else ""
     return Mistake(
         what=f"{key}={value}: there is no {group} of that name",
-        why=f"{'experiments/' if group == 'experiment' else f'conf/{group}'} has {', '.join(options)}",
+        why=f"{'experiments/' if group == 'experiment' else f'conf/{group}'} has {', '.join(options)}{own}",
         fix=fix,
     )
 

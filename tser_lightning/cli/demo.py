@@ -14,7 +14,7 @@ LOSSES = ("ce", "vanilla_kd", "tser")
 FIGURE = Path("runs", "demo.png")
 NEXT = """
 One seed of a small net: see the spread with more of them, and compare losses and settings, with
-  python -m tser_lightning -m experiment=digits loss=ce,vanilla_kd,tser seed=1,2,3,4,5
+  python -m tser_lightning -m loss=ce,vanilla_kd,tser seed=1,2,3,4,5
   python -m tser_lightning loss=tser loss.lam=0.05 student.timesteps=2
   python -m tser_lightning --help"""
 
@@ -26,7 +26,7 @@ def demo() -> int:
     accuracy_per_step(results, FIGURE)
     console = Console()
     console.print(steps_table(results))
-    console.print(f"figure: {FIGURE}", NEXT, sep="\n", markup=False, highlight=False)
+    console.print(f"figure: {FIGURE}", NEXT, sep="\n", markup=False, highlight=False, soft_wrap=True)
     return 0
 
 

@@ -94,6 +94,12 @@ def _command(argv: list[str]) -> int:
     from tser_lightning.cli.config import Configs
 
     configs = Configs(options.config_dir)
+    if options.multirun and options.cfg:
+        raise Mistake(
+            what="-m and --cfg do not go together",
+            why="every job of a sweep has a config of its own; --cfg shows that of one command",
+            fix=f"--cfg {options.cfg} with one value for each setting, without -m",
+        )
     if options.help or options.cfg or options.info or options.shell_completion:
         return _show(options, configs)
     if options.resolve or options.package:

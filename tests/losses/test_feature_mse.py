@@ -23,6 +23,14 @@ def test_equals_a_loop_over_pixels(reduction: str) -> None:
     assert found.item() == pytest.approx(total / (2 * 5 * 4 if reduction == "mean" else 2), abs=1e-10)
 
 
+def test_equal_widths_are_compared_without_a_projection() -> None:
+    student_TBCHW, teacher_BCHW = torch.rand(3, 2, 4, 2, 2), torch.rand(2, 4, 2, 2)
+    term = FeatureMSE(1.0, ("s",), ("t",))
+    found = term(LOGITS_TBC, None, LABELS_B, {"s": student_TBCHW}, {"t": teacher_BCHW})
+    torch.testing.assert_close(found, torch.nn.functional.mse_loss(student_TBCHW.mean(0), teacher_BCHW))
+    assert not list(term.parameters())
+
+
 def test_an_unknown_reduction_is_the_users_mistake() -> None:
     with pytest.raises(Mistake, match="reduction"):
         FeatureMSE(reduction="sum")  # type: ignore[arg-type]

@@ -12,7 +12,10 @@ from tser_lightning.mistake import Mistake
 
 
 class FeatureMSE(FeatureTerm):
-    """Squared distance between the teacher's features and a learnt 1x1 convolution of the student's firing rates.
+    """Squared distance between the teacher's features and the student's firing rates.
+
+    Where the widths differ, a learnt 1x1 convolution brings the student's to the teacher's (as in BKDSNN's public code
+    of KDSNN and LaSNN); where they are equal, the rates are compared as they are.
 
     Args:
         weight: Factor in the sum.
@@ -37,6 +40,7 @@ class FeatureMSE(FeatureTerm):
     def distance(self, pair: int, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the squared distance of one pair."""
         student_BCHW, teacher_BCHW = same_size(as_map(student), as_map(teacher))
-        projected_BCHW: Tensor = self.projections[pair](student_BCHW, teacher_BCHW.shape[1])
-        squares_BCHW = (projected_BCHW - teacher_BCHW).square()
+        if student_BCHW.shape[1] != teacher_BCHW.shape[1]:
+            student_BCHW = self.projections[pair](student_BCHW, teacher_BCHW.shape[1])
+        squares_BCHW = (student_BCHW - teacher_BCHW).square()
         return squares_BCHW.mean() if self.reduction == "mean" else squares_BCHW.sum() / len(squares_BCHW)

@@ -15,7 +15,8 @@ class KDSNN(DistillationLoss):
     """KDSNN (Xu et al., CVPR 2023), a reading: its code is not public and its equations could not be read.
 
     joint: (1 - alpha) CE(Z, y) + alpha tau^2 CE(Q_teacher, Q_student) + beta mean (F_teacher - P(r_student))^2 with Z
-    the mean over time of the logits, Q at temperature tau, r the firing rate of one stage, P a learnt 1x1 convolution.
+    the mean over time of the logits, Q at temperature tau, r the firing rate of one stage, P a learnt 1x1 convolution
+    where the widths differ.
     response: without the last part. feature: CE(Z, y) + beta mean (F_teacher - P(r_student))^2.
     Uncertain: the feature's layer, norm and weight; that the soft part is a cross-entropy is what the TSER paper says.
 

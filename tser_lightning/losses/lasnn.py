@@ -16,8 +16,8 @@ class LaSNN(DistillationLoss):
     """LaSNN (Hong et al., arXiv 2304.09101), a reading: its code is not public and its maps could not be read.
 
     attention: CE(Z, y) + beta sum_j mean (A_j^teacher - A_j^student)^2 over the stages j, as in attention transfer.
-    mse: CE(Z, y) + beta sum_j sum (P_j(F_j^student) - F_j^teacher)^2 / B, P_j a learnt 1x1 convolution, which is how
-    BKDSNN's code re-implements it. Z and F^student are means over time.
+    mse: CE(Z, y) + beta sum_j sum (P_j(F_j^student) - F_j^teacher)^2 / B, P_j a learnt 1x1 convolution where
+    widths differ, which is how BKDSNN's code re-implements it. Z and F^student are means over time.
     Uncertain: the attention map and its weight. LaSNN also begins from the teacher's weights; that is the student's
     affair and not done here.
 

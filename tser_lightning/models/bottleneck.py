@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from tser_lightning.models.activation import relu
 from tser_lightning.models.attention import parts_with
 from tser_lightning.models.fusing import norm_act
+from tser_lightning.models.initialisation import published_start
 from tser_lightning.models.network import Factory, Network, Parts
 from tser_lightning.models.norms import joined
 from tser_lightning.models.resnet import ResNet, Stem, shortcut
@@ -45,4 +46,6 @@ def resnet50(
 ) -> Network:
     """ResNet-50. 1000 classes: 25,557,032 parameters, as torchvision's."""
     parts = parts_with(activation, norm, **attention)
-    return ResNet(num_classes, in_channels, parts, Bottleneck, depths=(3, 4, 6, 3), stem=stem)
+    return published_start(
+        ResNet(num_classes, in_channels, parts, Bottleneck, depths=(3, 4, 6, 3), stem=stem), activation
+    )

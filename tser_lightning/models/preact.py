@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tser_lightning.models.activation import relu
 from tser_lightning.models.attention import parts_with
 from tser_lightning.models.fusing import norm_act
+from tser_lightning.models.initialisation import kaiming
 from tser_lightning.models.network import Factory, Network, Parts
 from tser_lightning.models.norms import joined
 from tser_lightning.models.resnet import ResNet, Stem
@@ -57,8 +58,6 @@ def preact_resnet34(
     Takes the attention settings of `parts_with`; it makes the stream a ReLU's at the end of each stage.
     """
     parts = parts_with(activation, norm, **attention)
-    net = ResNet(num_classes, in_channels, parts, PreActBlock, (3, 4, 6, 3), stem=stem, stem_fires=False, bias=True)
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    return net
+    return kaiming(
+        ResNet(num_classes, in_channels, parts, PreActBlock, (3, 4, 6, 3), stem=stem, stem_fires=False, bias=True)
+    )

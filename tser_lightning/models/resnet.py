@@ -13,6 +13,7 @@ from tser_lightning.mistake import Mistake
 from tser_lightning.models.activation import relu
 from tser_lightning.models.attention import parts_with
 from tser_lightning.models.fusing import norm_act
+from tser_lightning.models.initialisation import published_start
 from tser_lightning.models.network import Factory, Network, Parts, four_stages
 from tser_lightning.models.norms import joined
 
@@ -152,7 +153,8 @@ def resnet18(
     **attention: Any,
 ) -> Network:
     """ResNet-18. CIFAR stem, 10 classes: 11,173,962 parameters."""
-    return ResNet(num_classes, in_channels, parts_with(activation, norm, **attention), stem=stem)
+    net = ResNet(num_classes, in_channels, parts_with(activation, norm, **attention), stem=stem)
+    return published_start(net, activation)
 
 
 def resnet34(
@@ -165,7 +167,9 @@ def resnet34(
     **attention: Any,
 ) -> Network:
     """ResNet-34. CIFAR stem, 10 classes: 21,282,122 parameters."""
-    return ResNet(num_classes, in_channels, parts_with(activation, norm, **attention), depths=(3, 4, 6, 3), stem=stem)
+    parts = parts_with(activation, norm, **attention)
+    net = ResNet(num_classes, in_channels, parts, depths=(3, 4, 6, 3), stem=stem)
+    return published_start(net, activation)
 
 
 def resnet19(
@@ -201,7 +205,8 @@ def resnet19(
         )
     stem_width, hidden = stems_and_heads[variant]
     parts = parts_with(activation, norm, **attention)
-    return ResNet(num_classes, in_channels, parts, BasicBlock, (3, 3, 2), (128, 256, 512), stem_width, hidden=hidden)
+    net = ResNet(num_classes, in_channels, parts, BasicBlock, (3, 3, 2), (128, 256, 512), stem_width, hidden=hidden)
+    return published_start(net, activation)
 
 
 def resnet_small(

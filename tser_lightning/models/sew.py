@@ -14,6 +14,7 @@ from tser_lightning.mistake import Mistake
 from tser_lightning.models.activation import relu
 from tser_lightning.models.attention import parts_with
 from tser_lightning.models.fusing import Layers, norm_act
+from tser_lightning.models.initialisation import kaiming
 from tser_lightning.models.network import Factory, Network, Parts
 from tser_lightning.models.resnet import ResNet, Stem
 
@@ -98,7 +99,7 @@ def _sew_resnet(
         raise Mistake(
             f"student.connect={connect!r} does not combine spikes", "it is add, and or iand", "student.connect=add"
         )
-    return ResNet(num_classes, in_channels, parts, partial(block, connect=connect), depths, stem=stem)
+    return kaiming(ResNet(num_classes, in_channels, parts, partial(block, connect=connect), depths, stem=stem))
 
 
 def sew_resnet18(

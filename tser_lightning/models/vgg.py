@@ -13,6 +13,7 @@ from tser_lightning.mistake import Mistake
 from tser_lightning.models.activation import relu
 from tser_lightning.models.attention import parts_with
 from tser_lightning.models.fusing import Layers
+from tser_lightning.models.initialisation import published_start
 from tser_lightning.models.network import Factory, Network, Parts, four_stages
 
 
@@ -66,7 +67,8 @@ def vgg11(
 ) -> Network:
     """VGG-11. 10 classes: 9,231,114 parameters."""
     groups = ((64,), (128,), (256, 256), (512, 512), (512, 512))
-    return VGG(num_classes, in_channels, parts_with(activation, norm, **attention), groups)
+    net = VGG(num_classes, in_channels, parts_with(activation, norm, **attention), groups)
+    return published_start(net, activation, ann=False)
 
 
 def vgg16(
@@ -78,7 +80,8 @@ def vgg16(
 ) -> Network:
     """VGG-16. 10 classes: 14,728,266 parameters."""
     groups = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-    return VGG(num_classes, in_channels, parts_with(activation, norm, **attention), groups)
+    net = VGG(num_classes, in_channels, parts_with(activation, norm, **attention), groups)
+    return published_start(net, activation, ann=False)
 
 
 def vgg_small(

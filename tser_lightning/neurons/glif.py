@@ -42,6 +42,7 @@ class GLIF(Neuron):
         ValueError: A setting out of its range or an unknown name.
     """
 
+    kaiming_start: ClassVar[bool] = True
     lr_scales: ClassVar[dict[str, float]] = {"alpha": 0.1, "beta": 0.1, "gamma": 0.1}
     alpha: nn.Parameter
     beta: nn.Parameter

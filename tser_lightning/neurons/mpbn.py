@@ -1,6 +1,6 @@
 """MPBN: BatchNorm on the membrane, which at inference is a threshold for each channel."""
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,7 @@ class MPBN(Neuron):
         ValueError: A setting out of its range, an unknown name, or no number of channels.
     """
 
+    kaiming_start: ClassVar[bool] = True
     threshold: Tensor
     slope: Tensor
 

@@ -23,9 +23,11 @@ class Neuron(OverTime):
 
     Attributes:
         lr_scales: Factor on the learning rate of a parameter of its own, by name; 1 for those that are not in it.
+        kaiming_start: Whether the networks that were published with it start as `models.initialisation.kaiming`.
     """
 
     lr_scales: ClassVar[dict[str, float]] = {}
+    kaiming_start: ClassVar[bool] = False
 
     def forward(self, currents: Tensor) -> Tensor:
         """Map currents [T*B, ...] to spikes of the same shape, layout and dtype."""

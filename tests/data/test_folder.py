@@ -90,8 +90,11 @@ def test_fingerprint_follows_names_and_sizes_but_not_the_place(
     moved = tree.rename(tmp_path_factory.mktemp("elsewhere") / "tree")
 
     assert _data(moved).fingerprint() == before
+    parts = _data(moved).fingerprints()
     (moved / "val" / "ant" / "00.png").rename(moved / "val" / "ant" / "09.png")
     assert _data(moved).fingerprint() != before
+    assert _data(moved).fingerprints()["train"] == parts["train"]
+    assert _data(moved).fingerprints()["test"] != parts["test"]
 
 
 def test_prepare_only_checks(tree: Path) -> None:

@@ -149,6 +149,8 @@ def test_fingerprint_is_of_the_content() -> None:
 
     assert len(data.fingerprint()) == 64
     assert data.fingerprint() == other.fingerprint() != changed.fingerprint()
+    parts, others = data.fingerprints(), changed.fingerprints()
+    assert parts["train"] == others["train"] != parts["test"] != others["test"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tser_lightning.mistake import Failure, Mistake
-from tser_lightning.tracking.records import RunDirectory
+from tser_lightning.tracking.records import TEST_IMAGES, TRAINING_IMAGES, RunDirectory
 
 
 def test_a_run_directory_tells_what_was_run_and_how_it_ended(tmp_path: Path) -> None:
@@ -103,6 +103,26 @@ def test_checkpoints_of_other_data_are_not_gone_on_from(tmp_path: Path) -> None:
         home.opened({}, {}, inputs={"data": "a" * 64}).__enter__()
     with home.opened({}, {}, inputs={"data": "c" * 64}):
         pass
+
+
+def test_other_test_images_throw_no_training_away_unless_it_chooses_by_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    home = RunDirectory(tmp_path / "run")
+    before = {"data": "a" * 64, TRAINING_IMAGES: "b" * 64, TEST_IMAGES: "c" * 64}
+    with home.opened({}, {}, inputs=before):
+        pass
+    home.checkpoints.mkdir()
+    (home.checkpoints / "last.ckpt").touch()
+    now = before | {"data": "d" * 64, TEST_IMAGES: "e" * 64}
+    assert home.other_inputs(now) == [TEST_IMAGES]
+    with pytest.raises(Mistake, match="the test images changed since"):
+        home.opened({"selection": "paper"}, {}, inputs=now).__enter__()
+    with pytest.raises(Mistake, match="the training images changed since"):
+        home.opened({}, {}, inputs=before | {TRAINING_IMAGES: "f" * 64}).__enter__()
+    with home.opened({"selection": "val"}, {}, inputs=now):
+        pass
+    assert "the test images changed since" in caplog.text
 
 
 def test_a_process_that_trains_along_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

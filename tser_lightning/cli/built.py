@@ -13,6 +13,7 @@ from tser_lightning.cli import build
 from tser_lightning.cli.teachers import obtain_teacher
 from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student
+from tser_lightning.tracking.records import TEST_IMAGES, TRAINING_IMAGES
 from tser_lightning.training import Machine, Recipe, Teacher
 from tser_lightning.training.fit import quiet_lightning
 from tser_lightning.training.sharding import strategy_for
@@ -34,7 +35,16 @@ class Built:
     def fingerprints(self) -> dict[str, str]:
         """Hash what the result depends on besides the config."""
         teacher = {} if self.teacher is None else {"teacher": self.teacher.fingerprint()}
-        return {"data": self.data.fingerprint(), **teacher}
+        return data_hashes(self.data) | teacher
+
+
+def data_hashes(data: Any) -> dict[str, str]:
+    """Hash the images that a result depends on, by the names that messages use.
+
+    Runs that began before the parts were told apart are compared by the hash of all, "data".
+    """
+    parts = data.fingerprints()
+    return {"data": data.fingerprint(), TRAINING_IMAGES: parts["train"], TEST_IMAGES: parts["test"]}
 
 
 def built(config: Mapping[str, Any], teacher_name: str) -> Built:

@@ -54,7 +54,7 @@ def check_still_true(home: RunDirectory, run: Run) -> None:
     """Raise a `Mistake` if a finished run is not the answer any more: its user's code or images are others now."""
     now = code_hashes(targets(run.config))
     if run.config["data"].get("path"):
-        now["data"] = _data_hash(json.dumps(run.config["data"] | {"validation": 0.0}))
+        now |= _data_hashes(json.dumps(run.config["data"] | {"validation": 0.0}))
     other = home.other_inputs(now)
     if other:
         raise Mistake(
@@ -65,10 +65,11 @@ def check_still_true(home: RunDirectory, run: Run) -> None:
 
 
 @cache
-def _data_hash(node: str) -> str:
+def _data_hashes(node: str) -> dict[str, str]:
     from tser_lightning.cli.build import instantiate
+    from tser_lightning.cli.built import data_hashes
 
-    return str(instantiate(json.loads(node)).fingerprint())
+    return data_hashes(instantiate(json.loads(node)))
 
 
 def _distilled(run: Run, home: RunDirectory) -> dict[str, Any]:

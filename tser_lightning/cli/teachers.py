@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import nn
 
 from tser_lightning.cli.build import build_machine, build_recipe, build_teacher_network
@@ -15,7 +16,7 @@ from tser_lightning.mistake import Mistake
 from tser_lightning.models import InputAdapter, begin_from, from_timm, from_torchvision
 from tser_lightning.tracking.identity import identity
 from tser_lightning.tracking.provenance import provenance
-from tser_lightning.tracking.records import RunDirectory
+from tser_lightning.tracking.records import TRAINING_IMAGES, RunDirectory
 from tser_lightning.training import Machine, Once, Recipe, Teacher, check_teacher, examine, fit, load_weights
 from tser_lightning.training.checkpoints import save_network
 from tser_lightning.training.distiller import Split
@@ -106,17 +107,36 @@ def _trained(config: Mapping[str, Any], name: str, data: Any) -> nn.Module:
     }
     called = re.sub(r"[^A-Za-z0-9._-]+", "_", f"{name}-{data.name}")[:80]  # a set's name is the user's: no path
     home = RunDirectory(Path(config["machine"]["runs_dir"], "teachers", f"{called}-{identity(settings)}"))
+    inputs = {TRAINING_IMAGES: data.fingerprints()["train"]}
+    home = _of_same_training(home, settings, inputs)
     weights = home.path / "teacher.safetensors"
     torch.manual_seed(node["seed"])
     network = _network(config, data)
     if not weights.exists():
-        with home.opened(settings, provenance([]), wait=True):
+        with home.opened(settings, provenance([]), wait=True, inputs=inputs):
             if not weights.exists():  # another process may have trained it while this one waited
                 _train(network, config, name, data, home)
                 if torch.distributed.is_initialized():
                     torch.distributed.barrier()  # the first process has written it when the others read it
     load_weights(network, weights)
     return network
+
+
+def _of_same_training(home: RunDirectory, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> RunDirectory:
+    """Find a teacher that differs in the test images alone, which it was not trained on; `home` if there is none."""
+    if (home.path / "teacher.safetensors").exists():
+        return home
+    stem = home.name.rpartition("-")[0]
+    for file in sorted(home.path.parent.glob(f"{stem}-*/teacher.safetensors")):
+        other = RunDirectory(file.parent)
+        if (other.info().get("inputs") or {}) != inputs:
+            continue
+        before = yaml.safe_load((other.path / "config.yaml").read_text())
+        if identity(before | {"data": before["data"] | {"fingerprint": None}}) == identity(
+            {**settings, "data": settings["data"] | {"fingerprint": None}}
+        ):
+            return other
+    return home
 
 
 def _train(network: nn.Module, config: Mapping[str, Any], name: str, data: Any, home: RunDirectory) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -130,9 +130,15 @@ class ImageFolder(ImageData):
 
     @cached_property
     def _fingerprint(self) -> str:
-        start = len(str(self.path)) + 1
-        files = sorted(file for names, _ in self._parts.values() for file in names)  # text: a million paths are slow
-        lines = (f"{file[start:]} {os.stat(file).st_size}\n" for file in files)
+        return self._hash(file for part in FOLDERS for file in self._parts[part][0])
+
+    def fingerprints(self) -> dict[Part, str]:
+        """Hash the sorted names and sizes of the files of each part with SHA-256."""
+        return {part: self._hash(self._parts[part][0]) for part in FOLDERS}
+
+    def _hash(self, files: Iterable[str]) -> str:
+        start = len(str(self.path)) + 1  # text: a million paths are slow
+        lines = (f"{file[start:]} {os.stat(file).st_size}\n" for file in sorted(files))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def prepare(self) -> str:

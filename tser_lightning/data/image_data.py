@@ -86,6 +86,15 @@ class ImageData(ABC):
     def fingerprint(self) -> str:
         """Hash what the set holds, as hex; the same images and labels give the same on every machine."""
 
+    def fingerprints(self) -> dict[Part, str]:
+        """Hash each part by itself, so that a change of the test images alone is told apart; of a set that cannot, all.
+
+        Returns:
+            {"train": hex, "test": hex}.
+        """
+        whole = self.fingerprint()
+        return {"train": whole, "test": whole}
+
     @abstractmethod
     def prepare(self) -> str:
         """Build or check the set's files and say what was done."""

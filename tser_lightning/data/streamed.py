@@ -105,5 +105,11 @@ class Streamed(ImageFolder):
 
     def fingerprint(self) -> str:
         """Hash the lists of chunks and the labels with SHA-256."""
-        content = [self._index(part) + json.dumps(self.labels(part).tolist()).encode() for part in FOLDERS]
-        return hashlib.sha256(b"".join(content)).hexdigest()
+        return hashlib.sha256(b"".join(self._content(part) for part in FOLDERS)).hexdigest()
+
+    def fingerprints(self) -> dict[Part, str]:
+        """Hash the list of chunks and the labels of each part with SHA-256."""
+        return {part: hashlib.sha256(self._content(part)).hexdigest() for part in FOLDERS}
+
+    def _content(self, part: Part) -> bytes:
+        return self._index(part) + json.dumps(self.labels(part).tolist()).encode()

@@ -25,6 +25,7 @@ from tser_lightning.mistake import Failure, Mistake
 log = logging.getLogger("tser_lightning")
 
 Number = float | int
+TRAINING_IMAGES, TEST_IMAGES = "training images", "test images"  # among the inputs of a run
 
 
 def _now() -> str:
@@ -103,12 +104,19 @@ class RunDirectory:
         Args:
             inputs: Hashes by name, e.g. {"data": ..., "code of my_losses": ...}.
         """
-        before = self.info().get("inputs") or {}
+        before = dict(self.info().get("inputs") or {})
+        if TRAINING_IMAGES in before:
+            before.pop("data", None)  # the same images as one hash, which does not tell what of them changed
         return [name for name, digest in inputs.items() if before.get(name, digest) != digest]
 
-    def _check_inputs(self, inputs: Mapping[str, str]) -> None:
+    def _check_inputs(self, inputs: Mapping[str, str], chosen_on_test: bool) -> None:
         before = self.info().get("inputs") or {}
         other = self.other_inputs(inputs)
+        if TEST_IMAGES in other and not chosen_on_test:
+            log.warning(
+                "the %s changed since %s began: it goes on, and is measured on those of now", TEST_IMAGES, self.path
+            )
+            other.remove(TEST_IMAGES)
         if other and any(self.checkpoints.glob("*.ckpt")):
             raise Mistake(
                 what=f"the {' and the '.join(other)} changed since {self.path} began",
@@ -131,7 +139,8 @@ class RunDirectory:
             config: The resolved config.
             about: Command, code, versions, hardware (see `tracking.provenance`).
             wait: Whether to wait for another process that works in it, or to refuse.
-            inputs: Hashes of what the result depends on besides the config, by name ("data", "teacher").
+            inputs: Hashes of what the result depends on besides the config, by name ("data", "teacher"). Other
+                `TEST_IMAGES` do not keep a training from going on, unless it chooses an epoch by them.
 
         Raises:
             Mistake: An input changed since the run began.
@@ -141,7 +150,7 @@ class RunDirectory:
             yield
             return
         with self._held(wait):
-            self._check_inputs(inputs)
+            self._check_inputs(inputs, chosen_on_test=config.get("selection") == "paper")
             remove_parts(self.path)
             write_text(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
             started = self.info().get("started", _now())

@@ -1,3 +1,4 @@
+import argparse
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,65 @@ def test_a_teacher_near_chance_is_refused() -> None:
         check_teacher(19.0, 10, "bad")
     with pytest.raises(Mistake):
         check_teacher(55.0, 2, "bad")
+
+
+def wrapped(state: dict[str, torch.Tensor]) -> dict[str, object]:
+    """The same weights as training scripts leave them."""
+    other = {name: value + 1 for name, value in state.items()}
+    return {
+        "scripts": {"net": state, "acc": 93.1, "epoch": 199},
+        "tutorial": {"model_state_dict": state, "optimizer_state_dict": {"state": {0: {"exp_avg": torch.ones(2)}}}},
+        "compiled": {f"_orig_mod.{name}": value for name, value in state.items()},
+        "inside": {name.replace("3.", "3._orig_mod."): value for name, value in state.items()},
+        "both": {f"module._orig_mod.{name}": value for name, value in state.items()},
+        "lightning": {"state_dict": {f"net.{name}": value for name, value in state.items()}, "epoch": 3},
+        "beside": {
+            "state_dict": {f"student.net.{name}": value for name, value in state.items()} | {"loss.w": torch.ones(1)}
+        },
+        "args": {"state_dict": state, "args": argparse.Namespace(lr=0.1)},
+        "twice": {"model": state, "model_ema": {name: value.clone() for name, value in state.items()}},
+        "half": {name: value.half() if value.is_floating_point() else value for name, value in state.items()},
+        "differing": {"model": state, "model_ema": other},
+    }
+
+
+@pytest.mark.parametrize("form", [name for name in wrapped({}) if name != "differing"])
+def test_the_key_and_prefix_of_a_script_are_taken_off(
+    tmp_path: Path, form: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, target = network(), network()
+    nn.init.normal_(source[3].get_parameter("weight"))
+    torch.save(wrapped(source.state_dict())[form], tmp_path / "w.pt")
+    with caplog.at_level("INFO", "tser_lightning"):
+        load_weights(target, tmp_path / "w.pt")
+    expected = source.half().float() if form == "half" else source
+    assert all(torch.equal(value, expected.state_dict()[name]) for name, value in target.state_dict().items())
+    assert ("are those under" in caplog.text) == (form not in ("compiled", "inside", "half"))
+
+
+def test_weights_that_cannot_be_told_apart_or_are_none_name_the_keys(tmp_path: Path) -> None:
+    state = network().state_dict()
+    nan = state | {"3.bias": torch.full((3,), torch.nan)}
+    files = {
+        r"'model'.*'model_ema'": wrapped(state)["differing"],
+        r"more than tensors: torch\.nn\.modules": network(),
+        "holds a list": [state],
+        "the keys 'epoch'": {"epoch": 3},
+        "the file has '0'": {0: torch.zeros(2)},
+        r"1 of 9 tensors, the first is 3\.bias": nan,
+    }
+    for text, content in files.items():
+        torch.save(content, tmp_path / "w.pt")
+        with pytest.raises(Mistake, match=text) as caught:
+            load_weights(network(), tmp_path / "w.pt")
+        assert "\x1b" not in str(caught.value)
+
+
+def test_what_differs_is_counted_once(tmp_path: Path) -> None:
+    state = network().state_dict()
+    torch.save({f"x{name}": value for name, value in state.items()}, tmp_path / "names.pt")
+    with pytest.raises(Mistake, match="of its 9 tensors 9 are not in the file and 0 have another shape there; 9 of"):
+        load_weights(network(), tmp_path / "names.pt")
+    torch.save(state | {"0.weight": torch.zeros(2, 1, 7, 7)}, tmp_path / "stem.pt")
+    with pytest.raises(Mistake, match=r"9 tensors 0 are not in the file and 1 have.*(?s:.*)teacher\.stem=imagenet"):
+        load_weights(network(), tmp_path / "stem.pt")

@@ -31,7 +31,7 @@ from tser_lightning.training.recipe import Machine, Recipe
 from tser_lightning.training.sharding import shard, share_buffers
 from tser_lightning.training.speed import compiled, described
 from tser_lightning.training.standing import Standing, seed_step
-from tser_lightning.training.taps import Taps
+from tser_lightning.training.taps import Taps, over_steps
 from tser_lightning.training.teacher import Teacher
 
 log = logging.getLogger("tser_lightning")
@@ -132,8 +132,8 @@ class Distiller(pl.LightningModule):
         if not caught:
             return _as_terms(self.loss(student_TBC, teacher_BC, batch.labels))
         assert self._teacher_taps is not None
-        steps = student_TBC.shape[0]
-        student_features = {name: feature.unflatten(0, (steps, -1)) for name, feature in caught.items()}
+        steps, images = student_TBC.shape[:2]
+        student_features = {name: over_steps(name, feature, steps, images) for name, feature in caught.items()}
         teacher_features = self._teacher_taps.take()
         return _as_terms(
             self.loss(

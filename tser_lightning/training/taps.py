@@ -47,6 +47,34 @@ class Taps:
         return caught
 
 
+def over_steps(name: str, feature: Tensor, steps: int, images: int) -> Tensor:
+    """Turn a student's feature into [T, B, ...]; what is computed once per image is the same at every step.
+
+    Args:
+        name: Of the tap, for the message.
+        feature: [T*B, ...], or [B, ...] of a layer before the first neuron.
+        steps: T.
+        images: B.
+
+    Raises:
+        Mistake: It is neither.
+    """
+    rows = feature.shape[0] if isinstance(feature, Tensor) and feature.ndim else None
+    if rows == steps * images:
+        return feature.unflatten(0, (steps, images))
+    if rows == images:
+        return feature.expand(steps, *feature.shape)
+    raise Mistake(
+        what=f"the student's layer {name!r} gives {_described(feature)} for {images} images and {steps} time steps",
+        why=f"a feature is compared image by image: its first axis has T*B = {steps * images} or B = {images} entries",
+        fix="a tap on a layer whose output has these",
+    )
+
+
+def _described(output: object) -> str:
+    return f"a tensor {list(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+
+
 def _unknown(name: str, role: str, known: list[str]) -> Mistake:
     close = difflib.get_close_matches(name, known, n=3) or known[:6]
     return Mistake(

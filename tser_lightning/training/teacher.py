@@ -3,8 +3,13 @@
 Legend: T time step, B image, C class, H, W.
 """
 
+import argparse
 import hashlib
 import json
+import logging
+import pickle
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +19,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tser_lightning.mistake import Mistake
+
+log = logging.getLogger("tser_lightning")
 
 
 class Teacher(nn.Module):
@@ -68,31 +75,113 @@ class Once(nn.Module):
 def load_weights(net: nn.Module, path: str | Path) -> None:
     """Load a file of weights into a network, strictly and without running any code in it.
 
-    Reads safetensors, and torch files under `weights_only`, also where the weights lie under "state_dict" or "model".
+    Reads safetensors, and torch files under `weights_only`. The weights may lie under a key ("state_dict", "net") and
+    below a prefix ("module.", "_orig_mod.", Lightning's "model."), as long as the network fits in one place alone.
 
     Raises:
-        Mistake: A missing, damaged or foreign file.
+        Mistake: A missing, damaged or foreign file, or weights that are not finite.
     """
     path = Path(path)
     _check_hash(path)
-    state = _read(path)
-    for key in ("state_dict", "model"):
-        if isinstance(state.get(key), dict):
-            state = state[key]
-    state = {name.removeprefix("module."): value for name, value in state.items()}
-    own = net.state_dict()
-    odd = sorted(
-        name
-        for name in own.keys() | state.keys()
-        if name not in own or name not in state or own[name].shape != state[name].shape
-    )
-    if odd:
+    found = _read(path)
+    places = dict(_places(found))
+    fitting = _fitting(places, net.state_dict())
+    if not fitting:
+        raise _unfit(path, found, places, net.state_dict())
+    (place, state), *others = fitting.items()
+    if any(not _same(state, other) for _, other in others):
         raise Mistake(
-            what=f"{path} does not fit the network: {len(odd)} of {len(own)} tensors differ, the first is {odd[0]}",
-            why=f"the file has {_shape(state, odd[0])}, the network {_shape(own, odd[0])}",
-            fix="the architecture, its stem and the class count that these weights were trained with",
+            what=f"{path} holds several sets of weights that fit the network: {', '.join(map(_place, fitting))}",
+            why="which of them is meant cannot be seen from the file",
+            fix="torch.save(torch.load(PATH)[KEY], NEW_PATH) with the key that you mean, and that file",
+        )
+    if place != ("", ""):
+        log.info("the weights in %s are those under %s", path, _place(place))
+    infinite = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    if infinite:
+        raise Mistake(
+            what=f"{path} has weights that are NaN or infinite: {len(infinite)} of {len(state)} tensors, "
+            f"the first is {infinite[0]}",
+            why="the training that left them diverged, or the file was written wrongly",
+            fix="an earlier checkpoint of that training, or teacher.weights=train",
         )
     net.load_state_dict(state)
+
+
+def _places(found: Mapping[Any, Any], key: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Give every mapping of names to tensors in a file, by the dotted key that it lies under."""
+    tensors = {str(name).replace("_orig_mod.", ""): value for name, value in found.items() if isinstance(value, Tensor)}
+    if tensors:
+        yield key, tensors
+    for name, value in found.items():
+        if isinstance(value, Mapping):
+            yield from _places(value, f"{key}.{name}" if key else str(name))
+
+
+def _fitting(
+    places: Mapping[str, dict[str, Tensor]], own: Mapping[str, Tensor]
+) -> dict[tuple[str, str], dict[str, Tensor]]:
+    """Find the weights of a network, by the key and prefix that they lie under.
+
+    What lies outside a prefix is another's (a loss, a teacher); without a prefix nothing may be left over.
+    """
+    first = next(iter(own), "")
+    fitting = {}
+    for key, tensors in places.items():
+        prefixes = (name.removesuffix(first) for name in tensors if name.endswith(first))
+        for prefix in (before for before in prefixes if before == "" or before.endswith(".")):
+            state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+            if state.keys() == own.keys() and all(own[name].shape == value.shape for name, value in state.items()):
+                fitting[key, prefix] = state
+    return fitting
+
+
+def _same(state: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return all(torch.equal(value, other[name]) for name, value in state.items())
+
+
+def _place(place: tuple[str, str]) -> str:
+    key, prefix = place
+    return " and ".join(
+        [*([f"the key {key!r}"] if key else []), *([f"the prefix {prefix!r}"] if prefix else [])] or ["no key"]
+    )
+
+
+def _unfit(
+    path: Path, found: Mapping[Any, Any], places: Mapping[str, dict[str, Tensor]], own: Mapping[str, Tensor]
+) -> Mistake:
+    """Say how the weights of a file differ from the network, in the place that has most in common with it."""
+    if not places:
+        return Mistake(
+            what=f"{path} holds no tensors by name; it has the keys {_some(found)}",
+            why="weights are a mapping from the names of a network's parameters to tensors",
+            fix="torch.save(network.state_dict(), PATH), and that file",
+        )
+    key = max(places, key=lambda place: len(places[place].keys() & own.keys()))
+    state = {name.removeprefix("module."): value for name, value in places[key].items()}
+    missing, extra = [n for n in own if n not in state], [n for n in state if n not in own]
+    shaped = [name for name in own if name in state and own[name].shape != state[name].shape]
+    where = f" (under {key!r})" if key else ""
+    what = (
+        f"{path}{where} does not fit the network: of its {len(own)} tensors {len(missing)} are not in the file and "
+        f"{len(shaped)} have another shape there; {len(extra)} of the file are not in the network"
+    )
+    if shaped:
+        name = shaped[0]
+        why = f"{name} is {list(state[name].shape)} in the file and {list(own[name].shape)} in the network"
+    else:
+        why = f"the file has {_some(extra)}; the network wants {_some(missing)}"
+    fix = "the architecture, its stem and the class count that these weights were trained with"
+    first = next(iter(own))
+    if shaped and shaped[0] == first and own[first].ndim == 4 and own[first].shape[2:] != state[first].shape[2:]:
+        stem = {3: "cifar", 7: "imagenet"}.get(state[first].shape[-1])
+        fix = f"teacher.stem={stem}, where the architecture has stems; {fix}" if stem else fix
+    return Mistake(what=what, why=why, fix=fix)
+
+
+def _some(names: Iterable[Any]) -> str:
+    names = list(names)
+    return ", ".join(repr(name) for name in names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _check_hash(path: Path) -> None:
@@ -118,23 +207,43 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
+        # The settings that training scripts keep beside the weights: a bag of values that runs nothing.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, ValueError, TypeError, OSError, KeyError) as error:
         raise _damaged(path, error) from error
+    except pickle.UnpicklingError as error:
+        raise _more_than_tensors(path, error) from error
     except Exception as error:  # pickle's own errors have no common base
         raise _damaged(path, error) from error
+    if not isinstance(found, Mapping):
+        raise Mistake(
+            what=f"{path} holds a {type(found).__name__}, not weights by name",
+            why="weights are a mapping from the names of a network's parameters to tensors",
+            fix="torch.save(network.state_dict(), PATH), and that file",
+        )
+    return dict(found)
 
 
-def _damaged(path: Path, error: Exception) -> Mistake:
+def _more_than_tensors(path: Path, error: Exception) -> Mistake:
+    """Name what stopped torch: a whole module, or an object beside the weights."""
+    thing = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if thing is None:
+        return _damaged(path, error)
     return Mistake(
-        what=f"{path} cannot be read as weights: {str(error).splitlines()[0][:160] if str(error) else type(error)}",
-        why="it is damaged, or it holds more than tensors (a pickle with code is never run)",
-        fix="a fresh copy, saved as safetensors or as a state_dict",
+        what=f"{path} holds more than tensors: {thing[1]}",
+        why="a pickle with objects in it can run any code, so it is not opened; a whole saved module is one",
+        fix="torch.save(network.state_dict(), PATH) where the network is at hand, and that file",
     )
 
 
-def _shape(state: dict[str, Tensor], name: str) -> str:
-    return f"{list(state[name].shape)} there" if name in state else "no such tensor"
+def _damaged(path: Path, error: Exception) -> Mistake:
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # torch colours what it says
+    return Mistake(
+        what=f"{path} cannot be read as weights: {text.splitlines()[0][:160] if text else type(error).__name__}",
+        why="it is damaged, or it holds more than tensors (a pickle with code is never run)",
+        fix="a fresh copy, saved as safetensors or as a state_dict",
+    )
 
 
 def check_teacher(accuracy: float, num_classes: int, name: str) -> None:

@@ -12,7 +12,7 @@ from torch.optim import SGD
 
 from tser_lightning.data import Digits
 from tser_lightning.losses import DistillationLoss, LossTerms
-from tser_lightning.mistake import Failure
+from tser_lightning.mistake import Failure, Mistake
 from tser_lightning.models import Student
 from tser_lightning.termination import Terminated
 from tser_lightning.training import Machine, Once, Recipe, Teacher, examine, fit
@@ -235,3 +235,15 @@ def test_the_last_epoch_is_always_validated(
     fit(student, CrossEntropyAlone(), None, digits, tmp_path, recipe=rarely, machine=CPU, record=rows.append)
     assert [row["epoch"] for row in rows if "val/acc" in row] == expected
     assert (tmp_path / "best.ckpt").exists()
+
+
+@pytest.mark.parametrize(("size", "advice"), [(1, "data.batch_size=2"), (1436, "data.drop_last=true")])
+def test_a_batch_of_one_that_a_norm_cannot_learn_from_is_a_mistake(tmp_path: Path, size: int, advice: str) -> None:
+    augment = {"crop": 0, "flip": False, "auto": None, "cutout": 0}
+    of_size: dict[str, Any] = {"batch_size": size, "drop_last": False, "validation": 0.0}
+    data = Digits(10, [1, 8, 8], mean=[0.3], std=[0.4], augment=augment, **of_size)
+    assert len(data.labels("train")) == 1437
+    normed = Once(nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10)))
+    how = Recipe(epochs=1, optimizer=partial(SGD, lr=0.1))
+    with pytest.raises(Mistake, match=f"a batch of 1 image: (?s:.*){advice}"):
+        fit(normed, CrossEntropyAlone(), None, data, tmp_path, recipe=how, machine=CPU, selection="last")

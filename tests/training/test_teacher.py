@@ -110,6 +110,7 @@ def test_the_key_and_prefix_of_a_script_are_taken_off(
     expected = source.half().float() if form == "half" else source
     assert all(torch.equal(value, expected.state_dict()[name]) for name, value in target.state_dict().items())
     assert ("are those under" in caplog.text) == (form not in ("compiled", "inside", "half"))
+    assert ("compiled network" in caplog.text) == (form in ("compiled", "inside", "both"))
 
 
 def test_weights_that_cannot_be_told_apart_or_are_none_name_the_keys(tmp_path: Path) -> None:

@@ -210,9 +210,15 @@ class Distiller(pl.LightningModule):
 
         Raises:
             Failure: A loss that is not a number or infinite; names the term. On a GPU at the step after it.
+        Mistake: A batch that is too small for batch normalisation.
         """
         self._begin_step()
-        terms = self._terms(batch)
+        try:
+            terms = self._terms(batch)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise _one_value(len(batch.labels), self.data.batch_size, error) from error
         values = {"loss": terms.total.detach(), **{name: part.detach() for name, part in terms.parts.items()}}
         numbers = torch.stack([value.float() for value in values.values()])
         for step in self._late.next(numbers, (self.global_step, list(values), batch)):
@@ -391,6 +397,16 @@ class Distiller(pl.LightningModule):
         steps = max(1, int(self.trainer.estimated_stepping_batches) // self.recipe.epochs)
         schedule = self.recipe.schedule(optimizer, epochs=self.recipe.epochs, steps_per_epoch=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _one_value(images: int, batch_size: int, error: ValueError) -> Mistake:
+    last = images < batch_size
+    return Mistake(
+        what=f"batch normalisation cannot learn from a batch of {images} image{'' if images == 1 else 's'}: "
+        f"{' '.join(str(error).split())[:120]}",
+        why=f"a single value per channel has no variance{'; this is the incomplete last batch' if last else ''}",
+        fix="data.drop_last=true" if last else f"data.batch_size={max(2, 2 * images)} or more",
+    )
 
 
 def _as_terms(value: Tensor | LossTerms) -> LossTerms:

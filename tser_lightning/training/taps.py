@@ -61,7 +61,8 @@ def over_steps(name: str, feature: Tensor, steps: int, images: int) -> Tensor:
     """
     rows = feature.shape[0] if isinstance(feature, Tensor) and feature.ndim else None
     if rows == steps * images:
-        return feature.unflatten(0, (steps, images))
+        unfolded: Tensor = feature.unflatten(0, (steps, images))
+        return unfolded
     if rows == images:
         return feature.expand(steps, *feature.shape)
     raise Mistake(

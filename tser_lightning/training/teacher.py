@@ -97,6 +97,8 @@ def load_weights(net: nn.Module, path: str | Path) -> None:
         )
     if place != ("", ""):
         log.info("the weights in %s are those under %s", path, _place(place))
+    if any("_orig_mod." in str(name) for inner in _mappings(found) for name in inner):
+        log.info("the weights in %s are those of a compiled network: '_orig_mod.' is taken off", path)
     infinite = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
     if infinite:
         raise Mistake(
@@ -116,6 +118,13 @@ def _places(found: Mapping[Any, Any], key: str = "") -> Iterator[tuple[str, dict
     for name, value in found.items():
         if isinstance(value, Mapping):
             yield from _places(value, f"{key}.{name}" if key else str(name))
+
+
+def _mappings(found: Mapping[Any, Any]) -> Iterator[Mapping[Any, Any]]:
+    yield found
+    for value in found.values():
+        if isinstance(value, Mapping):
+            yield from _mappings(value)
 
 
 def _fitting(
@@ -172,6 +181,8 @@ def _unfit(
     else:
         why = f"the file has {_some(extra)}; the network wants {_some(missing)}"
     fix = "the architecture, its stem and the class count that these weights were trained with"
+    if len(missing) == len(own):
+        fix = "weights of this architecture, saved under the names that its state_dict() has"
     first = next(iter(own))
     if shaped and shaped[0] == first and own[first].ndim == 4 and own[first].shape[2:] != state[first].shape[2:]:
         stem = {3: "cifar", 7: "imagenet"}.get(state[first].shape[-1])

@@ -28,11 +28,19 @@ def test_it_equals_its_layers_one_after_the_other() -> None:
 def test_what_comes_before_the_first_neuron_is_computed_once_per_image() -> None:
     student = Student(cnn_small(5, 1, LIF), timesteps=3)
     seen: dict[str, int] = {}
-    for name in ("stage1.0", "stage2.0"):
+    for name in ("conv1", "conv2"):
         hook = student.net.get_submodule(name).register_forward_hook
         hook(lambda _, args, y, name=name: seen.update({name: len(y)}))
     assert student(torch.randn(2, 1, 8, 8)).shape == (3, 2, 5)
-    assert seen == {"stage1.0": 2, "stage2.0": 6}
+    assert seen == {"conv1": 2, "conv2": 6}
+
+
+@pytest.mark.parametrize("widths", [(4,), (4, 6), (4, 6, 8, 10)])
+def test_any_number_of_convolutions(widths: tuple[int, ...]) -> None:
+    net = cnn_small(5, 1, widths=widths)
+    assert sum(isinstance(module, nn.Conv2d) for module in net.modules()) == len(widths)
+    assert net(torch.zeros(2, 1, 8, 8)).shape == (2, 5)
+    assert net.stages["stage4"] == f"attention{len(widths)}"
 
 
 def test_images_that_are_too_small_for_the_grid_are_refused() -> None:

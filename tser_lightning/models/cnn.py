@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from tser_lightning.mistake import Mistake
 from tser_lightning.models.activation import relu
 from tser_lightning.models.attention import parts_with
-from tser_lightning.models.fusing import Layers
+from tser_lightning.models.fusing import norm_act
 from tser_lightning.models.network import Factory, Network, Parts, four_stages
 
 
 class CNN(Network):
-    """Three times conv3x3-norm-activation, with a max-pooling before the first activation and one after the second.
+    """conv3x3-norm-activation for every width, with a max-pooling before the first activation and one after the second.
 
     The classifier sees where something is: maps are flattened, not averaged. The pooling before the first activation
     chooses among currents, that after the second keeps spikes binary.
@@ -21,49 +21,41 @@ class CNN(Network):
     Args:
         num_classes: Outputs of the classifier.
         in_channels: Channels of the images.
-        parts: Activation and norm of every layer, attention at the end of every stage.
-        widths: Channels of the three convolutions.
+        parts: Activation and norm of every layer, attention behind every activation.
+        widths: Channels of the convolutions.
         grid: Height and width of the map that the classifier sees; larger maps are averaged down to it.
     """
 
     def __init__(self, num_classes: int, in_channels: int, parts: Parts, widths: Sequence[int], grid: int) -> None:
         super().__init__()
-        first, second, third = widths
-        self.stage1 = Layers(
-            nn.Conv2d(in_channels, first, 3, padding=1, bias=False),
-            parts.norm(first),
-            nn.MaxPool2d(2),
-            parts.activation(first),
-            parts.attention(first),
-        )
-        self.stage2 = Layers(
-            nn.Conv2d(first, second, 3, padding=1, bias=False),
-            parts.norm(second),
-            parts.activation(second),
-            parts.attention(second),
-        )
+        self.depth = len(widths)
+        for layer, (width_in, width) in enumerate(zip([in_channels, *widths], widths, strict=False), start=1):
+            self.add_module(f"conv{layer}", nn.Conv2d(width_in, width, 3, padding=1, bias=False))
+            self.add_module(f"bn{layer}", parts.norm(width))
+            self.add_module(f"act{layer}", parts.activation(width))
+            self.add_module(f"attention{layer}", parts.attention(width))
         self.pool = nn.MaxPool2d(2)
-        self.stage3 = Layers(
-            nn.Conv2d(second, third, 3, padding=1, bias=False),
-            parts.norm(third),
-            parts.activation(third),
-            parts.attention(third),
-        )
         self.grid = nn.AdaptiveAvgPool2d(grid)
-        self.fc = nn.Linear(third * grid * grid, num_classes)
-        self.stages = four_stages("stage1", ["stage1", "stage2", "stage3"])
-        self.smallest = 4 * grid
+        self.fc = nn.Linear(widths[-1] * grid * grid, num_classes)
+        ends = [f"attention{layer}" for layer in range(1, self.depth + 1)]
+        self.stages = four_stages(ends[0], ends)
+        self.smallest = grid * 2 ** min(self.depth, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [N, in_channels, H, W] -> logits [N, num_classes]."""
         if min(x.shape[-2:]) < self.smallest:
             raise Mistake(
                 f"images of {x.shape[-2]}x{x.shape[-1]} pixels are too small for a grid of {self.grid.output_size}",
-                f"the network halves them twice: it needs at least {self.smallest}x{self.smallest}",
+                f"the network halves them: it needs at least {self.smallest}x{self.smallest}",
                 f"grid={max(1, min(x.shape[-2:]) // 4)}",
             )
-        maps = self.stage3(self.pool(self.stage2(self.stage1(x))))
-        return cast(Tensor, self.fc(self.grid(maps).flatten(1)))
+        for layer in range(1, self.depth + 1):
+            conv, bn, act, attention = (
+                self.get_submodule(f"{name}{layer}") for name in ("conv", "bn", "act", "attention")
+            )
+            x = act(self.pool(bn(conv(x)))) if layer == 1 else norm_act(bn, act, conv(x))
+            x = self.pool(attention(x)) if layer == 2 else attention(x)
+        return cast(Tensor, self.fc(self.grid(x).flatten(1)))
 
 
 def cnn_small(
@@ -76,5 +68,5 @@ def cnn_small(
     grid: int = 2,
     **attention: Any,
 ) -> Network:
-    """Three convolutions, for images from 8x8 to 32x32 pixels. 10 classes, one channel, grid 7: 21,634 parameters."""
+    """A small network for images from 8x8 to 32x32 pixels. 10 classes, one channel, grid 7: 21,634 parameters."""
     return CNN(num_classes, in_channels, parts_with(activation, norm, **attention), widths, grid)

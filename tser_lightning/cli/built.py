@@ -16,6 +16,7 @@ from tser_lightning.models import Student
 from tser_lightning.tracking.records import TEST_IMAGES, TRAINING_IMAGES
 from tser_lightning.training import Machine, Recipe, Teacher
 from tser_lightning.training.fit import quiet_lightning
+from tser_lightning.training.probe import probe
 from tser_lightning.training.sharding import strategy_for
 from tser_lightning.training.speed import check_speed, keep_freed_memory
 
@@ -71,6 +72,7 @@ def built(config: Mapping[str, Any], teacher_name: str) -> Built:
     torch.manual_seed(config["seed"])
     student = build.build_student(config, num_classes=data.num_classes, in_channels=data.shape[0])
     teacher = obtain_teacher(config, teacher_name, data)
+    probe(student, loss, teacher, data, machine=machine, seed=config["seed"])
     return Built(data, student, loss, teacher, recipe, machine, callbacks)
 
 

@@ -156,6 +156,9 @@ NOT_NEGATIVE = Number(0)
 COUNT = Number(1, 1_000_000, whole=True)
 SEED = Number(0, 2**32 - 1, whole=True)
 
+# What is not handed to a class that a config names, but read by this package: the same for a class of a user's own.
+READ_HERE = ("student.timesteps", "teacher.seed", "teacher.weights")
+
 # The first pattern that fits a dotted name holds. A setting that is not here is checked against its default's type.
 RULES: Mapping[str, Rule] = {
     "seed": SEED,
@@ -244,7 +247,9 @@ def rule(key: str, default: Any, ours: bool = True) -> Rule:
         default: Its value in the config file.
         ours: Whether it belongs to one of this package's classes; the settings of a user's own class have no ranges.
     """
-    known = next((found for pattern, found in RULES.items() if fnmatchcase(key, pattern)), None) if ours else None
+    known = next((found for pattern, found in RULES.items() if fnmatchcase(key, pattern)), None)
+    if not ours and key not in READ_HERE:
+        known = None
     return known or _like(default, ours)
 
 

@@ -1,6 +1,7 @@
 """Where a teacher comes from: a file, a zoo, or a training of its own that is kept."""
 
 import logging
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from tser_lightning.tracking.records import TRAINING_IMAGES, RunDirectory
 from tser_lightning.training import Machine, Once, Recipe, Teacher, check_teacher, examine, fit, load_weights
 from tser_lightning.training.checkpoints import save_network
 from tser_lightning.training.distiller import Split
+from tser_lightning.training.probe import probe_teacher
 
 log = logging.getLogger("tser_lightning")
 
@@ -42,7 +44,9 @@ def obtain_teacher(config: Mapping[str, Any], name: str, data: Any) -> Teacher |
     scheme, _, model = str(weights).partition(":")
     if weights is None:
         log.warning("the teacher is untrained (teacher.weights=null): good for tests alone")
-        return Teacher(_network(config, data))
+        teacher = Teacher(_network(config, data))
+        probe_teacher(teacher, data, name, build_machine(config))
+        return teacher
     if weights == "train":
         network = _trained(config, name, data)
     elif scheme in ("torchvision", "timm"):
@@ -69,29 +73,17 @@ def _fitted(network: nn.Module, data: Any) -> nn.Module:
     return network
 
 
-def _classes(teacher: Teacher, name: str, data: Any) -> int:
-    try:
-        with torch.no_grad():
-            return int(teacher(torch.zeros(1, *data.shape)).shape[1])
-    except RuntimeError as error:
-        raise Mistake(
-            what=f"the teacher {name} does not take images of {list(data.shape)}: {str(error).splitlines()[0][:160]}",
-            why=f"these are the channels, height and width of {data.name}",
-            fix="a teacher for such images, or teacher.weights=train",
-        ) from error
-
-
 def _check(teacher: Teacher, config: Mapping[str, Any], name: str, data: Any) -> None:
-    classes = _classes(teacher, name, data)
-    if classes != data.num_classes:
-        raise Mistake(
-            what=f"the teacher {name} has {classes} classes, the data {data.name} has {data.num_classes}",
-            why="distillation compares the two class by class",
-            fix="a teacher of this data set, or teacher.weights=train",
-        )
+    probe_teacher(teacher, data, name, build_machine(config))
     if config["debug"]["steps"] is None:
         split: Split = "val" if config["selection"] == "val" else "test"
         scores = examine(Once(teacher.net), None, data, split, machine=build_machine(config))
+        if not math.isfinite(scores["entropy"]):
+            raise Mistake(
+                what=f"the teacher {name} gives logits that are not finite for some images of {data.name} ({split})",
+                why="a loss that compares with it is not a number at such an image",
+                fix="weights and operations that are finite for all images (no log of 0, no division by 0)",
+            )
         log.info("teacher %s: %.2f %% on %s (%s)", name, scores["acc"], data.name, split)
         check_teacher(scores["acc"], data.num_classes, name)
 

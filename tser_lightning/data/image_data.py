@@ -203,7 +203,9 @@ class Batches(Dataset[Batch]):
         keys_B = sample_keys(self.seed, epoch, indices_B) if self.training else None
         indices_B = indices_B.to(self.device, non_blocking=True)
         images_BCHW = self.data.read(self.part, indices_B, keys_B)
-        batch = Batch(self.data.network_input(images_BCHW, keys_B), self.labels[indices_B], indices_B)
+        # Contiguous, however they are stored: how maps lie in memory is then the network's own choice.
+        images = self.data.network_input(images_BCHW, keys_B).contiguous()
+        batch = Batch(images, self.labels[indices_B], indices_B)
         return batch if keys_B is None else self.data.mixup(batch, keys_B, epoch)
 
 

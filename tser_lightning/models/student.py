@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tser_lightning.mistake import Mistake
+from tser_lightning.models.foreign import refuse_foreign_neurons
 from tser_lightning.models.recompute import recomputed_blocks
 from tser_lightning.neurons.clock import Clock, OverTime
 from tser_lightning.neurons.packing import packed_spikes
@@ -44,12 +45,20 @@ class Student(nn.Module):
         self._give_clock()
 
     def _give_clock(self) -> None:
+        if not isinstance(self.net, nn.Module):
+            raise Mistake(
+                f"the student is a {type(self.net).__name__}, not a network",
+                "what student._target_ names is called and must give a torch.nn.Module",
+                "return the network: a class that inherits nn.Module, or a function that makes one",
+            )
+        refuse_foreign_neurons(self.net)
         over_time = [module for module in self.net.modules() if isinstance(module, OverTime)]
         if not over_time:
             raise Mistake(
                 "this network has no neuron: nothing in it changes from one time step to the next",
-                "a student is a spiking network; with ReLU it is an ANN, which is what a teacher is",
-                "build it with a neuron as activation, e.g. neuron=lif",
+                "a student is a spiking network, its neurons are modules that are made before it is called; with ReLU it is "
+                "an ANN, which is what a teacher is",
+                "activation(channels) in __init__, which makes the neuron that neuron=lif names",
             )
         self._causal = all(module.causal for module in over_time)
         for module in over_time:

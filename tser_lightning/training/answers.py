@@ -22,6 +22,7 @@ class Answers:
         shape: [C, H, W] of an image.
         cache: Where answers are kept; None to ask every time.
         compile: How the teacher is compiled; see `compiled`.
+        channels_last: How its maps lie in memory; see `lay_out`.
     """
 
     def __init__(
@@ -30,17 +31,18 @@ class Answers:
         shape: tuple[int, int, int],
         cache: LogitCache | None = None,
         compile: bool | str = False,
+        channels_last: bool = True,
     ) -> None:
         device = next(teacher.parameters(), torch.empty(0)).device
         self._images_BCHW = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)).to(device)
-        self._fast = Teacher(for_inference(teacher.net, self._images_BCHW))
+        self._fast = Teacher(for_inference(teacher.net, self._images_BCHW, channels_last))
         self._ask = compiled(self._fast, compile)
-        self.cache = cache
+        self.cache, self._channels_last = cache, channels_last
 
     def to(self, device: torch.device) -> None:
         """Go to a device."""
         self._fast.to(device)
-        lay_out(self._fast, self._images_BCHW.to(device), device)
+        lay_out(self._fast, self._images_BCHW.to(device), device, self._channels_last)
 
     def __call__(self, batch: Batch, epoch: int) -> Tensor:
         """Logits [B, C] for a batch of an epoch."""

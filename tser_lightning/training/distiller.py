@@ -252,14 +252,7 @@ class Distiller(pl.LightningModule):
     def _guard(self, values: Mapping[str, float], step: int, batch: Batch) -> None:
         total = values["loss"]
         if not math.isfinite(total):
-            parts = [name for name, value in values.items() if name != "loss" and not math.isfinite(value)]
-            raise Failure(
-                what=f"the loss is {total} at epoch {self.current_epoch}, step {step}; "
-                f"its term {', '.join(parts) or 'sum'} is the cause; first not finite: "
-                f"{first_nonfinite(self.student, batch.images) or 'the loss itself'}",
-                why="the learning rate is too high for this precision, or the data holds values that are not finite",
-                fix="optim.lr at a tenth, trainer.clip=1.0, trainer.precision=32-true",
-            )
+            raise self._not_finite(values, step, batch)
         if total < 0 and not self._warned_negative:
             self._warned_negative = True
             warnings.warn(
@@ -267,6 +260,29 @@ class Distiller(pl.LightningModule):
                 "drawn to uniform answers; lower loss.lam",
                 stacklevel=2,
             )
+
+    def _not_finite(self, values: Mapping[str, float], step: int, batch: Batch) -> Failure:
+        """Say what is not finite first, and what to do about that."""
+        parts = [name for name, value in values.items() if name != "loss" and not math.isfinite(value)]
+        first = first_nonfinite(self.student, batch.images)
+        why = "the learning rate is too high for this precision, or the data holds values that are not finite"
+        fix = "optim.lr at a tenth, trainer.clip=1.0, trainer.precision=32-true"
+        if first is None and self.asks_teacher and self.teacher and not self.teacher(batch.images).isfinite().all():
+            first = "the teacher's logits"
+            why = "the student's logits are finite: the teacher has no answer to some image of this batch"
+            fix = "another teacher, or weights and operations of it that are finite for all images"
+        elif first is None:
+            first = "the loss itself"
+            why = "logits of student and teacher are finite, what the loss makes of them is not"
+            fix = (
+                "log_softmax in place of softmax and log, no division by what can be 0, or smaller weights of its terms"
+            )
+        return Failure(
+            what=f"the loss is {values['loss']} at epoch {self.current_epoch}, step {step}; "
+            f"its term {', '.join(parts) or 'sum'} is the cause; first not finite: {first}",
+            why=why,
+            fix=fix,
+        )
 
     def _guard_late(self) -> None:
         for step in self._late.rest():

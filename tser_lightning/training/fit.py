@@ -27,6 +27,7 @@ from tser_lightning.training.checkpoints import Checkpoints, DurableCheckpoints,
 from tser_lightning.training.distiller import Distiller, Row, Split
 from tser_lightning.training.endings import StopsAtSigterm, told
 from tser_lightning.training.exam import Exam
+from tser_lightning.training.probe import probe
 from tser_lightning.training.progress import progress_callbacks
 from tser_lightning.training.recipe import Machine, Recipe
 from tser_lightning.training.sharding import check_sharding, is_sharded, strategy_for
@@ -120,7 +121,7 @@ def fit(
 
     Raises:
         Failure: A loss that is NaN or infinite, a full disk, too little memory.
-        Mistake: Data that cannot be read.
+        Mistake: Data that cannot be read; a part that does not do what the others rely on, see `probe`.
         Terminated: SIGTERM; everything up to the last training step is in the checkpoint.
         KeyboardInterrupt: Ctrl-C; everything up to the last checkpoint is kept.
     """
@@ -129,11 +130,12 @@ def fit(
     if sharded:
         check_sharding(student, loss, recipe)
     split = FOLLOWED[selection]
+    probe(student, loss, teacher, data, machine=machine, seed=seed)
     answers = None
     if teacher is not None and getattr(loss, "needs_teacher", False):
         place = Path(machine.runs_dir, "teachers", "logits")
         cache = cache_for(teacher, data, seed, machine.teacher_cache, place, recipe.precision)
-        answers = Answers(teacher, data.shape, cache, machine.compile)
+        answers = Answers(teacher, data.shape, cache, machine.compile, machine.channels_last)
     distiller = Distiller(
         copy.deepcopy(student) if sharded else student,  # the caller's own stays whole
         loss,

@@ -14,12 +14,13 @@ log = logging.getLogger("tser_lightning")
 
 
 @torch.no_grad()
-def for_inference(net: nn.Module, images_BCHW: Tensor) -> nn.Module:
+def for_inference(net: nn.Module, images_BCHW: Tensor, channels_last: bool = True) -> nn.Module:
     """Copy a network in eval mode, with batch norms folded into the convolutions before them and laid out.
 
     Args:
         net: Left as it is.
         images_BCHW: Some images of the right size; on them the copy must answer as the network does.
+        channels_last: How its maps lie in memory; see `lay_out`.
 
     Returns:
         The copy; without folding where the network does not run a norm straight after its convolution.
@@ -38,7 +39,7 @@ def for_inference(net: nn.Module, images_BCHW: Tensor) -> nn.Module:
         log.info("the norms of the teacher cannot be folded into its convolutions: it runs as it is")
         folded = copy.deepcopy(net)
     folded.requires_grad_(False)
-    lay_out(folded, images_BCHW, images_BCHW.device)
+    lay_out(folded, images_BCHW, images_BCHW.device, channels_last)
     return folded
 
 

@@ -1,0 +1,85 @@
+"""A few calls before a training: does every part do what the others rely on?
+
+Legend: T time step, B image, C class.
+"""
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from tser_lightning.data.batch import Batch
+from tser_lightning.data.image_data import ImageData
+from tser_lightning.training.probe_loss import probe_loss
+from tser_lightning.training.probe_network import probed_student, probed_teacher
+from tser_lightning.training.recipe import Machine
+from tser_lightning.training.teacher import Teacher
+from tser_lightning.training.undisturbed import borrowed, own_random_numbers
+
+
+def probe(
+    student: nn.Module,
+    loss: nn.Module,
+    teacher: Teacher | None,
+    data: ImageData,
+    *,
+    machine: Machine = Machine(),  # noqa: B008 - frozen
+    seed: int = 1,
+) -> None:
+    """Call student, teacher and loss on a few training images, and refuse what a training would take without a word.
+
+    Nothing is changed: the calls go to copies, on the processor, and random numbers are put back.
+
+    Args:
+        student: Images to logits_TBC.
+        loss: As `fit` takes it.
+        teacher: As `fit` takes it.
+        data: Where the images come from.
+        machine: Its `channels_last` is how maps will lie in memory.
+        seed: Of order and augmentation.
+
+    Raises:
+        Mistake: A part that fails; that gives something else than finite logits of the right shape, or probabilities;
+            that keeps state from one call to the next, mixes the images of a batch in eval mode or changes its input; a
+            student that cannot learn; a loss that gives no finite scalar with a gradient.
+    """
+    classes = data.num_classes
+    with own_random_numbers(), borrowed(loss) as loss_copy:
+        batch = _few(data, seed, int(getattr(student, "timesteps", 1)))
+        names = _names(loss, "student_taps")
+        student_TBC, student_features = probed_student(student, batch, names, classes, machine)
+        teacher_BC, teacher_features = None, dict[str, Tensor]()
+        if teacher is not None and bool(getattr(loss, "needs_teacher", False)):
+            taps = _names(loss, "teacher_taps")
+            teacher_BC, teacher_features = probed_teacher(teacher, batch, taps, classes, machine)
+        features = (student_features, teacher_features) if names else None
+        probe_loss(loss_copy, student_TBC, teacher_BC, batch.labels, features)
+
+
+def probe_teacher(teacher: Teacher, data: ImageData, name: str, machine: Machine) -> None:
+    """Do the same to a teacher alone.
+
+    Args:
+        teacher: As `fit` takes it.
+        data: Where the images come from.
+        name: What it is called besides, e.g. its file of weights.
+        machine: As for `probe`.
+
+    Raises:
+        Mistake: See `probe`.
+    """
+    with own_random_numbers():
+        probed_teacher(teacher, _few(data, 1, 1), (), data.num_classes, machine, f" ({name})")
+
+
+def _few(data: ImageData, seed: int, steps: int) -> Batch:
+    """Take so many training images that their number is neither T nor C: a shape then says which axis is which."""
+    most = min(6, len(data.indices("train")))
+    batch: Batch = next(iter(data.loader("train", seed=seed, batch_size=most)))
+    steps = len(batch.images) if batch.images.ndim == 5 else steps
+    size = next((n for n in (4, 5, 6) if n <= most and n not in (steps, data.num_classes)), most)
+    images = batch.images[:, :size] if batch.images.ndim == 5 else batch.images[:size]
+    return Batch(images.contiguous(), batch.labels[:size], batch.indices[:size])
+
+
+def _names(loss: nn.Module, attribute: Literal["student_taps", "teacher_taps"]) -> tuple[str, ...]:
+    return tuple(getattr(loss, attribute, ()))

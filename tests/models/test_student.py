@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tser_lightning.measure.firing import FiringRates
+from tser_lightning.mistake import Mistake
 from tser_lightning.models import Network, Student, resnet18, resnet_small, vgg_small
-from tser_lightning.neurons import LIF
+from tser_lightning.neurons import LIF, Neuron
 from tser_lightning.neurons.clock import Clock, OverTime
 
 
@@ -153,3 +155,35 @@ def test_a_student_learns_a_small_batch_by_heart(build: type[Network]) -> None:
         nn.functional.cross_entropy(student(images_BCHW).mean(0), labels_B).backward()
         optimizer.step()
     assert (student(images_BCHW).mean(0).argmax(-1) == labels_B).float().mean() > 0.9
+
+
+def test_neurons_of_another_library_are_refused_unless_one_of_ours_holds_them() -> None:
+    jelly = pytest.importorskip("spikingjelly.activation_based")
+
+    class JellyLIF(Neuron):
+        causal = False
+
+        def __init__(self, channels: int) -> None:
+            super().__init__()
+            self.node = jelly.neuron.LIFNode(step_mode="m", detach_reset=False)
+
+        def run(self, currents_TB: Tensor, state: object) -> tuple[Tensor, None]:
+            jelly.functional.reset_net(self.node)
+            return self.node(currents_TB), None
+
+    layers = [nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8)]
+    with pytest.raises(Mistake, match="2 is a neuron of spikingjelly [(]LIFNode[)]") as refused:
+        Student(nn.Sequential(*layers, jelly.neuron.LIFNode(), LIF()), 4)
+    assert "class Wrapped(Neuron)" in refused.value.fix
+    rest = [nn.Flatten(), nn.Linear(8 * 36, 10)]
+    ours, theirs = (Student(nn.Sequential(*layers, spike, *rest), 4) for spike in (LIF(8), JellyLIF(8)))
+    images_BCHW = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with FiringRates(theirs) as rates:
+        torch.testing.assert_close(theirs(images_BCHW), ours(images_BCHW))
+    assert rates.compute().measures()["firing_rate"] > 1
+    torch.testing.assert_close(torch.stack(list(theirs.stream(images_BCHW))), ours(images_BCHW))
+
+
+def test_what_is_no_network_is_no_student() -> None:
+    with pytest.raises(Mistake, match="the student is a str, not a network"):
+        Student("a network", 4)  # type: ignore[arg-type]

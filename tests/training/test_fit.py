@@ -129,18 +129,42 @@ def test_the_checkpoint_holds_no_teacher(
 
 
 class Broken(nn.Module):
+    """Is no number for a batch that is not as small as the one before the training."""
+
     needs_teacher = False
 
     def forward(self, student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tensor) -> LossTerms:
         good = student_TBC.square().mean()
-        return LossTerms(good * float("nan"), {"good": good, "broken": good * float("nan")}, {"good": 1, "broken": 1})
+        factor = 1.0 if len(labels_B) < 10 else float("nan")
+        return LossTerms(good * factor, {"good": good, "broken": good * factor}, {"good": 1, "broken": 1})
 
 
 def test_a_loss_that_is_no_number_stops_at_its_first_step_and_names_the_term(
     student: Student, digits: Digits, recipe: Recipe, tmp_path: Path
 ) -> None:
-    with pytest.raises(Failure, match=r"epoch 0, step 0; its term broken is the cause"):
+    with pytest.raises(Failure, match=r"epoch 0, step 0; its term broken is the cause") as stopped:
         fit(student, Broken(), None, digits, tmp_path, recipe=recipe, machine=CPU)
+    assert "the loss itself" in stopped.value.what
+    assert "optim.lr" not in stopped.value.fix
+
+
+class KnowsFew(nn.Module):
+    """A teacher that is no number in a batch of many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.linear(images.flatten(1))
+        return logits if len(images) < 10 else logits.fill_(float("nan"))
+
+
+def test_a_teacher_that_is_no_number_is_named(
+    student: Student, tser: DistillationLoss, digits: Digits, recipe: Recipe, tmp_path: Path
+) -> None:
+    with pytest.raises(Failure, match=r"its term kl is the cause; first not finite: the teacher's logits"):
+        fit(student, tser, Teacher(KnowsFew()), digits, tmp_path, recipe=recipe, machine=CPU)
 
 
 class Negative(nn.Module):

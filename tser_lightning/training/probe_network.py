@@ -230,7 +230,7 @@ class _StudentProbe(_Called):
         with borrowed(self.whole) as whole:
             if whole is not self.whole:
                 whole.cpu()
-            images = batch.images.to(next(whole.parameters(), batch.images).device)
+            images = _as_taken(batch.images, whole)
             taps = Taps(getattr(whole, "net", whole), names, "student")
             _wake(whole, statistics=whole is not self.whole)
             student_TBC = self.call(whole, images)
@@ -314,7 +314,7 @@ class _TeacherProbe(_Called):
         with borrowed(self.whole) as whole, torch.no_grad():
             if whole is not self.whole:
                 whole.cpu()
-            images = batch.images.to(next(whole.parameters(), batch.images).device)
+            images = _as_taken(batch.images, whole)
             taps = Taps(self.net(whole), names, "teacher")
             teacher_BC = self.call(whole, images)
             features = taps.take()
@@ -354,6 +354,12 @@ def _other_way(logits_TBC: Tensor) -> Tensor:
 def _alike(one: Tensor, other: Tensor, tolerance: float) -> bool:
     largest = float(one.abs().max()) if one.numel() else 0.0
     return bool(((one - other).abs() <= tolerance * max(largest, 1e-6)).all())
+
+
+def _as_taken(images: Tensor, whole: nn.Module) -> Tensor:
+    """Put images where a network is; in float64 where it is."""
+    parameter = next(whole.parameters(), images)
+    return images.to(parameter.device, torch.float64 if parameter.dtype == torch.float64 else images.dtype)
 
 
 def _wake(whole: nn.Module, statistics: bool) -> None:

@@ -158,22 +158,23 @@ def test_a_student_learns_a_small_batch_by_heart(build: type[Network]) -> None:
 
 
 def test_neurons_of_another_library_are_refused_unless_one_of_ours_holds_them() -> None:
-    jelly = pytest.importorskip("spikingjelly.activation_based")
+    neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
+    functional = pytest.importorskip("spikingjelly.activation_based.functional")
 
     class JellyLIF(Neuron):
         causal = False
 
         def __init__(self, channels: int) -> None:
             super().__init__()
-            self.node = jelly.neuron.LIFNode(step_mode="m", detach_reset=False)
+            self.node = neuron.LIFNode(step_mode="m", detach_reset=False)
 
         def run(self, currents_TB: Tensor, state: object) -> tuple[Tensor, None]:
-            jelly.functional.reset_net(self.node)
+            functional.reset_net(self.node)
             return self.node(currents_TB), None
 
     layers = [nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8)]
-    with pytest.raises(Mistake, match="2 is a neuron of spikingjelly [(]LIFNode[)]") as refused:
-        Student(nn.Sequential(*layers, jelly.neuron.LIFNode(), LIF()), 4)
+    with pytest.raises(Mistake, match=r"2 is a neuron of spikingjelly \(LIFNode\)") as refused:
+        Student(nn.Sequential(*layers, neuron.LIFNode(), LIF()), 4)
     assert "class Wrapped(Neuron)" in refused.value.fix
     rest = [nn.Flatten(), nn.Linear(8 * 36, 10)]
     ours, theirs = (Student(nn.Sequential(*layers, spike, *rest), 4) for spike in (LIF(8), JellyLIF(8)))

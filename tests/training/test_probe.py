@@ -88,7 +88,7 @@ def batch_major(logits: Tensor) -> Tensor:
         (Net(after=lambda y: (y, y)), "returns a tuple of 2", "output[0]"),
         (Net(after=lambda y: {"logits": y}), "returns a dict with 'logits'", "output['logits']"),
         (Net(after=lambda y: None), "returns None", "logits alone"),
-        (Net(after=lambda y: y.argmax(1)), r"a tensor \[24\] of int64", "[T*B, classes]"),
+        (Net(after=lambda y: y.argmax(1)), r"a tensor \[24\] of int64", "of this shape"),
         (Net(after=lambda y: y.long()), "not floating point", "argmax"),
         (Net(classes=11), "has 11 classes, the data has 10", "num_classes"),
         (Net(after=lambda y: y.softmax(-1)), "returns probabilities", "softmax"),

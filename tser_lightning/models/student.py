@@ -56,8 +56,7 @@ class Student(nn.Module):
         if not over_time:
             raise Mistake(
                 "this network has no neuron: nothing in it changes from one time step to the next",
-                "a student is a spiking network, whose neurons are there before it is called; with ReLU it is an ANN, as "
-                "teachers are",
+                "a student is a spiking network, whose neurons are there before it is called; with ReLU it is an ANN",
                 "activation(channels) in __init__, which makes the neuron that neuron=lif names",
             )
         self._causal = all(module.causal for module in over_time)

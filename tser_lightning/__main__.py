@@ -2,7 +2,10 @@
 
 import sys
 
-from tser_lightning.cli.main import main
+from tser_lightning.cli.own_folder import look_here_last
 
 if __name__ == "__main__":
+    look_here_last()
+    from tser_lightning.cli.main import main
+
     sys.exit(main())

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from tser_lightning.cli.trust import check_trusted, trusted, untrusted
+from tser_lightning.cli.trust import TRICKS, check_trusted, trusted, untrusted
 from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student, relu
 from tser_lightning.training import Machine, Recipe
@@ -50,9 +50,9 @@ def _refused(node: Config, cause: BaseException) -> Mistake:
     )
 
 
-def _found(target: str) -> Callable[..., Any]:
-    if not trusted(target):
-        raise untrusted(target)
+def _found(target: Any) -> Callable[..., Any]:
+    if not isinstance(target, str) or not trusted(target):
+        raise untrusted(str(target))
     module, _, name = target.rpartition(".")
     try:
         holder = importlib.import_module(module)
@@ -72,6 +72,12 @@ def _found(target: str) -> Callable[..., Any]:
 
 
 def _settings(node: Config, *without: str) -> dict[str, Any]:
+    if tricks := node.keys() & set(TRICKS):
+        raise Mistake(
+            what=f"{node['_target_']} is given {', '.join(sorted(tricks))}",
+            why="an object is made of the settings beside _target_ by their names, nothing else",
+            fix="the settings by their names",
+        )
     return {key: value for key, value in node.items() if key not in ("_target_", *without)}
 
 

@@ -3,13 +3,17 @@
 Its standard input is a pipe into which nobody writes. The system closes it however the sweep ends, SIGKILL included.
 """
 
-import os
-import signal
-import sys
-import threading
-import time
+from tser_lightning.cli.own_folder import look_here_last
 
-from tser_lightning.cli.main import main
+look_here_last()
+
+import os  # noqa: E402 - only now can no file of the working folder be taken for a module of Python's
+import signal  # noqa: E402
+import sys  # noqa: E402
+import threading  # noqa: E402
+import time  # noqa: E402
+
+from tser_lightning.cli.main import main  # noqa: E402
 
 GRACE_SECONDS = 30
 

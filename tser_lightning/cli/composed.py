@@ -13,6 +13,7 @@ from tser_lightning.cli.check import Checker
 from tser_lightning.cli.command import Setting, read
 from tser_lightning.cli.config import Composition, Configs
 from tser_lightning.cli.defaults import MISSING, Defaults, leaves
+from tser_lightning.cli.found_files import outside
 from tser_lightning.cli.hydra_errors import uncomposable
 from tser_lightning.cli.mistakes import as_typed, refuse
 from tser_lightning.cli.names import unknown_setting
@@ -47,6 +48,7 @@ class Composed:
         self.defaults = Defaults(plain(files.config), self.choices, configs)
         self._leave_out()
         self.experiment: dict[str, Any] = plain(self.raw)
+        self.mistakes += outside(self.experiment, self.command.settings)
         self._apply()
         broken: dict[str, str] = {}
         self.config: dict[str, Any] = plain(self.raw, broken)
@@ -67,6 +69,9 @@ class Composed:
             return files, copy.deepcopy(files.config) if alone else self.configs.compose(choices).config
         except (HydraException, yaml.YAMLError) as error:
             refuse([*self.mistakes, uncomposable(error, self.command.choices, self.configs)])
+            raise AssertionError("unreachable") from error
+        except Mistake as error:
+            refuse([*self.mistakes, error])
             raise AssertionError("unreachable") from error
 
     def _leave_out(self) -> None:

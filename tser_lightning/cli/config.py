@@ -1,8 +1,10 @@
 """Where configs lie and how they are composed; the one module that knows Hydra's loader."""
 
+import contextlib
 import copy
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +24,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from tser_lightning.cli.found_files import check_found, check_package
 from tser_lightning.mistake import Mistake
 
 PRIMARY = "train"
@@ -46,6 +49,31 @@ def folder(name: str, package: Path | None = None) -> Path:
     return found
 
 
+class Groups(FileConfigSource):
+    """The folder of `--config-dir`: config groups of the user's own, or of whoever sent them."""
+
+    @staticmethod
+    def scheme() -> str:
+        """Name this kind of source in a search path."""
+        return "groups"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Load an option, after a look at what it says."""
+        return _looked_at(self, config_path, config_path.strip("/").rpartition("/")[0])
+
+
+def _looked_at(source: FileConfigSource, config_path: str, group: str) -> ConfigResult:
+    """Load a file as Hydra does, if it is one of the package's own or says nothing that only a command may say."""
+    file = Path(source.path, source._normalize_file_name(config_path))
+    found = not any(file.resolve().is_relative_to(folder(own).resolve()) for own in ("conf", "experiments"))
+    if found and file.is_file():
+        check_found(file, group)
+    result = FileConfigSource.load_config(source, config_path)
+    if found:
+        check_package(file, result.header.get("package"))
+    return result
+
+
 class Experiments(FileConfigSource):
     """A plain folder of files served as the config group `experiment`."""
 
@@ -59,7 +87,7 @@ class Experiments(FileConfigSource):
 
     def load_config(self, config_path: str) -> ConfigResult:
         """Load `experiment/NAME`; its settings act on the whole config, also where the header is forgotten."""
-        result = super().load_config(self._inside(config_path))
+        result = _looked_at(self, self._inside(config_path), "")
         result.header["package"] = result.header.get("package") or "_global_"
         return result
 
@@ -111,8 +139,22 @@ class ExperimentSearchPath(SearchPathPlugin):
 def _prepare_hydra() -> None:
     hydra.version.setbase("1.3")
     setup_globals()
-    for source in (Experiments, ExperimentChoices):
-        Plugins.instance().register(source)
+    with _installed_alone():
+        plugins = Plugins.instance()
+    for source in (Groups, Experiments, ExperimentChoices):
+        plugins.register(source)
+
+
+@contextlib.contextmanager
+def _installed_alone() -> Iterator[None]:
+    """Hide the folder that we work in from imports: Hydra imports whatever is called hydra_plugins."""
+    before = list(sys.path)
+    here = os.path.realpath(os.getcwd())
+    sys.path[:] = [place for place in before if os.path.realpath(place or ".") != here]
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 class Configs:
@@ -149,7 +191,7 @@ class Configs:
         plugin.manipulate_search_path(path)
         path.config_search_path.append(schema)
         if self.config_dir is not None:
-            own = f"file://{os.path.abspath(self.config_dir)}"
+            own = f"{Groups.scheme()}://{os.path.abspath(self.config_dir)}"
             path.prepend("command-line", own, anchor=SearchPathQuery(provider="main"))
         return path
 
@@ -170,7 +212,7 @@ class Configs:
         for place in self._loaders[True].get_sources():
             inside = "" if place.scheme() == Experiments.scheme() else group
             if (
-                place.scheme() in ("file", Experiments.scheme())
+                place.scheme() in ("file", Groups.scheme(), Experiments.scheme())
                 and (found := Path(place.path, inside, f"{option}.yaml")).is_file()
             ):
                 return found
@@ -225,7 +267,7 @@ def _composition(loader: ConfigLoaderImpl, choices: list[str], mode: RunMode) ->
         hydra_node = config.hydra
         del config["hydra"]
         return Composition(config, _options(hydra_node), hydra_node)
-    except (HydraException, yaml.YAMLError):
+    except (HydraException, yaml.YAMLError, Mistake):
         raise
     except Exception as error:  # odd overrides make Hydra raise anything at all
         raise ConfigCompositionException(str(error)) from error

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 crash, 2 the user's mistake, 130 Ctrl-C, 143 SIGTERM.
     """
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # the user's own modules, as `python -m` has it
+        sys.path.append(os.getcwd())  # the user's own modules
     with terminable():
         return guarded(lambda: _command(list(sys.argv[1:] if argv is None else argv)))
 

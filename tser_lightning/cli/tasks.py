@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from tser_lightning.cli.run import Run
-from tser_lightning.cli.trust import named, targets, trust
+from tser_lightning.cli.trust import check_received, damaged, named, targets, trust
 from tser_lightning.mistake import Mistake
 from tser_lightning.report.table import steps_table
 from tser_lightning.tracking.records import RunDirectory
@@ -219,19 +219,32 @@ def evaluate(run: Run) -> dict[str, Any]:
 
 def _finished(home: RunDirectory, run: Run) -> "Built":
     """The parts of a finished run, with its trained student."""
-    import yaml
-
     from tser_lightning.cli.api import load_student
     from tser_lightning.cli.built import built
     from tser_lightning.tracking.first_version import terms_alone
 
-    config = yaml.safe_load((home.path / "config.yaml").read_text()) | {"machine": run.config["machine"]}
+    config = received(home.path / "config.yaml") | {"machine": run.config["machine"]}
     moved = {key.partition(".")[2]: value for key, value in run.given.items() if key in ("data.root", "data.path")}
     config["data"] = {**config["data"], **moved}
     config["loss"] = terms_alone(config["loss"])
+    student = load_student(home.path / "student.safetensors")
     parts = built(config, (home.result() or {}).get("teacher", "teacher"))
-    parts.student = load_student(home.path / "student.safetensors")
+    parts.student = student
     return parts
+
+
+def received(file: Path) -> dict[str, Any]:
+    """Read the config of a finished run, which may come from anywhere: plain values, and nothing that is not listed."""
+    import yaml
+
+    from tser_lightning.plain_yaml import load
+
+    try:
+        config = load(file.read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise damaged(file, " ".join(str(error).split())[:160]) from error
+    check_received(config, file)
+    return dict(config)
 
 
 def prepare(run: Run) -> dict[str, Any]:

@@ -8,14 +8,28 @@ from tser_lightning.cli.defaults import MISSING
 from tser_lightning.mistake import Mistake
 from tser_lightning.tracking.source_code import own_module
 
-PACKAGES = (
-    *(f"tser_lightning.{room}" for room in ("models", "losses", "neurons", "data", "training.schedule")),
-    *("torch.nn", "torch.optim", "torchvision.models", "torchvision.transforms", "lightning.pytorch.callbacks"),
-)
-# Among them, what writes wherever a config says.
-REFUSED = tuple(f"lightning.pytorch.callbacks.{name}" for name in ("model_checkpoint", "on_exception_checkpoint"))
-# Where functions make networks; elsewhere only classes are made.
-FUNCTIONS = ("tser_lightning.models", "torchvision.models")
+# By name, each looked at: none of them imports by name, loads an object, or writes anywhere but in its own folder.
+LISTED = {
+    "tser_lightning.models": (
+        "TDBN TEBN cnn_small preact_resnet34 resnet18 resnet19 resnet34 resnet50 resnet_small sdt sew_resnet18 "
+        "sew_resnet34 sew_resnet50 spikformer spikingformer vgg11 vgg16 vgg_small vit"
+    ),
+    "tser_lightning.losses": (
+        "BKDSNN KDSNN TET TSER WSLD AttentionTransfer BlurredFeature CrossEntropy DistillationLoss Entropy FeatureMSE "
+        "KLDivergence LaSNN LabelsOnly LogitMSE SoftCrossEntropy VanillaKD"
+    ),
+    "tser_lightning.neurons": "GLIF IF IMLIF LIF LSG MPBN PFA PLIF",
+    "tser_lightning.data": "Digits Downloaded EventFrames ImageFolder Prepared Streamed Synthetic",
+    "tser_lightning.training.schedule": "Constant Cosine OneCycle",
+    "torch.nn": "BatchNorm2d Identity InstanceNorm2d SyncBatchNorm",
+    "torch.optim": "ASGD Adadelta Adafactor Adagrad Adam AdamW Adamax NAdam RAdam RMSprop Rprop SGD",
+    "lightning.pytorch.callbacks": (
+        "DeviceStatsMonitor EarlyStopping LearningRateMonitor ModelSummary RichModelSummary RichProgressBar "
+        "StochasticWeightAveraging TQDMProgressBar Timer"
+    ),
+}
+NAMES = frozenset(f"{module}.{name}" for module, names in LISTED.items() for name in names.split())
+LARGEST = 1 << 20  # of whole numbers in a config that was found beside weights: no width or count comes near
 _added: set[str] = set()
 
 
@@ -37,25 +51,22 @@ def named(given: Mapping[str, Any]) -> set[str]:
 
 
 def trusted(path: str, more: Collection[str] = ()) -> bool:
-    """Tell whether a dotted path lies in a trusted package."""
-    return _below(path, (*_added, *more)) or (_below(path, PACKAGES) and not _below(path, REFUSED))
+    """Tell whether a dotted path is on the list, or lies in a module that the command trusts."""
+    return path in NAMES or _below(path, (*_added, *more))
 
 
-def _below(path: str, packages: Collection[str]) -> bool:
-    return any(path == name or path.startswith(f"{name}.") for name in packages)
+def _below(path: str, modules: Collection[str]) -> bool:
+    return any(path == name or path.startswith(f"{name}.") for name in modules)
 
 
 def check_trusted(target: str, made: Any) -> None:
-    """Raise a `Mistake` if what a path led to is defined elsewhere, or is nothing that a config needs.
+    """Raise a `Mistake` if a path through a module that the command trusts led to what is defined elsewhere.
 
-    E.g. `torch.nn.functional.os.system`; a function that loads, imports or writes. Classes may be made (networks,
-    losses, optimisers, data sets), functions in `FUNCTIONS` alone; in modules that the command trusts, all.
+    E.g. `mine.system` after `from os import system`.
     """
     home = getattr(made, "__module__", None)
-    if not (isinstance(home, str) and trusted(home)):
+    if target not in NAMES and not (isinstance(home, str) and _below(home, _added)):
         raise untrusted(target, str(home))
-    if not _below(home, _added) and not isinstance(made, type) and not _below(home, FUNCTIONS):
-        raise untrusted(target)
 
 
 def targets(node: Any) -> Iterator[str]:
@@ -75,8 +86,8 @@ def untrusted(target: str, home: str | None = None) -> Mistake:
     module = home or target.rpartition(".")[0] or target
     return Mistake(
         what=f"{target} is not from a trusted module",
-        why="a config may make what is in tser_lightning, torch.nn, torch.optim, torchvision and most of Lightning's "
-        "callbacks; other code runs only if the command itself says so",
+        why="a config may make the networks, losses, neurons, data sets and schedules of tser_lightning, and listed "
+        "norms, optimisers and callbacks; other code runs only if the command itself says so",
         fix=f"trusted_modules=[{module}] added to the command (in Python: tser_lightning.trust({module!r})), "
         "if you know what it does",
     )
@@ -99,4 +110,65 @@ def untrusted_targets(config: Mapping[str, Any], given: Mapping[str, Any]) -> li
             )
         ]
     asked = (target for target in dict.fromkeys(targets(config)) if target != MISSING and importable(target))
-    return [untrusted(target) for target in asked if not trusted(target, more)]
+    return [*(untrusted(target) for target in asked if not trusted(target, more)), *_not_plain(config)]
+
+
+def check_received(config: Any, file: object) -> None:
+    """Check a config that lies beside a run's weights, which somebody may have sent: the list, and plain values.
+
+    Args:
+        config: As it was read, from config.yaml or student.json.
+        file: Where it was read.
+
+    Raises:
+        Mistake: It names what may not be made, holds what would still have to be resolved, or is no such config.
+    """
+    if not isinstance(config, Mapping):
+        raise damaged(file, "it holds no settings by name")
+    for target in targets(config):
+        if not trusted(target):
+            raise untrusted(target)
+    for mistake in _not_plain(config):
+        raise mistake
+    for key, value in _values(config):
+        if isinstance(value, int) and abs(value) > LARGEST and key.rpartition(".")[2] != "seed":
+            raise damaged(file, f"{key} is {str(value)[:30]}, more than anything of a network can be")
+
+
+def damaged(file: object, reason: str) -> Mistake:
+    """Say that a file of a run directory is not what this program wrote."""
+    return Mistake(
+        f"{file} cannot be used: {reason}", "it is not as it was written", "a fresh copy of the run directory"
+    )
+
+
+def _not_plain(config: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Find what would be resolved or read as an instruction if anybody did: nothing here does."""
+    for key, value in _values(config):
+        before, target, after = key.partition("_target_")
+        if target and (after or not isinstance(value, str | None)):
+            yield Mistake(f"{before}{target} names no class", "it is not text", f"{before}{target}=my_module.MyClass")
+        elif any(part in TRICKS for part in key.split(".")):
+            yield Mistake(
+                what=f"{key} is not a setting",
+                why="an object is made of _target_ and the settings beside it by their names, nothing else",
+                fix="the settings by their names, as in the file of the option",
+            )
+        elif isinstance(value, str) and "${" in value:
+            yield Mistake(
+                what=f"{key} is the text {value[:80]!r}",
+                why="what ${...} stands for is filled in once; a text that still holds one is never filled in again",
+                fix=f"{key} with a plain value",
+            )
+
+
+TRICKS = ("_args_", "_partial_", "_recursive_", "_convert_")
+
+
+def _values(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Walk all values of plain containers, lists included, with dotted names."""
+    inner = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else None
+    if not inner:
+        yield key, node
+    for name, value in inner or ():
+        yield from _values(value, f"{key}.{name}" if key else str(name))

@@ -14,12 +14,12 @@ from typing import Any
 
 import yaml
 
+from tser_lightning.plain_yaml import load
+
 SKIPPED = {"teachers", "wandb", ".sweeps"}
 RECORDS = ("result.json", "run.json", "config.yaml", "metrics.csv")
 ENDED_BADLY = {"failed", "interrupted", "terminated"}
 FINISHED = "finished"
-
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class DamageError(ValueError):
@@ -73,7 +73,7 @@ class RunRecord:
     def config(self) -> dict[str, Any]:
         """All settings of config.yaml by dotted name; empty without a readable one."""
         try:
-            content = yaml.load((self.path / "config.yaml").read_text(), _Loader)
+            content = load((self.path / "config.yaml").read_text())
         except (OSError, ValueError, yaml.YAMLError):
             return {}
         return dict(_leaves(content)) if isinstance(content, Mapping) else {}

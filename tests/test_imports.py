@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "report": {"tracking", "training", "measure", "data", "losses", "models", "neurons"},
     "cli": {"report", "tracking", "training", "measure", "data", "losses", "models", "neurons"},
 }
-ANYBODY = {"mistake", "durable", "termination"}
+ANYBODY = {"mistake", "durable", "plain_yaml", "termination"}
 
 
 def imported(file: Path) -> set[str]:

@@ -55,7 +55,7 @@ def _too_much(text: io.StringIO) -> str | None:
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor in (anchor for anchor, _ in open_nodes):
                 return f"*{event.anchor} refers to itself"
-            nodes += sizes.get(event.anchor, 1)
+            nodes += sizes.get(str(event.anchor), 1)
         if nodes > NODES:
             return f"its aliases stand for more than {NODES} values"
     return None

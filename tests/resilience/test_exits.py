@@ -83,7 +83,7 @@ def test_a_run_refuses_data_that_changed_since_it_began(
 
     damaged.unlink()
     assert child() == 2
-    assert "the data changed since" in child.said()
+    assert "the training images changed since" in child.said()
     assert "force=true" in child.said()
 
     damaged.write_bytes(whole)

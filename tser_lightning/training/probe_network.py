@@ -348,7 +348,8 @@ def _of_first(logits: Tensor, kept: int) -> Tensor:
 def _other_way(logits_TBC: Tensor) -> Tensor:
     """Read the rows of [T, B, C] as [B, T] and give [T, B, C] of them."""
     steps, size, _ = logits_TBC.shape
-    return logits_TBC.flatten(0, 1).unflatten(0, (size, steps)).transpose(0, 1)
+    turned_TBC: Tensor = logits_TBC.flatten(0, 1).unflatten(0, (size, steps)).transpose(0, 1)
+    return turned_TBC
 
 
 def _alike(one: Tensor, other: Tensor, tolerance: float) -> bool:

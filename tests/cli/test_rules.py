@@ -80,3 +80,9 @@ def test_a_class_of_ones_own_has_types_but_no_ranges() -> None:
 
 def test_every_rule_can_say_what_it_wants() -> None:
     assert all(each.says() for each in RULES.values())
+
+
+def test_what_is_read_here_has_its_rule_beside_a_class_of_a_users_own_too() -> None:
+    assert rule("teacher.weights", "train", ours=False).accepts(None)
+    assert not rule("student.timesteps", 4, ours=False).accepts(0)
+    assert rule("teacher.depth", 4, ours=False).accepts(0)

@@ -179,6 +179,14 @@ def test_losses_on_features_are_tried_on_a_copy(
     assert not any(module._forward_hooks for module in (*student.modules(), *teacher.modules()))
 
 
+@pytest.mark.parametrize("steps", [2, 3])
+def test_a_layer_before_the_first_neuron_can_be_tapped(
+    steps: int, student: Student, teacher: Teacher, digits: Digits
+) -> None:
+    student.timesteps = steps
+    probe(student, KDSNN(student_taps=["conv1"], teacher_taps=["conv1"]), teacher, digits)
+
+
 def test_labels_that_are_distributions_pass(student: Student, teacher: Teacher, tser: DistillationLoss) -> None:
     settings: dict[str, Any] = {"mixup": {"alpha": 0.8}, "batch_size": 8, "train_images": 40, "test_images": 20}
     probe(student, tser, teacher, Synthetic(10, [1, 8, 8], **settings))

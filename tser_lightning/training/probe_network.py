@@ -17,7 +17,7 @@ from tser_lightning.models.student import Student
 from tser_lightning.training.nonfinite import first_nonfinite
 from tser_lightning.training.own_code import PASSED_ON, described, failed, is_about_sizes, named
 from tser_lightning.training.recipe import Machine
-from tser_lightning.training.taps import Taps
+from tser_lightning.training.taps import Taps, over_steps
 from tser_lightning.training.teacher import Once, Teacher
 from tser_lightning.training.undisturbed import Draws, borrowed, seed_all
 
@@ -246,8 +246,9 @@ class _StudentProbe(_Called):
             self.lay_out(whole, images, machine)
             self.check_calls(whole, images, 1e-5, (1, 1))
             taps.take()
-        steps = student_TBC.shape[0]
-        return student_TBC.detach(), {name: y.detach().unflatten(0, (steps, -1)) for name, y in features.items()}
+        steps, size = student_TBC.shape[:2]
+        over = {name: over_steps(name, y.detach(), steps, size) for name, y in features.items()}
+        return student_TBC.detach(), over
 
     def explained(self, whole: nn.Module, images: Tensor, error: Exception) -> Mistake:
         if not (isinstance(whole, Student) and images.ndim == 4 and is_about_sizes(error)) or whole.timesteps == 1:

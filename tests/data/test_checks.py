@@ -35,7 +35,9 @@ def test_good_files_pass(tmp_path: Path) -> None:
         arrays[f"{part}_images"] = torch.zeros(6, 4, 4, 1, dtype=torch.uint8)
         arrays[f"{part}_labels"] = torch.arange(6) % 2
         for label in ("a", "b"):
-            (tmp_path / {"train": "train", "test": "val"}[part] / label).mkdir(parents=True)
+            folder = tmp_path / {"train": "train", "test": "val"}[part] / label
+            folder.mkdir(parents=True)
+            (folder / "0.png").touch()
     write_prepared(tmp_path / "fashion_mnist.safetensors", arrays)
 
     check_data(_settings(root=str(tmp_path), name="fashion_mnist"))

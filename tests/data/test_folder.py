@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,48 @@ def test_a_damaged_image_is_a_mistake_that_names_it(tree: Path) -> None:
 
     with pytest.raises(Mistake, match=r"val/bee/01\.jpg cannot be read"):
         list(_data(tree).loader("test"))
+
+
+def test_every_image_is_looked_at_once_before_a_training(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = tree / "val" / "ant" / "02.png"
+    content = good.read_bytes()
+    good.write_bytes(b"x")
+    (tree / "train" / "bee" / "zz.jpg").symlink_to(tree / "nowhere.jpg")
+    with pytest.raises(Mistake, match=r"train/bee/zz\.jpg cannot be read: No such file"):
+        _data(tree).verify()
+    (tree / "train" / "bee" / "zz.jpg").unlink()
+    with pytest.raises(Mistake, match=r"val/ant/02\.png cannot be read"):
+        _data(tree).verify()
+    good.write_bytes(content)
+    looked: list[str] = []
+    look = ImageFolder._looked_at
+
+    def counted(data: ImageFolder, file: str) -> Any:
+        looked.append(file)
+        return look(data, file)
+
+    monkeypatch.setattr(ImageFolder, "_looked_at", counted)
+    _data(tree).verify()
+    assert sorted(looked) == [f"val/ant/{number:02}.png" for number in range(3)]
+    _data(tree).verify()
+    assert len(looked) == 3
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    os.utime(good)
+    with pytest.raises(Mistake, match="Pillow refuses such sizes"):
+        _data(tree).verify()
+
+
+def test_images_that_move_are_counted(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tree / "train" / "ant" / "moves.png", save_all=True, append_images=frames[1:])
+    _data(tree).verify()
+    assert "1 files hold several pictures; the first of each is read" in caplog.text
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.01])
+def test_no_image_to_validate_on_is_a_mistake(tree: Path, fraction: float) -> None:
+    with pytest.raises(Mistake, match=r"holds out none of the 20 training images"):
+        _data(tree, validation=fraction).indices("val")
 
 
 def test_a_class_without_images_is_a_mistake(tree: Path) -> None:

@@ -1,10 +1,12 @@
+import logging
+import os
 from pathlib import Path
 
 import pytest
 from torchvision import datasets
 
-from tser_lightning.data import folder_index
-from tser_lightning.data.folder_index import NAME, index_of
+from tser_lightning.data.folder_index import NAME, images_of, keep_verified, stamps, verified
+from tser_lightning.mistake import Mistake
 
 PARTS = {"train": "train", "test": "val"}
 
@@ -19,33 +21,71 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_second_start_reads_the_list_and_a_change_is_seen(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = index_of(root, PARTS)
-    assert first["test"]["b"] == ["val/b/0.png", "val/b/1.png", "val/b/2.png"]
-    assert list(first["train"]) == ["a", "b"]
+def test_the_list_is_torchvisions_in_its_order(root: Path) -> None:
+    for name in ("Z", "c d", "c"):
+        (root / "train" / "a" / name / "more").mkdir(parents=True)
+        (root / "train" / "a" / name / "more" / "1.JPG").touch()
+        (root / "train" / "a" / name / "1.tiff").touch()
+    theirs = datasets.ImageFolder(root / "train")
+    ours = images_of(root, PARTS)["train"]
 
-    def never(*arguments: object) -> None:
-        raise AssertionError("looked up again")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(datasets, "ImageFolder", never)
-        assert index_of(root, PARTS) == first
-    (root / "train" / "a" / "9.png").touch()
-    assert index_of(root, PARTS)["train"]["a"][-1] == "train/a/9.png"
+    assert list(ours) == theirs.classes
+    assert [f"{root}/{file}" for files in ours.values() for file in files] == [file for file, _ in theirs.samples]
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"signature": 1}', "x" * 100])
-def test_a_damaged_list_is_made_again(root: Path, content: str) -> None:
-    first = index_of(root, PARTS)
+def test_a_change_is_seen_where_folders_keep_their_times(root: Path) -> None:
+    first = images_of(root, PARTS)
+    status = (root / "train" / "a").stat()
+    (root / "train" / "a" / "0.png").rename(root / "train" / "a" / "9.png")
+    os.utime(root / "train" / "a", ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    assert images_of(root, PARTS) != first
+    assert images_of(root, PARTS)["train"]["a"][-1] == "train/a/9.png"
+
+
+def test_what_systems_leave_behind_is_no_class_and_no_image_and_other_formats_are_counted(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = images_of(root, PARTS)
+    assert not caplog.records
+    for name in (".ipynb_checkpoints", "__MACOSX"):
+        for place in (root / "train", root / "train" / "a"):
+            (place / name).mkdir()
+            (place / name / "0.png").touch()
+    for name in (".DS_Store", "._0.png", "Thumbs.db"):
+        (root / "train" / "a" / name).touch()
+    assert images_of(root, PARTS) == first
+    assert not caplog.records
+    for number in range(9):
+        (root / "val" / "b" / f"{number}.gif").touch()
+    with caplog.at_level(logging.WARNING):
+        assert images_of(root, PARTS) == first
+    assert "files that are not read: 9 .gif" in caplog.text
+
+
+def test_links_without_an_end_and_names_that_are_no_text_are_mistakes(root: Path) -> None:
+    loop = root / "train" / "a" / "loop"
+    loop.symlink_to(root / "train")
+    with pytest.raises(Mistake, match="link to a folder that holds it"):
+        images_of(root, PARTS)
+    loop.unlink()
+    for place in (b"train/a/\xff.png", b"train/\xff"):
+        odd = os.fsencode(root) + b"/" + place
+        Path(os.fsdecode(odd)).symlink_to(root / "val" / ("a" if place.endswith(b"\xff") else "a/0.png"))
+        with pytest.raises(Mistake, match="a name that is not UTF-8") as caught:
+            images_of(root, PARTS)
+        str(caught.value).encode()
+        os.unlink(odd)
+    (root / "train" / "c").symlink_to(root / "nowhere")
+    with pytest.raises(Mistake, match="train/c is a link that leads nowhere"):
+        images_of(root, PARTS)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"signature": 1}', '{"verified": 3}', "x" * 100])
+def test_a_damaged_record_counts_as_none(root: Path, content: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(root / "home"))
+    now = {"train/a": stamps(root, ["train/a/0.png"])}
+    keep_verified(root, now)
+    assert verified(root) == now
     (root / NAME).write_text(content)
-    assert index_of(root, PARTS) == first
-
-
-def test_folders_inside_a_class_are_looked_up_every_time(root: Path) -> None:
-    (root / "train" / "a" / "more").mkdir()
-    if folder_index._signature(root, PARTS) is not None:
-        pytest.skip("this file system does not count folders as links")
-    (root / "train" / "a" / "more" / "1.png").touch()
-    index_of(root, PARTS)
-    (root / "train" / "a" / "more" / "2.png").touch()
-    assert index_of(root, PARTS)["train"]["a"][-1] == "train/a/more/2.png"
+    assert verified(root) == {}

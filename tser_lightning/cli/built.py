@@ -63,6 +63,9 @@ def built(config: Mapping[str, Any], teacher_name: str) -> Built:
     recipe = build.build_recipe(config["trainer"], config["optim"], config["schedule"], config["debug"]["steps"])
     check_machine(recipe, machine)
     callbacks, loss, data = build.build_callbacks(config), build.build_loss(config), build.build_data(config)
+    if config["selection"] == "val":
+        data.indices("val")  # there are some
+    data.verify()
     if getattr(loss, "needs_teacher", False) and not config["teacher"].get("_target_"):
         raise Mistake(
             what="this loss compares with a teacher, and there is none",

@@ -187,6 +187,7 @@ def teach(run: Run) -> dict[str, Any]:
 
     use_cpu(run.config)
     data = build_data(run.config)
+    data.verify()
     teacher = obtain_teacher(run.config, run.choices["teacher"], data)
     if teacher is None:
         raise Mistake(

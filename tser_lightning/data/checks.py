@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
+from tser_lightning.data.folder_index import class_folders, empty_class, holds_images
 from tser_lightning.mistake import Mistake
 
 _FORM = "train_images, test_images [N,H,W,C] uint8 and train_labels, test_labels [N] int64"
@@ -144,14 +145,25 @@ def check_folder(path: Path, num_classes: int) -> None:
                 "images are read from PATH/train/CLASS/* and PATH/val/CLASS/*",
                 "data.path=PATH, the folder that holds train/ and val/",
             )
-        classes[part] = sorted(entry.name for entry in (path / part).iterdir() if entry.is_dir())
+        classes[part] = class_folders(path / part)
+        if not classes[part]:
+            raise Mistake(
+                f"{path / part} holds no folders",
+                "images are read from PATH/train/CLASS/* and PATH/val/CLASS/*, and a class is a folder",
+                "the images of each class in a folder of their own",
+            )
     if classes["train"] != classes["val"]:
         odd = sorted(set(classes["train"]) ^ set(classes["val"]))
+        here, there = ("train", "val") if odd[0] in classes["train"] else ("val", "train")
         raise Mistake(
-            f"{path}/train and {path}/val have different classes, e.g. {odd[0]}",
+            f"{path}/train and {path}/val have different classes, e.g. {odd[0]}, which {there} lacks",
             "a class is a folder, and its number is its place among the sorted names",
-            f"the same class folders in both; {len(odd)} differ",
+            f"a folder {path}/{there}/{odd[0]} with images, or none in {here}; {len(odd)} differ",
         )
+    for part, names in classes.items():
+        for name in names:
+            if not holds_images(path / part / name):
+                raise empty_class(path, part, name, len(names))
     if len(classes["train"]) != num_classes:
         raise Mistake(
             f"data.num_classes={num_classes}, but {path}/train has {len(classes['train'])} class folders",

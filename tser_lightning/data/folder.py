@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,13 +12,14 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from rich.progress import track
 from torch import Tensor
 from torchvision.transforms import v2
 
 from tser_lightning.data.augment import per_image
 from tser_lightning.data.checks import check_folder, resize_for
 from tser_lightning.data.draws import Stream
-from tser_lightning.data.folder_index import index_of
+from tser_lightning.data.folder_index import images_of, keep_verified, stamps, verified
 from tser_lightning.data.image_data import ImageData, Part
 from tser_lightning.mistake import Mistake
 
@@ -80,10 +82,7 @@ class ImageFolder(ImageData):
     @cached_property
     def _parts(self) -> dict[Part, tuple[list[str], Tensor]]:
         self.check()
-        try:
-            found = index_of(self.path, {str(part): folder for part, folder in FOLDERS.items()})
-        except FileNotFoundError as error:
-            raise Mistake(f"{self.path}: {error}", "every class needs images", "images there, or no folder") from error
+        found = images_of(self.path, {str(part): folder for part, folder in FOLDERS.items()})
         self.classes = tuple(found["train"])
         return {
             part: (
@@ -118,11 +117,75 @@ class ImageFolder(ImageData):
         try:
             with Image.open(file) as image:
                 return as_seen(image).convert("L" if self.shape[0] == 1 else "RGB")
-        except (OSError, SyntaxError, ValueError) as error:
-            named = file if isinstance(file, str) else f"an image of {self.path}"
-            raise Mistake(
-                f"{named} cannot be read: {error}", "it is damaged or no image", "a good copy of it, or none"
-            ) from error
+        except Exception as error:  # whatever a decoder can say of a damaged file
+            raise self._unreadable(file, error) from error
+
+    def _unreadable(self, file: str | BinaryIO, error: Exception) -> Mistake:
+        named = file if isinstance(file, str) else f"an image of {self.path}"
+        reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
+        if isinstance(error, Image.DecompressionBombError):
+            return Mistake(f"{named} cannot be read: {reason}", "Pillow refuses such sizes", "a smaller copy of it")
+        if isinstance(error, FileNotFoundError) and isinstance(file, str) and os.path.islink(file):
+            return Mistake(f"{named} cannot be read: {reason}", "it is a link that leads nowhere", "the link removed")
+        if isinstance(error, PermissionError):
+            return Mistake(f"{named} cannot be read: {reason}", "its file is not for this user", f"chmod u+r '{file}'")
+        return Mistake(f"{named} cannot be read: {reason}", "it is damaged or no image", "a good copy of it, or none")
+
+    def verify(self) -> None:
+        """Decode every image once, before a training is spent on them; what was good is not decoded again.
+
+        Raises:
+            Mistake: One cannot be read; how many cannot is said.
+        """
+        found: dict[str, list[str]] = {}
+        start = len(str(self.path)) + 1
+        for part in FOLDERS:
+            files, labels = self._parts[part]
+            for file, label in zip(files, labels.tolist(), strict=True):
+                found.setdefault(f"{part}/{(self.classes or ())[label]}", []).append(file[start:])
+        before = verified(self.path)
+        now = {key: self._stamps(files) for key, files in found.items()}
+        new = {key for key in found if before.get(key) != now[key]}
+        if not new:
+            return
+        todo = [file for key in found if key in new for file in found[key]]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders let go of Python's lock
+            looked = pool.map(self._looked_at, todo)
+            results = dict(
+                zip(
+                    todo,
+                    track(looked, "looking at new images", len(todo), transient=True, disable=len(todo) < 1000),
+                    strict=True,
+                )
+            )
+        bad = [answer for answer in results.values() if isinstance(answer, Mistake)]
+        several = sum(answer is True for answer in results.values())
+        if several:
+            log.warning("%s: %d files hold several pictures; the first of each is read", self.path, several)
+        good = {key for key in found if not any(isinstance(results.get(file), Mistake) for file in found[key])}
+        keep_verified(self.path, {key: now[key] for key in now if key in good})
+        if len(bad) > 1:
+            raise Mistake(f"{bad[0].what} (and {len(bad) - 1} more files cannot)", bad[0].why, bad[0].fix)
+        if bad:
+            raise bad[0]
+
+    def _stamps(self, files: list[str]) -> str:
+        try:
+            return stamps(self.path, files)
+        except OSError as error:
+            raise self._unreadable(str(error.filename), error) from error
+
+    def _looked_at(self, file: str) -> bool | Mistake:
+        """Decode an image and tell whether its file holds more, or what is wrong with it."""
+        try:
+            with Image.open(f"{self.path}/{file}") as image:
+                more = image.format in ("PNG", "TIFF", "WEBP") and bool(getattr(image, "is_animated", False))
+                if image.format == "JPEG":
+                    image.draft(None, (1, 1))  # reads all of the file and computes little
+                as_seen(image).convert("L" if self.shape[0] == 1 else "RGB")
+                return more
+        except Exception as error:  # whatever a decoder can say of a damaged file
+            return self._unreadable(f"{self.path}/{file}", error)
 
     def fingerprint(self) -> str:
         """Hash the sorted names and sizes of all files with SHA-256; their bytes would take minutes to read."""
@@ -138,7 +201,10 @@ class ImageFolder(ImageData):
 
     def _hash(self, files: Iterable[str]) -> str:
         start = len(str(self.path)) + 1  # text: a million paths are slow
-        lines = (f"{file[start:]} {os.stat(file).st_size}\n" for file in sorted(files))
+        try:
+            lines = [f"{file[start:]} {os.stat(file).st_size}\n" for file in sorted(files)]
+        except OSError as error:
+            raise self._unreadable(str(error.filename), error) from error
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def prepare(self) -> str:
@@ -152,10 +218,15 @@ def as_seen(image: Image.Image) -> Image.Image:
     Raises:
         ValueError: Numbers whose range is not known: 32 bits an integer, or floats.
     """
+    of_16_bits = image.format in (None, "PNG", "PPM")  # what is named I may have 32 bits in any other
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         numbers = np.asarray(image)
-        if image.mode == "F" or numbers.min() < 0 or numbers.max() > 2**16 - 1:
+        if (
+            image.mode == "F"
+            or (image.mode == "I" and not of_16_bits)
+            or not 0 <= numbers.min() <= numbers.max() < 2**16
+        ):
             raise ValueError(f"its pixels are numbers of mode {image.mode} whose range is not known; save it in 8 bits")
         return Image.fromarray(np.round(numbers / 257).astype(np.uint8))
     if image.has_transparency_data:

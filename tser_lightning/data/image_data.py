@@ -1,5 +1,6 @@
 """What every labelled image set has in common: splits, loaders, deterministic order."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -116,6 +117,10 @@ class ImageData(ABC):
         self.labels("train")
         self.labels("test")
 
+    def verify(self) -> None:
+        """Raise a `Mistake` if an image cannot be read; sets in one file are read as a whole."""
+        self.labels("train")
+
     def indices(self, split: Split) -> Tensor:
         """List the images of a split, int64 [N], by their place in the whole training (or test) part."""
         if split == "test":
@@ -123,7 +128,12 @@ class ImageData(ABC):
         if split not in ("train", "val"):
             raise ValueError(f"split={split!r} is not one of 'train', 'val', 'test'")
         if split == "val" and not self._held_out.any():
-            raise ValueError(f"{self.name} has no 'val' with validation={self.validation}: give e.g. validation=0.1")
+            count = len(self._held_out)
+            raise Mistake(
+                f"data.validation={self.validation:g} holds out none of the {count} training images of {self.name}",
+                "selection=val chooses the epoch by the accuracy on them",
+                f"selection=last, or data.validation={max(0.1, math.ceil(100 / max(count, 1)) / 100):g}",
+            )
         return (self._held_out == (split == "val")).nonzero().flatten()
 
     @cached_property

@@ -95,6 +95,9 @@ class Streamed(ImageFolder):
             )
         return torch.tensor(found)
 
+    def verify(self) -> None:
+        """Leave the images to be read when they are needed: to look at all would fetch all chunks."""
+
     def labels(self, part: Part) -> Tensor:
         """Give the classes of all images of a part, int64 [N]."""
         return self._labels[part]

@@ -205,6 +205,7 @@ EXPERIMENTS = [name for name in options("experiments") if name != "paper"]
 REPRESENTATIVE = {  # of those that differ in data, student or T alone; with a student that takes no second
     "digits": [],
     "fashion_mnist": [],
+    "cifar10_small": [],
     "cifar100_r18_t2": ["student=resnet_small"],
     "cifar10_dvs_r19_t10": ["student=resnet_small"],
     "cifar10_spikingformer_4_256": SMALL_TRANSFORMER,

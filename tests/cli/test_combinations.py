@@ -18,6 +18,12 @@ def test_a_named_sweep_brings_its_own_values_and_the_command_wins(configs: Confi
     assert len(jobs_of(["sweep=table3", "loss=ce", "seed=1,2"], configs)) == 2
 
 
+def test_the_study_does_one_seed_after_the_other(configs: Configs) -> None:
+    losses = ["vanilla_kd", "tser", "ce", "tet", "ts", "kdsnn"]
+    wanted = [[f"seed={seed}", f"loss={loss}"] for seed in (1, 2, 3) for loss in losses]
+    assert [job[:2] for job in jobs_of(["experiment=cifar10_small", "sweep=study"], configs)] == wanted
+
+
 def test_every_named_sweep_lays_out_different_runs_that_compose(configs: Configs) -> None:
     sizes = {}
     for name in configs.options("sweep"):
@@ -34,6 +40,7 @@ def test_every_named_sweep_lays_out_different_runs_that_compose(configs: Configs
         "alpha": 5,
         "timesteps": 4,
         "losses": 11,
+        "study": 6,
     }
 
 

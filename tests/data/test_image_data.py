@@ -164,7 +164,7 @@ def test_settings_that_do_not_fit_are_a_mistake(settings: dict[str, Any], messag
 
 @pytest.mark.parametrize("settings", [{"validation": 1}, {"shape": [3, 8, 8]}, {"shape": [8, 8]}])
 def test_impossible_settings_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"must be|fraction"):
+    with pytest.raises(ValueError, match=r"must be|fraction|have 3 channels"):
         _digits(**settings)
 
 

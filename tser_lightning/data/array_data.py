@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tser_lightning.data.checks import check_fit
+from tser_lightning.data.form import Stored, check_form
 from tser_lightning.data.image_data import ImageData, Part
 
 
@@ -31,9 +32,14 @@ class ArrayData(ImageData):
     @cached_property
     def _arrays(self) -> dict[str, Tensor]:
         arrays = self.arrays()
-        height, width, channels = arrays["train_images"].shape[1:]
-        classes = len(self.classes) if self.classes else int(arrays["train_labels"].max()) + 1
-        check_fit(self.name, classes, (channels, height, width), self.num_classes, self.stored_shape)
+        stored = {
+            name: Stored(
+                str(array.dtype).removeprefix("torch."), tuple(array.shape), array.numpy, f"arrays[{name!r}].numpy()"
+            )
+            for name, array in arrays.items()
+        }
+        classes, shape = check_form(stored, self.classes, self.stored_shape)
+        check_fit(self.name, classes, shape, self.num_classes, self.stored_shape)
         return arrays
 
     def labels(self, part: Part) -> Tensor:

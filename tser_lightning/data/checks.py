@@ -3,19 +3,28 @@
 Nothing here imports torch, so that a mistake in a command is answered at once.
 """
 
+import difflib
 import json
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
+from tser_lightning.data.array_files import check_kind, rewriting
 from tser_lightning.data.folder_index import class_folders, empty_class, holds_images
+from tser_lightning.data.form import FORM, NAMES, Stored, WrongForm, check_form
 from tser_lightning.mistake import Mistake
 
-_FORM = "train_images, test_images [N,H,W,C] uint8 and train_labels, test_labels [N] int64"
+_DTYPES = {
+    **{
+        f"{letter}{bits}": f"{kind}{bits}" for letter, kind in (("U", "uint"), ("I", "int")) for bits in (8, 16, 32, 64)
+    },
+    **{f"F{bits}": f"float{bits}" for bits in (16, 32, 64)},
+    "BOOL": "bool",
+}
 
 
 def check_data(settings: Mapping[str, Any]) -> None:
@@ -28,9 +37,10 @@ def check_data(settings: Mapping[str, Any]) -> None:
         Mistake: A file is missing, damaged, or does not fit `num_classes` and `shape`.
     """
     num_classes, shape = settings["num_classes"], settings["shape"]
-    if settings.get("_target_") == "tser_lightning.data.Digits":
+    target = str(settings.get("_target_", ""))
+    if target == "tser_lightning.data.Digits":
         check_fit("digits", 10, (1, 8, 8), num_classes, shape)
-    elif settings.get("_target_") == "tser_lightning.data.Streamed":
+    elif target == "tser_lightning.data.Streamed":
         if "://" not in str(settings["path"]):
             check_chunks(Path(settings["path"]))
     elif "recordings" in settings:
@@ -39,10 +49,13 @@ def check_data(settings: Mapping[str, Any]) -> None:
         check_prepared(file, num_classes, (steps * channels, height, width), settings["recordings"])
     elif "root" in settings:
         check_prepared(prepared_path(settings["root"], settings["name"]), num_classes, shape, settings["name"])
-    elif str(settings.get("path", "")).endswith(".safetensors"):
-        check_prepared(Path(settings["path"]), num_classes, shape)
     elif "path" in settings:
-        check_folder(Path(settings["path"]), num_classes)
+        path = Path(settings["path"])
+        if target.endswith(".Prepared") or (not target and path.suffix == ".safetensors"):
+            check_prepared(path, num_classes, shape)
+        else:
+            check_folder(path, num_classes)
+    check_channels(shape, settings.get("mean"), settings.get("std"))
 
 
 def prepared_path(root: str | Path, name: str) -> Path:
@@ -55,8 +68,41 @@ def frames_path(root: str | Path, recordings: str, split: str, timesteps: int, s
     return prepared_path(root, f"{recordings}-{split}-t{timesteps}-{shape[1]}x{shape[2]}")
 
 
-def check_fit(name: str, classes: int, found_shape: Sequence[int], num_classes: int, shape: Sequence[int]) -> None:
+def check_channels(shape: Sequence[int], mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """Compare the normalisation with the channels of an image.
+
+    Raises:
+        Mistake: There is not one mean and one std for each.
+    """
+    given = {"mean": mean, "std": std}
+    wrong = {key: list(values) for key, values in given.items() if values is not None and len(values) != shape[0]}
+    if wrong:
+        what = ", ".join(f"data.{key}={values}".replace(" ", "") for key, values in wrong.items())
+        each = {key: round(sum(values) / max(len(values), 1), 4) for key, values in wrong.items()}
+        raise Mistake(
+            f"{what}: images of data.shape={list(shape)} have {shape[0]} channel{'s' * (shape[0] != 1)}",
+            "each channel has its mean and its std, over the training images in [0, 1]",
+            " ".join(f"data.{key}=[{','.join([str(value)] * shape[0])}]" for key, value in each.items()),
+        )
+
+
+def check_fit(
+    name: str,
+    classes: int,
+    found_shape: Sequence[int],
+    num_classes: int,
+    shape: Sequence[int],
+    normalisation: Callable[[], str] = str,
+) -> None:
     """Compare what a set holds with what its settings say.
+
+    Args:
+        name: Of the set.
+        classes: That it holds.
+        found_shape: (C, H, W) that it holds.
+        num_classes: That the settings say.
+        shape: That the settings say.
+        normalisation: Gives the settings of mean and std that fit, for other channels than the settings say.
 
     Raises:
         Mistake: The number of classes or the shape (C, H, W) of an image differ.
@@ -71,7 +117,8 @@ def check_fit(name: str, classes: int, found_shape: Sequence[int], num_classes: 
         raise Mistake(
             f"data.shape={list(shape)}, but the images of {name} are {list(found_shape)}",
             "teacher and student are built for data.shape, which is [C, H, W]",
-            f"data.shape={list(found_shape)}".replace(" ", ""),
+            f"data.shape={list(found_shape)}".replace(" ", "")
+            + (f" {normalisation()}" if found_shape[0] != shape[0] else ""),
         )
 
 
@@ -87,48 +134,63 @@ def check_prepared(path: Path, num_classes: int, shape: Sequence[int], download:
     Raises:
         Mistake: It is not so.
     """
-    make = f"a file with {_FORM}" if download is None else f"python -m tser_lightning task=prepare data={download}"
-    if download is not None and path.parent != Path("data"):
-        make += f" data.root={path.parent}"
+    make = f"python -m tser_lightning task=prepare data={download}" if download else _writing(path)
+    if download and path.parent != Path("data"):
+        make += f" data.root={shlex.quote(str(path.parent))}"
+    if not download:
+        check_kind(path)
     if not path.is_file():
         raise Mistake(f"there is no prepared data set {path}", "training reads this one file", make)
     try:
-        classes, found_shape = _read_prepared(path)
+        with safe_open(path, framework="np") as file:
+            names = (file.metadata() or {}).get("classes")
+            classes = json.loads(names) if names else None
+            classes, found_shape = _checked(file, path, classes, shape, None if download is None else make)
+            check_fit(str(path), classes, found_shape, num_classes, shape, lambda: _normalisation(file))
+    except Mistake:
+        raise
     except (SafetensorError, OSError, ValueError) as error:
-        raise Mistake(
-            f"{path} is damaged or not in the prepared form: {error}", f"it must hold {_FORM}", make
-        ) from error
-    check_fit(str(path), classes, found_shape, num_classes, shape)
+        raise Mistake(f"{path} is damaged: {error}", f"it must hold {FORM}", make) from error
 
 
-def _read_prepared(path: Path) -> tuple[int, tuple[int, int, int]]:
-    with safe_open(path, framework="np") as file:
-        shapes = {part: _images_shape(file, part) for part in ("train", "test")}
-        labels = {part: _labels(file, part, shapes[part][0]) for part in ("train", "test")}
-        names = (file.metadata() or {}).get("classes")
-    if shapes["train"][1:] != shapes["test"][1:]:
-        raise ValueError(f"train images are {shapes['train'][1:]}, test images {shapes['test'][1:]}")
-    classes = len(json.loads(names)) if names else int(labels["train"].max()) + 1
-    for part, values in labels.items():
-        if values.min() < 0 or values.max() >= classes:
-            raise ValueError(f"{part}_labels go from {values.min()} to {values.max()}, train has {classes} classes")
-    _, height, width, channels = shapes["train"]
-    return classes, (channels, height, width)
+def _checked(
+    file: Any, path: Path, names: Sequence[str] | None, shape: Sequence[int], make: str | None
+) -> tuple[int, tuple[int, int, int]]:
+    try:
+        return check_form({name: _stored(file, name) for name in file.keys()}, names, shape)  # noqa: SIM118
+    except WrongForm as error:
+        fix = make or error.fix
+        if make is None and error.typed:
+            fix = rewriting(path, f"load_file({str(path)!r})", error.fix, names)
+        raise Mistake(f"{path} is not in the prepared form: {error.what}", error.why, fix) from error
 
 
-def _images_shape(file: Any, part: str) -> tuple[int, ...]:
-    images = file.get_slice(f"{part}_images")
-    shape = tuple(images.get_shape())
-    if images.get_dtype() != "U8" or len(shape) != 4 or 0 in shape:
-        raise ValueError(f"{part}_images is {images.get_dtype()} {list(shape)}")
-    return shape
+def _stored(file: Any, name: str) -> Stored:
+    tensor = file.get_slice(name)
+    dtype = tensor.get_dtype()
+    if dtype not in _DTYPES and name in NAMES:
+        raise ValueError(f"{name} is {dtype}")
+    return Stored(
+        _DTYPES.get(dtype, dtype), tuple(tensor.get_shape()), lambda: file.get_tensor(name), f"arrays[{name!r}]"
+    )
 
 
-def _labels(file: Any, part: str, images: int) -> npt.NDArray[np.int64]:
-    labels: npt.NDArray[np.int64] = file.get_tensor(f"{part}_labels")
-    if labels.dtype != np.int64 or labels.shape != (images,):
-        raise ValueError(f"{part}_labels is {labels.dtype} {list(labels.shape)} for {images} images")
-    return labels
+def _normalisation(file: Any) -> str:
+    """Give the settings of mean and std of a file's training images, of some thousands where there are more."""
+    images = file.get_slice("train_images")
+    count, *sizes = images.get_shape()
+    pixels = images[: min(count, max(1, 10**8 // int(np.prod(sizes))))] / np.float32(255)
+    values = {"mean": pixels.mean((0, 1, 2), dtype=float), "std": pixels.std((0, 1, 2), dtype=float)}
+    return " ".join(f"data.{key}=[{','.join(f'{each:.4f}' for each in found)}]" for key, found in values.items())
+
+
+def _writing(path: Path) -> str:
+    near = [file for file in sorted(path.parent.glob("*.*")) if file.is_file() and file.name != path.name]
+    same = [file for file in near if file.stem == path.stem]
+    close = difflib.get_close_matches(path.stem, [file.stem for file in near if file.suffix == ".safetensors"], n=1)
+    if same or close:
+        return shlex.quote(f"data.path={same[0] if same else path.with_name(f'{close[0]}.safetensors')}")
+    return f"write_prepared({str(path)!r}, arrays) in Python, with arrays of {FORM}"
 
 
 def check_folder(path: Path, num_classes: int) -> None:
@@ -137,6 +199,13 @@ def check_folder(path: Path, num_classes: int) -> None:
     Raises:
         Mistake: A folder is missing, or the classes of train, of val and of the settings differ.
     """
+    if path.is_file():
+        check_kind(path)
+        raise Mistake(
+            f"data.path={path} is a file",
+            "images are read from PATH/train/CLASS/* and PATH/val/CLASS/*; data=prepared reads one file of arrays",
+            f"data=prepared {shlex.quote(f'data.path={path}')}",
+        )
     classes: dict[str, list[str]] = {}
     for part in ("train", "val"):
         if not (path / part).is_dir():

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tser_lightning.data.augment import Augment
 from tser_lightning.data.batch import Batch
+from tser_lightning.data.checks import check_channels
 from tser_lightning.data.draws import sample_keys
 from tser_lightning.data.mixup import Mixup
 from tser_lightning.data.order import BatchKey, Order
@@ -65,8 +66,9 @@ class ImageData(ABC):
         eval_batch_size: int = 500,
         drop_last: bool = True,
     ) -> None:
-        if len(shape) != 3 or len(mean) != shape[0]:
-            raise ValueError(f"shape={list(shape)} must be [C, H, W] with one mean per channel, got mean={list(mean)}")
+        if len(shape) != 3:
+            raise ValueError(f"shape={list(shape)} must be [C, H, W]")
+        check_channels(shape, mean, std)
         if not 0 <= validation < 1:
             raise ValueError(f"validation={validation} is the fraction of train to hold out: 0 <= validation < 1")
         self.num_classes, self.shape = num_classes, (shape[0], shape[1], shape[2])

@@ -1,19 +1,24 @@
 """Sets in one prepared .safetensors file."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.numpy import save
 from torch import Tensor
 
 from tser_lightning.data.array_data import ArrayData
 from tser_lightning.data.checks import check_prepared
+from tser_lightning.data.form import NAMES, PARTS, Stored, check_form
 from tser_lightning.durable import write_bytes
+
+log = logging.getLogger("tser_lightning")
 
 
 class Prepared(ArrayData):
@@ -42,7 +47,7 @@ class Prepared(ArrayData):
         with safe_open(self.path, framework="pt") as file:
             names = (file.metadata() or {}).get("classes")
             self.classes = tuple(json.loads(names)) if names else None
-            return {f"{part}_{kind}": file.get_tensor(f"{part}_{kind}") for part in _PARTS for kind in _KINDS}
+            return {name: file.get_tensor(name) for name in NAMES}
 
     def prepare(self) -> str:
         """Check the file, which is the user's own."""
@@ -50,21 +55,50 @@ class Prepared(ArrayData):
         return f"{self.path} is in the prepared form"
 
 
-_PARTS, _KINDS = ("train", "test"), ("images", "labels")
-
-
-def write_prepared(
-    path: str | Path, arrays: Mapping[str, Tensor | np.ndarray[Any, Any]], classes: Sequence[str] | None = None
-) -> None:
+def write_prepared(path: str | Path, arrays: Mapping[str, Any], classes: Sequence[str] | None = None) -> None:
     """Write a prepared file so that it is there either whole or not at all.
+
+    What a training would refuse is refused. Labels of other kinds of whole numbers are written as int64, which is said.
 
     Args:
         path: The file; its folder is made.
-        arrays: train_images, test_images uint8 [N,H,W,C], train_labels, test_labels int64 [N]; of torch or NumPy.
-        classes: Names of the classes.
+        arrays: train_images, test_images uint8 [N,H,W,C], train_labels, test_labels whole numbers [N] from 0; of torch
+            or NumPy, on any device, in any order in memory.
+        classes: Names of the classes; they make room for classes that have no images.
 
     Raises:
+        Mistake: The arrays are not so; its last line is Python that makes them so, where anything does.
         Failure: The disk is full, failing or not ours.
     """
-    metadata = {"classes": json.dumps(list(classes))} if classes else None
-    write_bytes(path, save({name: torch.as_tensor(array).contiguous() for name, array in arrays.items()}, metadata))
+    names = None if classes is None else [str(name) for name in classes]
+    found = {str(name): _as_numpy(array) for name, array in arrays.items()}
+    for name in found.keys() & {f"{part}_labels" for part in PARTS}:
+        if found[name].dtype.kind in "iub" and found[name].dtype != np.int64:
+            log.warning("%s are %s: written as int64", name, found[name].dtype)
+            found[name] = found[name].astype(np.int64)
+    check_form({name: _stored(name, arrays[name], array) for name, array in found.items()}, names)
+    for part in PARTS:
+        if found[f"{part}_images"].max() <= 1:
+            log.warning("%s_images go from 0 to 1 of 255: all but black, unless they are counts", part)
+    if others := sorted(found.keys() - set(NAMES)):
+        log.warning("not written: %s; a set is %s", ", ".join(others), ", ".join(NAMES))
+    metadata = {"classes": json.dumps(names)} if names else None
+    write_bytes(path, save({name: np.ascontiguousarray(found[name]) for name in NAMES}, metadata))
+
+
+def _as_numpy(array: Any) -> NDArray[Any]:
+    if isinstance(array, Tensor):
+        array = array.detach().cpu()
+        return np.asarray(array.float() if array.dtype == torch.bfloat16 else array)
+    found = np.asarray(array)
+    return found.astype(found.dtype.newbyteorder("="), copy=False)
+
+
+def _stored(name: str, given: Any, array: NDArray[Any]) -> Stored:
+    source = f"arrays[{name!r}]"
+    if isinstance(given, Tensor):
+        plain = given.device.type == "cpu" and not given.requires_grad and given.dtype != torch.bfloat16
+        source += ".numpy()" if plain else ".detach().cpu().float().numpy()"
+    elif not isinstance(given, np.ndarray):
+        source = f"np.asarray({source})"
+    return Stored(array.dtype.name, array.shape, lambda: array, source)

@@ -51,11 +51,12 @@ def test_cutout_equals_a_loop_over_pixels(size: int) -> None:
     assert torch.equal(cutout(images_BCHW, _KEYS_B, size), expected)
 
 
-def test_erased_rectangles_have_torchvisions_shapes() -> None:
-    # Each rectangle against torchvision's, 4000 of both: areas and heights over widths alike on average, all inside.
+def test_erased_rectangles_have_timms_shapes() -> None:
+    # Each rectangle against torchvision's, told timm's limits; 4000 of both: areas and heights over widths alike on
+    # average, all inside.
     images_BCHW = torch.ones(4000, 1, 24, 16)
     ours = erase(images_BCHW, sample_keys(1, 0, torch.arange(4000)), 1.0)
-    reference = v2.RandomErasing(1.0)
+    reference = v2.RandomErasing(1.0, scale=(0.02, 1 / 3), ratio=(0.3, 1 / 0.3))
     torch.manual_seed(0)
     theirs = torch.stack([reference(image) for image in images_BCHW])
 
@@ -132,6 +133,7 @@ def test_without_keys_images_are_only_normalised() -> None:
         {"auto": "cifar100"},
         {"erasing": 2.0},
         {"rand_magnitude": 31},
+        {"rand_from": "torchvision"},
         {"std": [0.0]},
         {"std": [1.0, 1.0]},
     ],

@@ -27,10 +27,10 @@ IMAGENET: list[tuple[Callable[..., Network], int, int, int]] = [
     (sdt, 6, 512, 23_373_736),
     (sdt, 8, 512, 29_689_896),
     (sdt, 8, 768, 66_339_144),
-    (spikformer, 8, 384, 16_837_528),
-    (spikformer, 6, 512, 23_394_856),
-    (spikformer, 8, 512, 29_718_056),
-    (spikformer, 8, 768, 66_381_640),
+    (spikformer, 8, 384, 16_828_312),
+    (spikformer, 6, 512, 23_385_640),
+    (spikformer, 8, 512, 29_705_768),
+    (spikformer, 8, 768, 66_363_208),
 ]
 
 

@@ -46,6 +46,13 @@ def test_where_a_run_is_done_does_not_matter(tree: dict[str, Any], machine: dict
     assert identity({**tree, "data": {"name": "a"}}) == identity({**tree, **about, "data": {"name": "a", "root": "/b"}})
 
 
+def test_a_setting_that_came_later_leaves_the_runs_from_before_their_names() -> None:
+    before = {"data": {"augment": {"rand_ops": 1}}}
+    after = {"data": {"augment": {"rand_ops": 1, "rand_from": "timm"}}}
+    other = {"data": {"augment": {"rand_ops": 1, "rand_from": "spikformer"}}}
+    assert identity(before) == identity(after) != identity(other)
+
+
 def test_only_whole_names_are_left_out() -> None:
     assert not matters("machine.workers")
     assert not matters("data.root")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tser_lightning.data.auto_augment import AutoAugment, RandAugment
 from tser_lightning.data.draws import Stream, branches, draw
 
 T = TypeVar("T")
@@ -59,20 +60,20 @@ def clear(images_BCHW: Tensor, tops_B: Tensor, lefts_B: Tensor, bottoms_B: Tenso
     return images_BCHW.masked_fill((inside_BH[:, :, None] & inside_BW[:, None, :])[:, None], 0)
 
 
-_ATTEMPTS = 10  # torchvision gives up after so many rectangles that do not fit into the image
+_ATTEMPTS = 10  # timm gives up after so many rectangles that do not fit into the image
 
 
 def erase(images_BCHW: Tensor, keys_B: Tensor, probability: float) -> Tensor:
-    """Set a rectangle inside some images to zero, as torchvision's RandomErasing with its own defaults does.
+    """Set a rectangle inside some images to zero, as timm's RandomErasing ("const") with its own defaults does.
 
-    Its area is 2 to 33 % of the image, its height over its width 0.3 to 3.3, in equal parts of the logarithm. Source:
-    Zhong et al., "Random erasing data augmentation", AAAI 2020.
+    Its area is 2 % to a third of the image, its height over its width 0.3 to 1/0.3, in equal parts of the logarithm.
+    Source: Zhong et al., "Random erasing data augmentation", AAAI 2020.
     """
     H, W = images_BCHW.shape[-2:]
     happens, *others = branches(keys_B, Stream.ERASING, 1 + 4 * _ATTEMPTS)
     area_AB, ratio_AB, top_AB, left_AB = (_uniform(keys) for keys in torch.stack(others).unflatten(0, (4, -1)))
-    area_AB = H * W * (0.02 + (0.33 - 0.02) * area_AB)
-    ratio_AB = torch.exp(math.log(0.3) + (math.log(3.3) - math.log(0.3)) * ratio_AB)
+    area_AB = H * W * (0.02 + (1 / 3 - 0.02) * area_AB)
+    ratio_AB = torch.exp(math.log(0.3) * (1 - 2 * ratio_AB))
     height_AB, width_AB = (area_AB * ratio_AB).sqrt().round().long(), (area_AB / ratio_AB).sqrt().round().long()
     fits_AB = (height_AB < H) & (width_AB < W)
     first_1B = fits_AB.int().argmax(0, keepdim=True)
@@ -104,19 +105,20 @@ def per_image(items: Iterable[T], keys_B: Tensor, stream: Stream, transform: Cal
 class Augment:
     """Raw training images to network input.
 
-    The order is crop, flip, AutoAugment, RandAugment, to [0, 1], Cutout, normalise, random erasing. AutoAugment,
-    RandAugment and random erasing do what torchvision's do, the first two by its own operations.
+    The order is crop, flip, AutoAugment, RandAugment, to [0, 1], Cutout, normalise, random erasing. What the last four
+    of these do is checked against the public code of the recipes: see `auto_augment` and `erase`.
 
     Args:
         mean: Of each channel, of images in [0, 1].
         std: Of each channel.
         crop: Pixels of zero padding before a random crop of the old size; 0 is no crop.
         flip: Mirror half of the images.
-        auto: Policy of torchvision's AutoAugment, "cifar10", "imagenet" or "svhn"; None is none.
-        rand_ops: Operations of torchvision's RandAugment per image; 0 is none.
+        auto: Policy of AutoAugment, "cifar10", "imagenet" or "svhn"; None is none.
+        rand_ops: Operations of timm's RandAugment per image, each of them with probability 0.5; 0 is none.
         rand_magnitude: Its magnitude, 0 to 30 (timm's m9 is 9 of 10, so 27 here).
+        rand_from: List that it draws from: "timm" (15 operations) or "spikformer" (the 5 of its code for CIFAR).
         cutout: Side of the square of zeros in pixels; 0 is none. It comes before the normalisation.
-        erasing: Probability of torchvision's random erasing, whose rectangle has the colour of the mean; 0 is none.
+        erasing: Probability of timm's random erasing, whose rectangle has the colour of the mean; 0 is none.
 
     Attributes:
         settings: All of them by name.
@@ -132,6 +134,7 @@ class Augment:
         auto: str | None = None,
         rand_ops: int = 0,
         rand_magnitude: int = 9,
+        rand_from: str = "timm",
         cutout: int = 0,
         erasing: float = 0.0,
     ) -> None:
@@ -146,7 +149,7 @@ class Augment:
             raise ValueError(f"mean={list(mean)} and std={list(std)} must be as long as each other, std above 0")
         if (auto is not None or rand_ops) and len(mean) not in (1, 3):
             raise ValueError(
-                f"auto and rand_ops must be null and 0: torchvision knows 1 or 3 channels, not {len(mean)}"
+                f"auto and rand_ops must be null and 0: their operations know 1 or 3 channels, not {len(mean)}"
             )
         self.settings = {
             "mean": list(mean),
@@ -156,18 +159,19 @@ class Augment:
             "auto": auto,
             "rand_ops": rand_ops,
             "rand_magnitude": rand_magnitude,
+            "rand_from": rand_from,
             "cutout": cutout,
             "erasing": erasing,
         }
         self.mean, self.std = list(mean), list(std)
         self.crop, self.flip, self.cutout, self.erasing = crop, flip, cutout, erasing
         self._operations: list[Callable[[Tensor, Tensor], Tensor]] = []
-        if auto is not None or rand_ops:
-            # torchvision takes seconds to import, and few sets need it.
-            from tser_lightning.data.auto_augment import AutoAugment, RandAugment
-
-            self._operations += [] if auto is None else [AutoAugment(auto)]
-            self._operations += [RandAugment(rand_ops, rand_magnitude)] if rand_ops else []
+        if auto is not None:
+            self._operations.append(AutoAugment(auto))
+        colour = [min(255, round(255 * value)) for value in self.mean]
+        rand_augment = RandAugment(rand_ops, rand_magnitude, rand_from, colour)
+        if rand_ops:
+            self._operations.append(rand_augment)
 
     def __call__(self, images_BCHW: Tensor, keys_B: Tensor | None) -> Tensor:
         """Turn uint8 images into normalised float32 ones of the same shape; without keys nothing else is done."""

@@ -43,13 +43,14 @@ class SpikformerBlock(nn.Module):
         dim: D of tokens [N, D, H, W].
         heads: Heads of attention.
         parts: Activation and norm.
+        qkv_bias: Whether queries, keys and values have a bias before their norm.
     """
 
-    def __init__(self, dim: int, heads: int, parts: Parts) -> None:
+    def __init__(self, dim: int, heads: int, parts: Parts, qkv_bias: bool = True) -> None:
         super().__init__()
-        self.q = firing(dim, dim, parts, bias=True)
-        self.k = firing(dim, dim, parts, bias=True)
-        self.v = firing(dim, dim, parts, bias=True)
+        self.q = firing(dim, dim, parts, bias=qkv_bias)
+        self.k = firing(dim, dim, parts, bias=qkv_bias)
+        self.v = firing(dim, dim, parts, bias=qkv_bias)
         self.attn_act = parts.activation(dim, v_threshold=ATTENTION_THRESHOLD)
         self.proj = firing(dim, dim, parts, bias=True)
         self.mlp = nn.Sequential(firing(dim, 4 * dim, parts, bias=True), firing(4 * dim, dim, parts, bias=True))
@@ -81,8 +82,10 @@ def spikformer(
 ) -> Network:
     """Spikformer depth-dim.
 
-    10 classes: 4-256 has 4,159,274, 2-384 5,768,122, 4-384 9,330,874 parameters. These are the published counts; they
-    hold two LayerNorms per block (4 dim parameters) that the public code makes and never calls. Here they are frozen.
+    10 classes: 4-256 has 4,159,274, 2-384 5,768,122, 4-384 9,330,874 parameters; 1000 classes and patches of 16: 8-384
+    has 16,828,312, 6-512 23,385,640. These are the counts of the public code, whose queries, keys and values have
+    biases in the network for CIFAR and none in that for ImageNet (patches of 16). They hold two LayerNorms per block
+    (4 dim parameters) that it makes and never calls; here those are frozen.
 
     Args:
         num_classes: Outputs of the head.
@@ -100,7 +103,8 @@ def spikformer(
     check_heads(dim, heads)
     parts = Parts(activation, norm)
     tokenizer = PatchSplitting(in_channels, dim, patch_size, parts)
-    net = Transformer(tokenizer, [SpikformerBlock(dim, heads, parts) for _ in range(depth)], dim, num_classes)
+    blocks = [SpikformerBlock(dim, heads, parts, qkv_bias=patch_size < 16) for _ in range(depth)]
+    net = Transformer(tokenizer, blocks, dim, num_classes)
     start_small(module for module in net.block.modules() if isinstance(module, nn.Conv2d))
     start_small([net.head])
     return net

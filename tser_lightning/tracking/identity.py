@@ -25,6 +25,8 @@ IRRELEVANT = (
     "data.root",
     "trusted_modules",
 )
+# Settings that came later, by dotted name, and the value that stands for how it was before them: runs keep their names.
+ADDED = {"data.augment.rand_from": "timm"}
 LONGEST = 119
 
 
@@ -57,7 +59,8 @@ def identity(config: Mapping[str, Any]) -> str:
 def _canonical(value: Any, key: str) -> Any:
     if isinstance(value, Mapping):
         inner = ((name, f"{key}.{name}" if key else str(name)) for name in value)
-        return {str(name): _canonical(value[name], path) for name, path in inner if matters(path)}
+        said = ((name, path) for name, path in inner if matters(path) and (path, value[name]) not in ADDED.items())
+        return {str(name): _canonical(value[name], path) for name, path in said}
     if isinstance(value, list | tuple):
         return [_canonical(item, f"{key}[]") for item in value]
     if isinstance(value, float) and math.isfinite(value) and value.is_integer():

@@ -174,7 +174,11 @@ def test_auto_augment_is_that_of_the_papers_group_under_the_same_draws(policy: s
 def timms_size(name: str, magnitude: float, sign: int) -> float:
     """The argument of an operation of timm's increasing list."""
     level = magnitude / 10
-    whole = {"Posterize": 4 - int(level * 4), "Solarize": 256 - int(level * 256), "SolarizeAdd": int(level * 110)}
+    whole: dict[str, float] = {
+        "Posterize": 4 - int(level * 4),
+        "Solarize": 256 - int(level * 256),
+        "SolarizeAdd": int(level * 110),
+    }
     if name in whole:
         return whole[name]
     spans = {"Rotate": 30.0, "ShearX": 0.3, "ShearY": 0.3, "TranslateX": 0.45, "TranslateY": 0.45}

@@ -56,6 +56,20 @@ def test_equals_a_loop_over_pixels(clip: bool, channels: int, transformer: bool)
     assert found.item() == pytest.approx(loop(term, student_TBCHW, target, seed=5, clip=clip), abs=1e-10)
 
 
+def test_the_gradient_of_a_clipped_feature_goes_through_the_maximum_too() -> None:
+    # One pixel is its own maximum: the target is t / t * f. The gradient is compared with differences of the loss.
+    torch.manual_seed(0)
+    feature = torch.rand(1, 1, 1, 1, 1, dtype=torch.float64, requires_grad=True)
+    target = torch.full((1, 1, 1, 1), 3.0, dtype=torch.float64)
+    term = BlurredFeature(masked=0.0, clip=True)
+
+    def loss(value: Tensor) -> Tensor:
+        return term(LOGITS_TBC, None, LABELS_B, {"stage4": value}, {"stage4": target})
+
+    loss(feature)
+    assert torch.autograd.gradcheck(loss, [feature])
+
+
 def test_tokens_of_a_vision_transformer_are_compared_by_their_class_token() -> None:
     student_TBCHW, tokens_BNC = torch.rand(3, 2, 4, 2, 2), torch.rand(2, 17, 4)
     term = BlurredFeature(masked=0.0)

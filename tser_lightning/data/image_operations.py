@@ -3,7 +3,7 @@
 AutoAugment and RandAugment are run with Pillow in the public code of the recipes, so that their operations are defined
 by what Pillow does. Images are uint8 [B, C, H, W] with 1 or 3 channels, sizes float64 [B], both on the same device;
 nothing waits for it.
-Legend: B image, C channel, H, W, K neighbour.
+Legend: B image, C channel, H, W.
 """
 
 import math
@@ -195,14 +195,15 @@ def _cubic(images_BCHW: Tensor, x_BHW: Tensor, y_BHW: Tensor) -> Tensor:
     right = (x_BHW - left_BHW)[:, None]
     down = (y_BHW - top_BHW)[:, None]
     rows = [
-        _curve(*(_pick(images_BCHW, left_BHW + i, top_BHW + k).double() for i in (-1, 0, 1, 2)), right)
+        _curve([_pick(images_BCHW, left_BHW + i, top_BHW + k).double() for i in (-1, 0, 1, 2)], right)
         for k in (-1, 0, 1, 2)
     ]
-    return _curve(*rows, down).clamp(0, 255).to(torch.uint8)
+    return _curve(rows, down).clamp(0, 255).to(torch.uint8)
 
 
-def _curve(before: Tensor, here: Tensor, there: Tensor, behind: Tensor, share: Tensor) -> Tensor:
-    """The cubic through `here` (share 0) and `there` (share 1), by Horner's rule in Pillow's order of the sums."""
+def _curve(points: list[Tensor], share: Tensor) -> Tensor:
+    """The cubic through the second (share 0) and third (share 1) of four, by Horner's rule in Pillow's order."""
+    before, here, there, behind = points
     second = 2 * (before - here) + there - behind
     third = here - before - there + behind
     return here + share * (there - before + share * (second + share * third))

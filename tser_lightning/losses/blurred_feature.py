@@ -25,7 +25,8 @@ class BlurredFeature(FeatureTerm):
         student_taps: Layers of the student.
         teacher_taps: The layers of the teacher that they are compared with.
         masked: Probability that a channel is hidden, lambda in the paper.
-        clip: Scale the teacher's feature to the maximum of the student's, through which no gradient flows.
+        clip: Scale the teacher's feature to the maximum of the student's. As in the official code the gradient flows
+            through that maximum too; no published script sets it.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class BlurredFeature(FeatureTerm):
         if student_BCHW.shape[1] != target.shape[1]:
             student_BCHW = self.aligns[pair](student_BCHW, target.shape[1])
         if self.clip:
-            target = target / target.max().clamp_min(1e-12) * student_BCHW.detach().max()
+            target = target / target.max().clamp_min(1e-12) * student_BCHW.max()
         restored: Tensor = self.generators[pair](self._hide(student_BCHW))
         return ((restored if has_map else restored.mean((2, 3))) - target).square().sum() / len(target)
 

@@ -1,3 +1,4 @@
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tser_lightning.cli.combinations import jobs_of
 from tser_lightning.cli.config import Configs
 from tser_lightning.cli.mistakes import Mistakes
 from tser_lightning.cli.run import Run, compose_run
@@ -119,6 +121,101 @@ def test_a_broken_file_is_named_with_its_line(folder: Path) -> None:
     (folder / "experiments" / "mine.yaml").write_text("# @package _global_\nseed: 1\n loss: [\n")
     with pytest.raises(Mistakes, match=r"mine\.yaml.*, line \d+: this is not YAML"):
         compose_run(["experiment=mine"])
+
+
+def test_experiments_are_found_whatever_their_names_look_like(folder: Path) -> None:
+    names = ("1.5", "007", "1e3", "true", "null", "\u00fcn\u00efcode", "a=b", "v[1]", "my exp", "it's", "a,b")
+    (folder / "experiments").mkdir()
+    for seed, name in enumerate(names, start=20):
+        (folder / "experiments" / f"{name}.yaml").write_text(f"seed: {seed}\n")
+    configs = Configs()
+
+    for seed, name in enumerate(names, start=20):
+        run = compose_run([f"experiment={name}"], configs=configs, check_data=False)
+        assert (run.config["seed"], run.choices["experiment"]) == (seed, name)
+    jobs = jobs_of(["experiment=1.5,007", "machine.runs_dir=/a=b"], configs)
+    runs = [compose_run(job, configs=configs, check_data=False) for job in jobs]
+    assert [(run.config["seed"], run.config["machine"]["runs_dir"]) for run in runs] == [(20, "/a=b"), (21, "/a=b")]
+
+
+def test_a_path_is_taken_as_it_is_typed(folder: Path, configs: Configs) -> None:
+    (folder / "a,b").mkdir()
+    for path in ("/x/a=b", "/x/\u00fcn\u00ef [1] (x)", "/x/it's", "C:\\images", "x\\", "20241126", "1e3", "a,b", "a b"):
+        for words in (f"data.path={path}", f"+data.path={path}"):
+            run = compose_run(["data=image_folder", words], configs=configs, check_data=False)
+            assert run.config["data"]["path"] == path
+
+
+def test_a_tilde_is_the_home_folder(folder: Path, monkeypatch: pytest.MonkeyPatch, configs: Configs) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    (folder / "experiments").mkdir()
+    text = "defaults:\n  - override /data: image_folder\ndata:\n  path: ~/images\n"
+    (folder / "experiments" / "mine.yaml").write_text(text)
+
+    for words in (["data=image_folder", "data.path=~/images"], ["experiment=mine"]):
+        run = compose_run(words, check_data=False)
+        assert run.config["data"]["path"] == "/home/me/images"
+    whole = compose_run(["data=image_folder", "data.path=/home/me/images"], configs=configs, check_data=False)
+    tilde = compose_run(["data=image_folder", "data.path=~/images"], configs=configs, check_data=False)
+    assert tilde.name == whole.name
+
+
+@pytest.mark.parametrize(
+    ("words", "fix"),
+    [
+        (["data.path=/x/a b, (c)"], "\"data.path='/x/a b, (c)'\""),
+        (["data.path=/x/my", "images"], '"data.path=/x/my images"'),
+        (["seed=range(1,4)"], "-m 'seed=range(1,4)'"),
+        (["experiment=digits.yaml"], "experiment=digits"),
+        (["experiment=experiments/digits.yaml"], "experiment=digits"),
+        (["experiment=other"], "mv experiments/other.yml experiments/other.yaml"),
+        (["experiment=other.yml"], "mv experiments/other.yml experiments/other.yaml"),
+    ],
+)
+def test_what_is_said_of_a_word_works_when_it_is_typed(folder: Path, words: list[str], fix: str) -> None:
+    (folder / "experiments").mkdir()
+    (folder / "experiments" / "other.yml").write_text("seed: 3\n")
+
+    with pytest.raises(Mistakes) as refused:
+        compose_run(["data=image_folder", *words], check_data=False)
+
+    assert fix in [mistake.fix for mistake in refused.value.mistakes]
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ("seed: 3  # caf\u00e9\n".encode("latin1"), "line 1: byte 0xe9 is not UTF-8"),
+        ("seed: 3  # caf\u00e9\n".encode("utf-16"), "line 1: byte 0xff is not UTF-8"),
+        (b"trainer:\n\tepochs: 3\nseed: 3\n", "line 2: this is not YAML"),
+    ],
+)
+def test_what_is_said_of_a_file_mends_it(folder: Path, content: bytes, what: str) -> None:
+    file = folder / "experiments" / "mine.yaml"
+    file.parent.mkdir()
+    file.write_bytes(content)
+
+    with pytest.raises(Mistakes, match=what) as refused:
+        compose_run(["experiment=mine"], check_data=False)
+    subprocess.run(refused.value.fix, shell=True, check=True, cwd=folder)
+
+    assert compose_run(["experiment=mine"], check_data=False).config["seed"] == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("- a\n- b\n", "mine.yaml holds a list"),
+        ("digits\n", "mine.yaml holds a single value"),
+        ("seed: 1\nseed: 2\n", "one seed: with all that belongs to it"),
+    ],
+)
+def test_a_file_that_holds_no_settings_says_what_it_holds(folder: Path, text: str, said: str) -> None:
+    (folder / "experiments").mkdir()
+    (folder / "experiments" / "mine.yaml").write_text(text)
+
+    with pytest.raises(Mistakes, match=said):
+        compose_run(["experiment=mine"], check_data=False)
 
 
 def test_a_class_of_ones_own_may_have_settings_of_its_own(folder: Path) -> None:

@@ -25,6 +25,7 @@ def for_hydra(overrides: Sequence[str], configs: Configs) -> list[str]:
         except Mistake as mistake:
             mistakes.append(mistake)
             continue
+        text = str(override.input_line)
         bare = text.lstrip("+")
         if bare == text or override.is_hydra_override():
             texts.append(text)

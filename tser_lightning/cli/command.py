@@ -1,8 +1,11 @@
 """Read a command: Hydra's grammar to chosen options and settings, with every mistake in it."""
 
+import os
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -17,6 +20,9 @@ from tser_lightning.mistake import Mistake
 TYPOGRAPHY = str.maketrans(
     {"\u2212": "-", "\u2013": "-", "\u2014": "-", "\u201c": '"', "\u201d": '"', "\u2018": "'", "\u2019": "'"}
 )
+
+# Settings whose value is a path, which may hold any character.
+PATHS = ("data.path", "data.root", "machine.runs_dir", "report.dir", "run", "teacher.weights")
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,9 @@ def words(overrides: Iterable[str], mistakes: list[Mistake]) -> list[str]:
     torn: list[str] = []
     for text in overrides:
         starts = bool(torn) and (text.startswith((",", "=")) or torn[-1].endswith((",", "=")))
-        if starts and (text == "=" or "=" not in text.lstrip("=")):
+        key, _, value = torn[0].partition("=") if torn else ("", "", "")
+        path = key in PATHS and "=" not in text and not os.path.exists(os.path.expanduser(value))
+        if path or (starts and (text == "=" or "=" not in text.lstrip("="))):
             torn.append(text)
             continue
         _close(torn, whole, mistakes)
@@ -83,11 +91,13 @@ def _close(torn: list[str], whole: list[str], mistakes: list[Mistake]) -> None:
         whole += torn
         return
     joined = "".join(torn)
+    if torn[0].partition("=")[0] in PATHS and not torn[0].endswith("="):
+        joined = _in_shell(" ".join(torn))
     mistakes.append(
         Mistake(
             what=f"{' '.join(torn)!r} is torn apart by spaces",
             why="the shell hands over each word by itself",
-            fix=f"-m {joined}" if "," in joined and "[" not in joined else joined,
+            fix=f"-m {joined}" if "," in joined and not set(joined) & set("[\"'") else joined,
         )
     )
 
@@ -114,11 +124,50 @@ def parse(text: str, configs: Configs) -> Override:
             fix=f"-m '{key}=range({first},{int(last) + 1})'",
         )
     try:
-        return OverridesParser.create().parse_override(text)
+        return OverridesParser.create().parse_override(_as_meant(text, configs))
     except HydraException as error:
         raise _ungrammatical(text, str(error)) from error
     except RecursionError as error:
         raise _ungrammatical(text, "too many brackets inside each other") from error
+
+
+def _as_meant(text: str, configs: Configs) -> str:
+    """Quote a path, and the name of an option that there is, where Hydra would read them as something else."""
+    key, _, value = text.partition("=")
+    name = key.lstrip("+")
+    option = value in configs.options(name.partition("@")[0])
+    if not value or value[0] in "'\"" or not (option or name in PATHS):
+        return text
+    try:
+        override = OverridesParser.create().parse_override(text)
+        if override.is_sweep_override():
+            plain = not (option or os.path.exists(os.path.expanduser(value)))
+        else:
+            plain = override.value() == value if option else not isinstance(override.value(), int | float)
+    except HydraException:
+        plain = "," in value and not (option or os.path.exists(os.path.expanduser(value)))  # it may be several
+    return text if plain else f"{key}={quoted(value)}"
+
+
+def quoted(text: str) -> str:
+    """Write text so that Hydra reads it as it is."""
+    return "'" + re.sub(r"(\\*)'", r"\1\1\'", re.sub(r"(\\+)$", r"\1\1", text)) + "'"
+
+
+def _in_shell(text: str) -> str:
+    return shlex.quote(text) if set(text) & set('"$`\\!') else f'"{text}"'
+
+
+def chosen(key: str, option: str) -> str:
+    """Write the override that chooses an option of a group."""
+    plain = re.fullmatch(r"[A-Za-z_]\w*", option, re.ASCII) and option.lower() not in (
+        "null",
+        "true",
+        "false",
+        "nan",
+        "inf",
+    )
+    return f"{key}={option if plain else quoted(option)}"
 
 
 def _no_assignment(text: str, configs: Configs) -> Mistake:
@@ -143,6 +192,8 @@ def _ungrammatical(text: str, reason: str) -> Mistake:
 def _readable(text: str) -> str:
     """Guess what an unreadable override means."""
     key, value = (part.strip() for part in text.partition("=")[::2])
+    if key.lstrip("+") in PATHS and value[:1] not in ("'", '"'):
+        return _in_shell(f"{key}={quoted(value)}")
     plain_key = ".".join(part for part in key.split(".") if part) or "loss"
     plain = value.translate(TYPOGRAPHY)
     bare = re.sub(r"""['"\[\](){}]""", "", plain).strip(", ")
@@ -195,7 +246,7 @@ def _sweep(key: str, text: str) -> Mistake:
     return Mistake(
         what=f"{text} gives {key} more than one value",
         why="one run has one value; several are several runs, which -m starts one after the other",
-        fix=f"-m {text}",
+        fix=f"-m {shlex.quote(text)}",
     )
 
 
@@ -203,7 +254,7 @@ def _choice(override: Override, options: Sequence[str], configs: Configs) -> str
     key, value = override.get_key_element().lstrip("+"), override.value()
     if not isinstance(value, str) or value not in options:
         raise unknown_option(key, as_typed(value), options, configs)
-    return f"{key}={value}"
+    return chosen(key, value)
 
 
 def unknown_option(key: str, value: str, options: Sequence[str], configs: Configs) -> Mistake:
@@ -211,7 +262,12 @@ def unknown_option(key: str, value: str, options: Sequence[str], configs: Config
     group = key.partition("@")[0]
     close = nearest(value, options)
     homes = [other for other in configs.groups() if value in configs.options(other)]
-    if close is None and homes:
+    stem = Path(value).stem if value.endswith((".yaml", ".yml")) else value
+    if misnamed := configs.misnamed(group, stem):
+        fix = f"mv {shlex.quote(misnamed)} {shlex.quote(f'{misnamed[:-4]}.yaml')}"
+    elif stem in options:
+        fix = shlex.quote(f"{key}={stem}")
+    elif close is None and homes:
         fix = f"{homes[0]}={value}"
     elif group == "teacher" and value in ("null", "false", ""):
         fix = "teacher=none"

@@ -1,6 +1,7 @@
 """One command's config at its three levels: option files, experiment, command."""
 
 import copy
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tser_lightning.cli.check import Checker
-from tser_lightning.cli.command import Setting, read
+from tser_lightning.cli.command import PATHS, Setting, chosen, read
 from tser_lightning.cli.config import Composition, Configs
 from tser_lightning.cli.defaults import MISSING, Defaults, leaves
 from tser_lightning.cli.found_files import outside
@@ -50,6 +51,7 @@ class Composed:
         self.experiment: dict[str, Any] = plain(self.raw)
         self.mistakes += outside(self.experiment, self.command.settings)
         self._apply()
+        self._expand()
         broken: dict[str, str] = {}
         self.config: dict[str, Any] = plain(self.raw, broken)
         checker = Checker(self.defaults, self.command.settings, frozenset(self.derived()))
@@ -91,7 +93,7 @@ class Composed:
     def bare_experiment(self) -> Composition | None:
         """Compose what the experiment chooses by itself; None if it asks for an option that there is not."""
         try:
-            return self.configs.compose([f"experiment={self.choices['experiment']}"], whole=False)
+            return self.configs.compose([chosen("experiment", self.choices["experiment"])], whole=False)
         except (HydraException, yaml.YAMLError):
             return None
 
@@ -106,6 +108,15 @@ class Composed:
                     mistake = _unfit(setting, error, self.defaults)
             if mistake is not None:
                 self._refuse(setting.key, mistake)
+
+    def _expand(self) -> None:
+        """Let ~ stand for the home folder: no shell puts it there behind a `=`, or in a file."""
+        for key in PATHS:
+            parent, _, name = key.rpartition(".")
+            node = OmegaConf.select(self.raw, parent) if parent else self.raw
+            value = node._get_node(name) if isinstance(node, DictConfig) else None
+            if isinstance(text := value and value._value(), str) and text.startswith("~"):
+                node[name] = os.path.expanduser(text)
 
     def _unresolved(self, broken: Mapping[str, str]) -> None:
         if self.mistakes:

@@ -218,6 +218,18 @@ class Configs:
                 return found
         return None
 
+    def misnamed(self, group: str, option: str) -> str | None:
+        """Find the file of an option that there would be if its name ended in .yaml in place of .yml."""
+        for place in self._loaders[True].get_sources():
+            inside = "" if place.scheme() == Experiments.scheme() else group
+            if place.scheme() in (Groups.scheme(), Experiments.scheme()) and (
+                place.scheme() == Groups.scheme() or group == GROUP
+            ):
+                found = Path(place.path, inside, f"{option}.yml")
+                if found.is_file():
+                    return os.path.relpath(found)
+        return None
+
     def text(self, group: str, option: str) -> str:
         """Read the file of an option as it is written; empty if there is none."""
         path = self.file(group, option)

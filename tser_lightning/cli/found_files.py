@@ -6,6 +6,7 @@ is said by the command.
 
 import os
 import re
+import shlex
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,16 @@ def check_found(path: Path, group: str) -> None:
         raise _unfit(path, f"it has {path.stat().st_size} bytes, and {BYTES} are the most")
     try:
         content = load(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, error) from error
     except ValueError as error:
         raise _unfit(path, str(error)) from error
+    if content is not None and not isinstance(content, Mapping):
+        raise Mistake(
+            f"{_shown(path)} holds {'a list' if isinstance(content, list) else 'a single value'}",
+            "a config is settings by their names",
+            "KEY: VALUE in each line, e.g. seed: 2",
+        )
     said = list(_interpolations(content))
     if len(said) > INTERPOLATIONS:
         raise _unfit(path, f"it has {len(said)} values that are ${{...}}, and {INTERPOLATIONS} are the most")
@@ -98,6 +107,16 @@ def _refused(path: Path, what: str, fix: str) -> Mistake:
         why="a file says what to compute; what else happens on this machine is said by the command alone, since a file "
         "may come from elsewhere (hydra.sweeper.params with plain values may stand in a file)",
         fix=fix,
+    )
+
+
+def _not_utf8(path: Path, error: UnicodeDecodeError) -> Mistake:
+    name, line = shlex.quote(_shown(path)), error.object.count(b"\n", 0, error.start) + 1
+    wide = error.object[:2] in (b"\xff\xfe", b"\xfe\xff")
+    return Mistake(
+        f"{_shown(path)}, line {line}: byte {error.object[error.start]:#x} is not UTF-8",
+        "config files are text in UTF-8",
+        f"iconv -f {'utf-16' if wide else 'latin1'} -t utf-8 {name} > utf8.tmp && mv utf8.tmp {name}",
     )
 
 

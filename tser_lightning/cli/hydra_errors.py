@@ -1,7 +1,10 @@
 """What Hydra says when config files do not go together, in three lines."""
 
+import os
 import re
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 
 import yaml
 from hydra.errors import MissingConfigException
@@ -23,18 +26,27 @@ def uncomposable(error: Exception, choices: Mapping[str, str], configs: Configs)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _missing_file(str(error.missing_cfg_file), str(error), choices, configs)
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        return Mistake(
-            what=f"{mark.name}, line {mark.line + 1}: this is not YAML",
-            why=f"{error.problem} at column {mark.column + 1}",
-            fix="key: value, with a space behind the colon and the same indent for what belongs together",
-        )
+        return _no_yaml(str(error.problem), error.problem_mark)
     said = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     refused = re.search(r"Could not override '([^']+)'", said[0])
     if refused:
         return _unused_override(refused[1], said, configs)
     why = f"{' '.join(said)} {error.__cause__ or ''}"
     return Mistake("the config files do not go together", why[:240], "--info defaults shows which file asks for which")
+
+
+def _no_yaml(problem: str, mark: yaml.Mark) -> Mistake:
+    fix = "key: value, with a space behind the colon and the same indent for what belongs together"
+    if problem.startswith("found duplicate key"):
+        fix = f"one {problem.rpartition(' ')[2]}: with all that belongs to it"
+    elif os.path.isfile(mark.name) and b"\t" in Path(mark.name).read_bytes().splitlines()[mark.line]:
+        name = shlex.quote(mark.name)
+        fix = f"expand -t 2 {name} > spaces.tmp && mv spaces.tmp {name}"
+    return Mistake(
+        what=f"{mark.name}, line {mark.line + 1}: this is not YAML",
+        why=f"{problem} at column {mark.column + 1}",
+        fix=fix,
+    )
 
 
 def _missing_file(path: str, said: str, choices: Mapping[str, str], configs: Configs) -> Mistake:

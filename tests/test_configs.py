@@ -142,7 +142,7 @@ def test_method_without_a_teacher_on_every_cnn(student: str, method: str, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["group", "tet", "mpbn"])
+@pytest.mark.parametrize("variant", ["group", "tet", "mpbn", "glif"])
 def test_every_resnet19(variant: str, tmp_path: Path) -> None:
     check(run("student=resnet19", f"student.variant={variant}", runs_dir=tmp_path))
 

@@ -64,7 +64,8 @@ def test_the_gradient_of_a_clipped_feature_goes_through_the_maximum_too() -> Non
     term = BlurredFeature(masked=0.0, clip=True)
 
     def loss(value: Tensor) -> Tensor:
-        return term(LOGITS_TBC, None, LABELS_B, {"stage4": value}, {"stage4": target})
+        found: Tensor = term(LOGITS_TBC, None, LABELS_B, {"stage4": value}, {"stage4": target})
+        return found
 
     loss(feature)
     assert torch.autograd.gradcheck(loss, [feature])

@@ -192,7 +192,7 @@ RULES: Mapping[str, Rule] = {
     "student.stem": OneOf(("cifar", "imagenet")),
     "teacher.stem": OneOf(("cifar", "imagenet")),
     "*.connect": OneOf(("add", "and", "iand")),
-    "*.variant": OneOf(("group", "tet", "mpbn")),
+    "*.variant": OneOf(("group", "tet", "mpbn", "glif")),
     "neuron.decay": SHARE,
     "neuron.v_threshold": POSITIVE,
     "neuron.surrogate_scale": Number(0, above=True, words=(None,)),

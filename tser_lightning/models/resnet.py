@@ -5,6 +5,7 @@ settings of `parts_with`.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, cast
 
 from torch import Tensor, nn
@@ -21,16 +22,26 @@ Stem = Literal["cifar", "imagenet"]
 
 
 class BasicBlock(nn.Module):
-    """conv-norm-act-conv-norm, the shortcut added, then the second activation (He et al., 2016; `methods.md` 4)."""
+    """conv-norm-act-conv-norm, the shortcut added, then the second activation (He et al., 2016; `methods.md` 4).
 
-    def __init__(self, width_in: int, width: int, stride: int, parts: Parts) -> None:
+    Args:
+        width_in: Channels that come in.
+        width: Channels that go out.
+        stride: Of the first convolution.
+        parts: Activation and norm.
+        norm_identity: Whether a shortcut that changes no shape has a norm too.
+    """
+
+    def __init__(self, width_in: int, width: int, stride: int, parts: Parts, norm_identity: bool = False) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(width_in, width, 3, stride, padding=1, bias=False)
         self.bn1 = parts.norm(width)
         self.act1 = parts.activation(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = joined(parts.norm(width))
-        self.downsample = shortcut(width_in, width, stride, parts)
+        self.downsample: nn.Module = shortcut(width_in, width, stride, parts)
+        if norm_identity and isinstance(self.downsample, nn.Identity):
+            self.downsample = joined(parts.norm(width))
         self.act2 = parts.activation(width)
         self.width_out = width
 
@@ -90,7 +101,7 @@ class ResNet(Network):
             self.add_module(f"attention{index}", parts.attention(width))
             self.layers.append(f"layer{index}")
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc1 = Hidden(width, hidden, parts) if hidden else nn.Identity()
+        self.fc1: nn.Module = Hidden(width, hidden, parts) if hidden else nn.Identity()
         self.fc = nn.Linear(hidden or width, num_classes)
         self.stages = four_stages("act1", self.layers)
 
@@ -178,10 +189,10 @@ def resnet19(
     activation: Factory = relu,
     norm: Factory = nn.BatchNorm2d,
     *,
-    variant: Literal["group", "tet", "mpbn"] = "group",
+    variant: Literal["group", "tet", "mpbn", "glif"] = "group",
     **attention: Any,
 ) -> Network:
-    """ResNet-19: three stages of 128, 256, 512 channels. Three networks have been published under this name.
+    """ResNet-19: three stages of 128, 256, 512 channels. Four networks have been published under this name.
 
     Args:
         num_classes: Outputs of the classifier.
@@ -190,23 +201,40 @@ def resnet19(
         norm: Follows a convolution.
         variant: "group", of TSER's authors: stem of 128 channels, 512 -> 256 -> activation -> classes (10 classes:
             12,697,994 parameters). "tet" (Deng et al., 2022): as before with a stem of 64 (12,630,858). "mpbn" (Guo et
-            al., 2023): stem of 128, no hidden layer (12,569,226).
+            al., 2023): stem of 128, no hidden layer (12,569,226). "glif" (Yao et al., 2022): stem of 128, a norm on
+            every shortcut, a classifier without bias, which is two linear layers, 512 -> 256 -> classes, for 50 classes
+            or fewer (12,700,544; 100 classes: 12,618,112).
         **attention: See `parts_with`.
 
     Raises:
         ValueError: There is no such variant.
     """
-    stems_and_heads = {"group": (128, 256), "tet": (64, 256), "mpbn": (128, 0)}
+    stems_and_heads = {"group": (128, 256), "tet": (64, 256), "mpbn": (128, 0), "glif": (128, 0)}
     if variant not in stems_and_heads:
         raise Mistake(
             f"student.variant={variant!r} is not a ResNet-19",
-            "three networks have been published as ResNet-19: group, tet, mpbn",
+            "four networks have been published as ResNet-19: group, tet, mpbn, glif",
             "student.variant=group",
         )
     stem_width, hidden = stems_and_heads[variant]
     parts = parts_with(activation, norm, **attention)
-    net = ResNet(num_classes, in_channels, parts, BasicBlock, (3, 3, 2), (128, 256, 512), stem_width, hidden=hidden)
+    block = partial(BasicBlock, norm_identity=variant == "glif")
+    net = ResNet(num_classes, in_channels, parts, block, (3, 3, 2), (128, 256, 512), stem_width, hidden=hidden)
+    if variant == "glif":
+        _glif_head(net, num_classes)
     return published_start(net, activation)
+
+
+def _glif_head(net: ResNet, num_classes: int) -> None:
+    """Exchange the classifier for GLIF's."""
+    width = net.fc.in_features
+    linear = [nn.Linear(width, num_classes, bias=False)]
+    if num_classes <= 50:
+        linear = [nn.Linear(width, 256, bias=False), nn.Linear(256, num_classes, bias=False)]
+        net.fc1 = nn.Sequential(nn.Flatten(), linear[0])
+    net.fc = linear[-1]
+    for layer in linear:
+        nn.init.normal_(layer.weight, 0, 0.01)
 
 
 def resnet_small(

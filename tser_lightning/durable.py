@@ -2,21 +2,32 @@
 
 import contextlib
 import errno
+import glob
 import json
 import os
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tser_lightning.mistake import Failure
 
+LONGEST_WRITE_SECONDS = 3600
+
+# What the system refuses by itself, whatever a program does: no mistake in the code that met it.
 REMEDIES = {
-    errno.ENOSPC: "free space on that disk",
+    errno.ENOSPC: "free space on that disk, or fewer files there (`df -i`)",
     errno.EDQUOT: "free space within your quota",
-    errno.EACCES: "a folder that you may write to, or its permissions",
-    errno.EPERM: "a folder that you may write to, or its permissions",
+    errno.EACCES: "a folder that you may use, or its permissions",
+    errno.EPERM: "a folder that you may use, or its permissions",
     errno.EROFS: "a folder on a disk that is not mounted read-only",
     errno.EIO: "another disk: this one may be failing (see dmesg)",
+    errno.ENOTDIR: "a path whose folders are folders: one of them is a file",
+    errno.EEXIST: "another name, or without the file that is there in place of a folder",
+    errno.EMFILE: "`ulimit -n 4096` in this shell, or fewer machine.workers",
+    errno.ENFILE: "fewer programs at once on this machine: all of its open files are in use",
+    errno.ENOLCK: "a folder on a disk whose system can lock files (NFS without locks cannot)",
 }
 
 
@@ -26,6 +37,19 @@ def first_process() -> bool:
     Lightning, torchrun and SLURM each number them in the environment.
     """
     return all(int(os.environ.get(name) or 0) == 0 for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK"))
+
+
+def refused(error: OSError) -> Failure | None:
+    """Say what the system refused, of a file or in general; None for an error that may be the program's own."""
+    remedy = REMEDIES.get(error.errno or 0)
+    if remedy is None:
+        return None
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    return Failure(
+        what=f"{name}: {error.strerror}" if name else f"the system says: {error.strerror}",
+        why="the system refused it; what was saved before is untouched",
+        fix=f"{remedy}; then the same command goes on",
+    )
 
 
 @contextlib.contextmanager
@@ -57,9 +81,10 @@ def replacing(path: str | os.PathLike[str], keep: Path | None = None) -> Iterato
         Failure: As the system says it (disk full, no permission). `path` is then as it was before.
     """
     target = Path(path)
-    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    beside = target.with_name(f".{target.name}.{_host()}-{os.getpid()}.part")
     with telling(target):
         target.parent.mkdir(parents=True, exist_ok=True)
+        remove_parts(target.parent, target.name)
         try:
             yield beside
             with beside.open("rb") as written:
@@ -71,6 +96,10 @@ def replacing(path: str | os.PathLike[str], keep: Path | None = None) -> Iterato
         finally:
             with contextlib.suppress(OSError):
                 beside.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    return socket.gethostname().replace(".", "_")[:64]
 
 
 def _flush_folder(folder: Path) -> None:
@@ -104,7 +133,35 @@ def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def remove_parts(folder: Path) -> None:
-    """Remove what writers that were killed have left in a folder; nobody else may be writing there."""
-    for part in folder.rglob(".*.part"):
-        part.unlink(missing_ok=True)
+def remove_parts(folder: Path, name: str = "*") -> None:
+    """Remove what writers that were killed have left in a folder; what a process that lives is writing stays.
+
+    Args:
+        folder: Folders in it are not looked into.
+        name: Of the file that they wrote; of any by default.
+    """
+    name = name if name == "*" else glob.escape(name)
+    for part in folder.glob(f".{name}.*.part"):
+        if not _being_written(part):
+            with contextlib.suppress(OSError):  # another user's: they remove it
+                part.unlink(missing_ok=True)
+
+
+def _being_written(part: Path) -> bool:
+    host, _, process = part.name.removesuffix(".part").rpartition(".")[2].rpartition("-")
+    if host and host != _host():  # its processes are not seen from here
+        return time.time() - _changed(part) < LONGEST_WRITE_SECONDS
+    try:
+        os.kill(int(process), 0)
+    except PermissionError:
+        return True  # another user's
+    except (ProcessLookupError, ValueError):
+        return False
+    return True
+
+
+def _changed(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return time.time()  # just renamed

@@ -29,3 +29,10 @@ class Failure(RuntimeError):
     def __init__(self, what: str, why: str, fix: str) -> None:
         super().__init__(f"{what}\n  why: {why}\n  try: {fix}")
         self.what, self.why, self.fix = what, why, fix
+
+
+BUSY = 75  # the exit code of EX_TEMPFAIL in sysexits.h: try again later
+
+
+class Busy(Failure):
+    """Another process does the same work; exit code 75, at which a sweep waits and tries again."""

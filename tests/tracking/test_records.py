@@ -47,6 +47,57 @@ def test_a_result_that_is_done_again_is_kept_until_the_new_one_is_there(tmp_path
     assert not kept.path.exists()
 
 
+def end_with(home: RunDirectory, error: BaseException, result: dict[str, float] | None = None) -> None:
+    with home.opened({}, {}):
+        if result is not None:
+            home.finish(result)
+        raise error
+
+
+def test_an_interrupted_second_time_says_where_the_first_result_is_and_so_does_the_next_command(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    home = RunDirectory(tmp_path / "run")
+    with home.opened({}, {}):
+        home.finish({"test/acc": 90.0})
+    home.set_aside()
+    for _ in range(2):
+        caplog.clear()
+        with pytest.raises(KeyboardInterrupt):
+            end_with(home, KeyboardInterrupt())
+        assert f"the earlier result of this run is in {tmp_path / '.replaced' / 'run'}" in caplog.text
+    caplog.clear()
+    with home.opened({}, {}):
+        home.finish({"test/acc": 91.0})
+    assert ".replaced" in caplog.text  # at its beginning, when it still is there
+    assert not (tmp_path / ".replaced" / "run").exists()
+
+
+def test_a_second_time_that_does_not_begin_puts_the_first_result_back(tmp_path: Path) -> None:
+    home = RunDirectory(tmp_path / "run")
+    with home.opened({}, {}):
+        home.finish({"test/acc": 90.0})
+    home.set_aside()
+    with pytest.raises(Mistake), home.restored_at_failure():
+        raise Mistake("a", "b", "c")
+    assert home.result() == {"test/acc": 90.0}
+
+
+def test_what_fails_after_the_result_leaves_the_run_finished_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    home = RunDirectory(tmp_path / "run")
+    with pytest.raises(MemoryError):
+        end_with(home, MemoryError("no room for the features"), {"test/acc": 90.0})
+    assert home.info()["status"] == "finished"
+    assert home.info()["warning"] == ["no room for the features"]
+    assert "no room for the features" in caplog.text
+
+
+def _busy(path: str) -> bool:
+    return RunDirectory(path).busy()
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [(KeyboardInterrupt(), "interrupted"), (SystemExit(143), "terminated"), (ValueError("disk"), "failed")],
@@ -87,7 +138,9 @@ def test_a_second_process_is_refused_while_the_first_works(tmp_path: Path) -> No
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         with home.opened({}, {}):
             assert not pool.apply(_try_to_open, (str(home.path),))
+            assert pool.apply(_busy, (str(home.path),))
             assert json.loads((home.path / "run.json").read_text())["status"] == "running"
+        assert not pool.apply(_busy, (str(home.path),))
         assert pool.apply(_try_to_open, (str(home.path),))
 
 

@@ -39,6 +39,9 @@ def check_files(config: Mapping[str, Any], choices: Mapping[str, str], spoiled: 
                 check()
         except Mistake as mistake:
             mistakes.append(mistake)
+        except PermissionError as error:
+            name = f"{error.filename or part}: {error.strerror}"
+            mistakes.append(Mistake(name, f"{part} is another user's", "a path that you may read, or its permissions"))
         except (OSError, ValueError) as error:  # a name that is too long, or holds what no name may
             reason = getattr(error, "strerror", None) or str(error)
             mistakes.append(

@@ -15,7 +15,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from tser_lightning.cli.slots import Slot, give_back, slots_of, take
-from tser_lightning.durable import first_process
+from tser_lightning.durable import first_process, telling
+from tser_lightning.mistake import BUSY
+from tser_lightning.tracking.records import RunDirectory
 
 GRACE_SECONDS = 30
 POLL_SECONDS = 0.1
@@ -102,14 +104,18 @@ class Jobs:
                 for ended in [each for each in running if each.process.poll() is not None]:
                     running.remove(ended)
                     free.append(ended.slot)
-                    done.append(self._close(ended))
+                    if ended.process.returncode == BUSY:  # another process has begun it in the meantime
+                        _let_go(ended)
+                        waiting.append(ended.job)
+                    else:
+                        done.append(self._close(ended))
                 started = self._next(waiting, free)
                 if started is not None:
                     running.append(started)
                     continue
                 if waiting and not running and not told:
                     told = True
-                    say(f"waiting: another sweep works on {waiting[0]}, or has the GPU")
+                    say(f"waiting: another process works on {waiting[0]}, or has the GPU")
                 time.sleep(POLL_SECONDS)
         except KeyboardInterrupt:
             _end(running, patience=GRACE_SECONDS)
@@ -126,7 +132,7 @@ class Jobs:
             if held is None:
                 continue
             for job in waiting:
-                claimed = take(self._claim(job) if first_process() else [])
+                claimed = self._claimed(job)
                 if claimed is not None:
                     waiting.remove(job)
                     free.remove(slot)
@@ -134,16 +140,22 @@ class Jobs:
             give_back(held)
         return None
 
-    def _claim(self, job: Job) -> list[Path]:
-        return [] if job.home is None else [job.home.parent / ".sweeps" / "claims" / job.home.name]
+    def _claimed(self, job: Job) -> list[int] | None:
+        """Keep other sweeps from a run; None if another sweep, or a command of its own, works on it."""
+        if job.home is None or not first_process():
+            return []
+        return None if RunDirectory(job.home).busy() else take([job.home.parent / ".sweeps" / "claims" / job.home.name])
 
     def _start(self, job: Job, slot: Slot, held: list[int]) -> Running:
         # A task of Slurm's beside the first trains along: what the first one holds is its own too.
         log = self.folder / f"{job.number}.log" if first_process() else Path(os.devnull)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with telling(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         say(f"{job.place} started: {job}")
         command = [sys.executable, "-m", "tser_lightning.cli.child", *self.flags, *job.overrides]
-        with log.open("wb") as output:
+        with telling(log):
+            output = log.open("wb")
+        with output:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -155,9 +167,7 @@ class Jobs:
         return Running(job, process, slot, held, log)
 
     def _close(self, ended: Running) -> Job:
-        assert ended.process.stdin is not None
-        ended.process.stdin.close()
-        give_back(ended.held)
+        _let_go(ended)
         job = ended.job.ended(ended.process.returncode)
         minutes, seconds = divmod(round(time.monotonic() - ended.since), 60)
         if job.code:
@@ -172,6 +182,12 @@ class Jobs:
 def say(first: str, *more: str) -> None:
     """Tell the user of the sweep, at once."""
     print(f"tser: {first}", *(f"  {line}" for line in more), sep="\n", file=sys.stderr, flush=True)
+
+
+def _let_go(ended: Running) -> None:
+    assert ended.process.stdin is not None
+    ended.process.stdin.close()
+    give_back(ended.held)
 
 
 def _tail(log: Path) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from tser_lightning.cli.run import Run
 from tser_lightning.report.figures import accuracy_per_step
 from tser_lightning.tracking.outcome import log_checkpoints, log_figures, log_files, log_outcome
-from tser_lightning.tracking.weights_and_biases import from_environment, goes_online, wandb_run
+from tser_lightning.tracking.weights_and_biases import from_environment, goes_online, wandb_run, warned_of
 
 NAMED = ("loss", "student", "teacher", "neuron", "norm", "data", "optim", "schedule")
 TAGGED = ("loss", "student", "data")
@@ -82,8 +82,10 @@ def publish_report(run: Run, files: Sequence[Path], dashboard: Any = None) -> st
         home = Path(run.config["machine"]["runs_dir"])
         about = {"runs": run.config["runs"], "report": run.config["report"]}
         with wandb_run(name, home, about, job_type="report", **choices) as log:
-            log_files(log, name, "report", [file for file in files if file.parent == folder])
-            log_figures(log, [file for file in files if file.suffix == ".png"])
+            if log is not None:
+                with warned_of("W&B did not take all of the report"):
+                    log_files(log, name, "report", [file for file in files if file.parent == folder])
+                    log_figures(log, [file for file in files if file.suffix == ".png"])
     if dashboard is None:
         return None
     from tser_lightning.tracking.dashboard import save_dashboard

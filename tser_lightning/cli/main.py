@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from tser_lightning.cli.mistakes import Mistakes, nearest, three_lines
-from tser_lightning.durable import first_process
-from tser_lightning.mistake import Failure, Mistake
+from tser_lightning.durable import first_process, refused
+from tser_lightning.mistake import BUSY, Busy, Failure, Mistake
 from tser_lightning.termination import terminable
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments after the program's name; those of this process by default.
 
     Returns:
-        The exit code: 0 done, 1 crash, 2 the user's mistake, 130 Ctrl-C, 143 SIGTERM.
+        The exit code: 0 done, 1 crash, 2 the user's mistake, 75 another process does the same, 130 Ctrl-C, 143 SIGTERM.
     """
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # the user's own modules
@@ -48,7 +48,7 @@ def guarded(work: Callable[[], int]) -> int:
         return MISTAKE
     except Failure as error:
         print(three_lines(error), file=sys.stderr)
-        return CRASH
+        return BUSY if isinstance(error, Busy) else CRASH
     except KeyboardInterrupt:
         print("tser: interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
@@ -59,7 +59,11 @@ def guarded(work: Callable[[], int]) -> int:
         if isinstance(error.code, str):
             print(error.code, file=sys.stderr)
         return error.code if isinstance(error.code, int) else CRASH if error.code else OK
-    except Exception:
+    except Exception as error:
+        failure = refused(error) if isinstance(error, OSError) else None
+        if failure is not None:
+            print(three_lines(failure), file=sys.stderr)
+            return CRASH
         traceback.print_exc()
         return CRASH
 

@@ -88,11 +88,13 @@ def _home(run: Run) -> Path | None:
 
 def _finished(run: Run) -> bool:
     home = _home(run)
-    if home is None or run.config["force"] or RunDirectory(home).result() is None:
+    if home is None or run.config["force"]:
         return False
     try:
+        if RunDirectory(home).result() is None:
+            return False
         check_still_true(RunDirectory(home), run)
-    except Mistake:
+    except (Mistake, OSError):
         return False  # its own process says so
     return run.config["measure"] != "full" or (home / "measures.json").exists()
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tser_lightning.durable import telling
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -92,8 +94,9 @@ def take(locks: Iterable[Path]) -> list[int] | None:
     """Lock all files of some, or none if another process has one; a process that inherits them holds them too."""
     held: list[int] = []
     for path in locks:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        held.append(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        with telling(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.append(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         try:
             fcntl.flock(held[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

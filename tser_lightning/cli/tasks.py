@@ -78,7 +78,8 @@ def _distilled(run: Run, home: RunDirectory) -> dict[str, Any]:
     from tser_lightning.tracking.provenance import provenance
     from tser_lightning.tracking.weights_and_biases import warned_of
 
-    parts = built(run.config, run.choices["teacher"])  # all mistakes show before there is a run directory
+    with home.restored_at_failure():
+        parts = built(run.config, run.choices["teacher"])  # all mistakes show before there is a run directory
     about = provenance(run.overrides) | {"settings": _about(run)}
     with (
         home.opened(run.config, about, inputs=parts.fingerprints() | code_hashes(targets(run.config))),

@@ -15,6 +15,7 @@ from tser_lightning.data.batch import Batch
 from tser_lightning.data.checks import check_channels
 from tser_lightning.data.draws import sample_keys
 from tser_lightning.data.mixup import Mixup
+from tser_lightning.data.open_files import make_room_for
 from tser_lightning.data.order import BatchKey, Order
 from tser_lightning.data.split import stratified
 from tser_lightning.mistake import Mistake
@@ -184,6 +185,7 @@ class ImageData(ABC):
             world_size=world_size,
         )
         there = device is not None and self.fits(device)
+        make_room_for(0 if there else workers)
         # batch_size=None: each "sample" that the loader asks for is a whole batch. Its generator is its own, because
         # the loader draws from torch's at every epoch, and the student's randomness must not depend on that.
         return DataLoader(

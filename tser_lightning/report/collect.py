@@ -128,9 +128,9 @@ def _matches(pattern: str) -> list[str]:
 
 
 def _is_run(path: Path) -> bool:
-    if SKIPPED & set(path.parts[-2:]) or not path.is_dir():
+    if SKIPPED & set(path.parts[-2:]) or not os.path.isdir(path):
         return False
-    return bool(re.search(r"-[0-9a-f]{8}$", path.name)) or any((path / name).is_file() for name in RECORDS)
+    return bool(re.search(r"-[0-9a-f]{8}$", path.name)) or any(os.path.isfile(path / name) for name in RECORDS)
 
 
 def read_run(path: Path) -> RunRecord:
@@ -183,6 +183,10 @@ def _mapping(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_bytes())
     except ValueError as error:
         raise DamageError(f"{file.name} is not JSON: {error}") from error
+    except FileNotFoundError:
+        raise
+    except OSError as error:  # another user's
+        raise DamageError(f"{file.name} cannot be read: {error.strerror}") from error
     if not isinstance(content, dict):
         raise DamageError(f"{file.name} holds no mapping")
     return content

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from tser_lightning.durable import write_text
+from tser_lightning.durable import remove_parts, write_text
 from tser_lightning.mistake import Mistake
 from tser_lightning.report.cells import Comparisons, compare_methods
 from tser_lightning.report.collect import collect
@@ -17,8 +17,6 @@ from tser_lightning.report.table import summary_tables
 
 if TYPE_CHECKING:
     from tser_lightning.report.drawing import Figure
-
-TEXTS = ("report.html", "results.csv", "table.md", "table.tex")
 
 log = logging.getLogger("tser_lightning")
 
@@ -53,7 +51,7 @@ def write_report(
     from tser_lightning.report.paper_tables import ablation, costs
 
     folder = Path(folder)
-    _remove_parts(folder)
+    remove_parts(folder / "figures")  # also of figures that are not drawn again
     drawn = _draw(comparisons, folder / "figures")
     tables = [ablation(comparisons), *(costs(comparisons, column) for column in comparisons.columns)]
     texts = {
@@ -70,15 +68,6 @@ def write_report(
     for name, text in texts.items():
         write_text(folder / name, text)
     return [*(folder / name for name in texts), *(file for _, files in drawn for file in files)]
-
-
-def _remove_parts(folder: Path) -> None:
-    """Remove what a report that was killed has left; other files, as of runs below the same folder, are not touched."""
-    for name in TEXTS:
-        for part in folder.glob(f".{name}.*.part"):
-            part.unlink(missing_ok=True)
-    for part in (folder / "figures").glob(".*.part"):
-        part.unlink(missing_ok=True)
 
 
 def _draw(comparisons: Comparisons, folder: Path) -> "list[tuple[Figure, list[Path]]]":

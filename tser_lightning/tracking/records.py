@@ -10,8 +10,10 @@ import fcntl
 import io
 import json
 import logging
+import shlex
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -20,11 +22,12 @@ from typing import Any, TextIO
 import yaml
 
 from tser_lightning.durable import first_process, remove_parts, telling, write_json, write_text
-from tser_lightning.mistake import Failure, Mistake
+from tser_lightning.mistake import Busy, Failure, Mistake
 
 log = logging.getLogger("tser_lightning")
 
 Number = float | int
+LOOK_SECONDS = 0.2
 TRAINING_IMAGES, TEST_IMAGES = "training images", "test images"  # among the inputs of a run
 
 
@@ -41,6 +44,7 @@ class RunDirectory:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._moved = False  # to `.replaced`, by us
 
     @property
     def name(self) -> str:
@@ -82,20 +86,41 @@ class RunDirectory:
                 shutil.rmtree(self._set_aside)
             self._set_aside.parent.mkdir(exist_ok=True)
             self.path.rename(self._set_aside)
-        log.info("the earlier result is kept in %s until this run is finished", self._set_aside)
+        self._moved = True
+
+    @contextlib.contextmanager
+    def restored_at_failure(self) -> Iterator[None]:
+        """Put a run that was set aside back if the block, which has not opened the new one yet, does not end well."""
+        try:
+            yield
+        except BaseException:
+            if self._moved and not (self.path / "config.yaml").exists():
+                with contextlib.suppress(OSError):  # it stays where it is, and the next command says so
+                    shutil.rmtree(self.path, ignore_errors=True)
+                    self._set_aside.rename(self.path)
+            raise
+
+    def busy(self) -> bool:
+        """Tell whether another process works in it; not to be asked by the one that does, which would let go of it."""
+        try:
+            with (self.path / ".lock").open() as lock:
+                return not _locked(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return False  # nobody has been there, or it is not ours to look into
 
     @contextlib.contextmanager
     def _held(self, wait: bool) -> Iterator[None]:
         with _lock_file(self.path) as lock:
-            try:
-                # A lock of this process alone: processes that load data outlive one that is killed by seconds.
-                fcntl.lockf(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except (BlockingIOError, PermissionError) as busy:
-                raise Failure(
-                    what=f"another process is working on {self.path}",
-                    why="the same command has been started twice; two writers would spoil its files",
-                    fix="wait for it to end, or give another seed",
-                ) from busy
+            # A lock of this process alone: processes that load data outlive one that is killed by seconds.
+            kind = fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)
+            if not _locked(lock, kind):
+                time.sleep(LOOK_SECONDS)  # a sweep may have looked whether this run is busy
+                if not _locked(lock, kind):
+                    raise Busy(
+                        what=f"another process is working on {self.path}",
+                        why="the same command has been started twice; two writers would spoil its files",
+                        fix="the same command when the other has ended, or another seed",
+                    )
             yield
 
     def other_inputs(self, inputs: Mapping[str, str]) -> list[str]:
@@ -151,7 +176,9 @@ class RunDirectory:
             return
         with self._held(wait):
             self._check_inputs(inputs, chosen_on_test=config.get("selection") == "paper")
-            remove_parts(self.path)
+            for folder in (self.path, self.checkpoints, self.path / "figures"):
+                remove_parts(folder)
+            self._say_what_is_kept()
             write_text(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
             started = self.info().get("started", _now())
             story = {**about, "inputs": dict(inputs), "status": "running", "started": started}
@@ -160,11 +187,31 @@ class RunDirectory:
                 try:
                     yield
                 except BaseException as error:
-                    ended = {"status": _status(error), "error": str(error).splitlines()[:1], "ended": _now()}
                     with contextlib.suppress(Failure):  # the disk may be what failed; the first error says it
-                        write_json(self.path / "run.json", story | ended)
+                        write_json(self.path / "run.json", story | self._ended(error))
                     raise
             write_json(self.path / "run.json", story | {"status": "finished", "ended": _now()})
+
+    def _ended(self, error: BaseException) -> dict[str, Any]:
+        """How a run ended that did not end well; one that has its result is finished, whatever failed after it."""
+        said = str(error).splitlines()[:1]
+        if self.result() is not None:
+            name = type(error).__name__
+            log.warning(
+                "%s is finished and keeps its result; what came after it failed: %s", self.path, (said or [name])[0]
+            )
+            return {"status": "finished", "warning": said or [name], "ended": _now()}
+        self._say_what_is_kept()
+        return {"status": _status(error), "error": said, "ended": _now()}
+
+    def _say_what_is_kept(self) -> None:
+        if self._set_aside.exists():
+            here, there = shlex.quote(str(self.path)), shlex.quote(str(self._set_aside))
+            log.warning(
+                "the earlier result of this run is in %s until the new one is there, for which the command goes on "
+                "without force=true; to have the earlier one back instead: rm -r %s && mv %s %s",
+                *(self._set_aside, here, there, here),
+            )
 
     def record(self, row: Mapping[str, Number]) -> None:
         """Put the numbers of an epoch into metrics.csv, in place of what an interrupted run wrote for it and later."""
@@ -203,6 +250,14 @@ def _read(file: Path) -> dict[str, Any] | None:
         log.warning("%s is damaged: the run goes on from its checkpoint and writes it again", file)
         return None
     return content
+
+
+def _locked(file: TextIO, kind: int) -> bool:
+    try:
+        fcntl.lockf(file, kind)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
 
 
 def _lock_file(folder: Path) -> TextIO:

@@ -3,6 +3,8 @@
 import contextlib
 import logging
 import os
+import shlex
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -111,6 +113,40 @@ def _started(mode: str, settings: Mapping[str, Any]) -> Any:
     return wandb.init(**settings, mode="offline", settings=wandb.Settings(**quiet))
 
 
+def _begun(mode: str, settings: Mapping[str, Any]) -> Any:
+    """Start the run and say what its curves are drawn over; None if W&B fails, which no training has to wait for."""
+    # Tables and artifacts of offline runs wait here to be sent: W&B's own choice is a folder in the user's home.
+    os.environ.setdefault("WANDB_DATA_DIR", str(settings["dir"].resolve() / "wandb" / "data"))
+    try:
+        run = _started(mode, settings)
+        run.define_metric("epoch")
+        for metric, summary in EPOCHS.items():
+            run.define_metric(metric, step_metric="epoch", summary=summary or None)
+        return run
+    except Mistake:
+        raise
+    except Exception as error:  # its own errors and those of the system have no common base
+        log.warning("W&B could not be started, and this run goes on without it: %s", _first_line(error))
+        with contextlib.suppress(Exception):
+            wandb.teardown()
+        return None
+
+
+def _place(wanted: Path, own: Path) -> Path | None:
+    """Find a folder for W&B's files: the one that is wanted, or that of the run itself; None if neither can be used."""
+    for place in (wanted, own):
+        if place == own and not own.is_dir():
+            break
+        try:
+            (place / "wandb").mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=place / "wandb"):
+                return place
+        except OSError as error:
+            log.warning("W&B can write nothing to %s: %s", place / "wandb", error.strerror or error)
+    log.warning("this run goes on without W&B")
+    return None
+
+
 @contextlib.contextmanager
 def wandb_run(
     name: str,
@@ -146,30 +182,26 @@ def wandb_run(
     if mode == "disabled" or not first_process():
         yield None
         return
-    folder = Path(os.environ.get("WANDB_DIR") or folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    name = short_name(name)
-    # Tables and artifacts of offline runs wait here to be sent: W&B's own choice is a folder in the user's home.
-    os.environ.setdefault("WANDB_DATA_DIR", str(folder.resolve() / "wandb" / "data"))
-    own = {} if "WANDB_SWEEP_ID" in os.environ else {"id": name}  # the agent of a W&B sweep gives its runs their ids
-    run = _started(
-        mode,
-        {
+    place = _place(Path(os.environ.get("WANDB_DIR") or folder), folder / name)
+    run = None
+    if place is not None:
+        own = {} if "WANDB_SWEEP_ID" in os.environ else {"id": short_name(name)}  # W&B's agent gives its runs their ids
+        settings = {
             **own,
-            "name": name,
+            "name": short_name(name),
             "resume": "allow",
-            "dir": folder,
+            "dir": place,
             "config": dict(config),
             "project": project,
             "entity": entity,
             "group": group,
             "job_type": job_type,
             "tags": list(tags),
-        },
-    )
-    run.define_metric("epoch")
-    for metric, summary in EPOCHS.items():
-        run.define_metric(metric, step_metric="epoch", summary=summary or None)
+        }
+        run = _begun(mode, settings)
+    if run is None:
+        yield None
+        return
     try:
         yield run
     except BaseException as error:
@@ -179,15 +211,26 @@ def wandb_run(
     with warned_of("W&B could not be closed"):
         run.finish(exit_code=0)
     if run.offline and job_type != "report":
-        place = Path(run.dir).parent
+        place = shlex.quote(str(Path(run.dir).parent))
         log.info("W&B: logged offline in %s; `wandb sync %s` sends it", place, place)
 
 
 def lightning_logger(run: Any) -> "WandbLogger":
-    """Give the logger through which Lightning writes into a W&B run."""
+    """Give the logger through which Lightning writes into a W&B run; what W&B cannot take ends no training."""
     from lightning.pytorch.loggers import WandbLogger  # slow to import, and a report needs none
 
-    return WandbLogger(experiment=run)
+    class Forgiving(WandbLogger):
+        failed = False
+
+        def log_metrics(self, *metrics: Any, **named: Any) -> None:
+            if self.failed:
+                return
+            self.failed = True
+            with warned_of("W&B takes no more of this training"):
+                super().log_metrics(*metrics, **named)
+                self.failed = False
+
+    return Forgiving(experiment=run)
 
 
 def _exit_code(error: BaseException) -> int:

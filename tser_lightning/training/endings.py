@@ -1,6 +1,8 @@
 """How the work of a trainer can end, each way told as it is."""
 
 import contextlib
+import errno
+import os
 import re
 import signal
 import threading
@@ -13,6 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from tser_lightning.durable import refused
 from tser_lightning.mistake import Failure, Mistake
 from tser_lightning.termination import Terminated, listening
 from tser_lightning.training.companions import leave, look_after_each_other, lost
@@ -136,6 +139,12 @@ def sentence(error: BaseException) -> Mistake | Failure | None:
             why="the system killed it, for want of memory or of room in /dev/shm",
             fix="the same command goes on from the last checkpoint; if it happens again, with fewer machine.workers",
         )
+    chain = [each for each in (error, error.__cause__, error.__context__) if isinstance(each, OSError)]
+    said = next((found for each in chain if (found := refused(each)) is not None), None)
+    if said is None and "Too many open files" in text:
+        said = refused(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+    if said is not None:
+        return said
     if re.search(r"process \d+ terminated|Connection (closed|reset) by peer|ProcessGroup|NCCL", text):
         return lost(text.strip().partition("\n")[0][:200])
     return None

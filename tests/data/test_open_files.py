@@ -1,0 +1,27 @@
+import subprocess
+import sys
+
+LOOK = """
+import resource, sys
+from tser_lightning.data.open_files import make_room_for
+from tser_lightning.mistake import Mistake
+soft, hard, workers = map(int, sys.argv[1:])
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+try:
+    make_room_for(workers)
+    print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+except Mistake as mistake:
+    print(mistake.fix)
+"""
+
+
+def limit(soft: int, hard: int, workers: int) -> str:
+    words = [sys.executable, "-c", LOOK, *map(str, (soft, hard, workers))]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_workers_get_the_open_files_that_they_need_or_are_refused_before_they_stand_still() -> None:
+    assert limit(40, 40, 0) == "40"
+    assert limit(40, 40, 2).startswith("machine.workers=0")
+    assert int(limit(40, 400, 2)) > 60
+    assert limit(256, 256, 2) == "256"

@@ -108,8 +108,8 @@ def test_what_a_killed_report_left_is_removed_and_parts_of_others_stay(build: Bu
     build("tser", 1)
     out = tmp_path / "re'port [1]"
     (out / "figures").mkdir(parents=True)
-    left = [out / ".report.html.17.part", out / "figures" / ".a.svg.17.part"]
-    other = out / ".student.safetensors.17.part"
+    left = [out / ".report.html.99999999.part", out / "figures" / ".a.svg.99999999.part"]
+    other = out / ".student.safetensors.99999999.part"
     for part in (*left, other):
         part.touch()
     write_report(tmp_path / "runs" / "*", out)

@@ -101,6 +101,8 @@ def test_a_wrong_command_of_the_program_itself(folder: Path) -> None:
         ("seed=1..3", "'seed=1..3' is no range", "-m 'seed=range(1,4)'"),
         ("task=report runs=a,b", "runs=a,b is not a list", "'runs=[a,b]'"),
         ("tser", "'tser' is neither group=option nor setting=value", "loss=tser"),
+        ("seed", "'seed' is neither group=option nor setting=value", "seed=1"),
+        ("loss=my_losses.DKD", "there is no loss of that name", "loss=custom loss._target_=my_losses.DKD"),
         ("=1", "'=1' names no setting", "loss=tser, or seed=1"),
         ("seed=[1", "'seed=[1' cannot be read", "seed=1"),
         ("optim.lr=\u22120.1", "cannot be read", "optim.lr=-0.1"),

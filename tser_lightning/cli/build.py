@@ -24,7 +24,7 @@ def instantiate(node: Config) -> Any:
     Raises:
         Mistake: A target that cannot be found or may not be made, or settings that it refuses.
     """
-    target = _found(node["_target_"])
+    target = _found(node.get("_target_"))
     settings = {str(key): _made(value) for key, value in _settings(node).items()}
     try:
         return target(**settings)
@@ -51,6 +51,12 @@ def _refused(node: Config, cause: BaseException) -> Mistake:
 
 
 def _found(target: Any) -> Callable[..., Any]:
+    if target is None:
+        raise Mistake(
+            what="a part of the config names no class in _target_",
+            why="its file, or the option that was chosen for it, says settings alone",
+            fix="_target_: my_module.MyClass in that file",
+        )
     if not isinstance(target, str) or not trusted(target):
         raise untrusted(str(target))
     module, _, name = target.rpartition(".")
@@ -59,9 +65,11 @@ def _found(target: Any) -> Callable[..., Any]:
         made: Callable[..., Any] = getattr(holder, name)
     except (ImportError, ValueError, AttributeError) as error:
         known = (
-            [entry for entry in dir(holder) if not entry.startswith("_")] if isinstance(error, AttributeError) else []
+            {entry.lower(): entry for entry in dir(holder) if not entry.startswith("_")}
+            if isinstance(error, AttributeError)
+            else {}
         )
-        close = difflib.get_close_matches(name, known, n=1)
+        close = [known[found] for found in difflib.get_close_matches(name.lower(), known, n=1)]
         raise Mistake(
             what=f"{target} cannot be imported: {error}",
             why="_target_ is a module path that Python finds from this folder",

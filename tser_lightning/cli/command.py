@@ -176,7 +176,10 @@ def _no_assignment(text: str, configs: Configs) -> Mistake:
         fix = f"{text}={_example(configs.options(text))}"
     else:
         homes = [group for group in groups if text in configs.options(group)]
+        value = configs.compose(whole=False).config.get(text) if text.isidentifier() else None
         fix = f"{homes[0]}={text}" if homes else "loss=tser seed=1, or --help"
+        if isinstance(value, int | str):
+            fix = f"{text}={as_typed(value)}"
     return Mistake(
         what=f"{text!r} is neither group=option nor setting=value",
         why="a command is made of those two and of flags such as --help and -m, with no spaces around =",
@@ -269,6 +272,8 @@ def unknown_option(key: str, value: str, options: Sequence[str], configs: Config
         fix = shlex.quote(f"{key}={stem}")
     elif close is None and homes:
         fix = f"{homes[0]}={value}"
+    elif close is None and "." in value and "custom" in options:
+        fix = f"{group}=custom {group}._target_={value}"
     elif group == "teacher" and value in ("null", "false", ""):
         fix = "teacher=none"
     else:

@@ -28,6 +28,12 @@ def run_task(run: Run) -> dict[str, Any]:
     Returns:
         The numbers that came out; those of result.json for `distill`.
     """
+    if run.config["task"] not in TASKS:
+        raise Mistake(
+            what=f"task={run.config['task']} is no task of this program",
+            why="a file in conf/task gives one of them other settings; it cannot make a new one",
+            fix=f"task: one of {', '.join(TASKS)} in that file",
+        )
     trust(*run.config["trusted_modules"], *named(run.given))
     return TASKS[run.config["task"]](run)
 

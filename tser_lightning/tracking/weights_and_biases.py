@@ -211,8 +211,8 @@ def wandb_run(
     with warned_of("W&B could not be closed"):
         run.finish(exit_code=0)
     if run.offline and job_type != "report":
-        place = shlex.quote(str(Path(run.dir).parent))
-        log.info("W&B: logged offline in %s; `wandb sync %s` sends it", place, place)
+        written = shlex.quote(str(Path(run.dir).parent))
+        log.info("W&B: logged offline in %s; `wandb sync %s` sends it", written, written)
 
 
 def lightning_logger(run: Any) -> "WandbLogger":

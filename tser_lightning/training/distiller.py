@@ -265,9 +265,12 @@ class Distiller(pl.LightningModule):
         """Say what is not finite first, and what to do about that."""
         parts = [name for name, value in values.items() if name != "loss" and not math.isfinite(value)]
         first = first_nonfinite(self.student, batch.images)
-        why = "the learning rate is too high for this precision, or the data holds values that are not finite"
+        why = "the learning rate is too high for this precision"
         fix = "optim.lr at a tenth, trainer.clip=1.0, trainer.precision=32-true"
-        if first is None and self.asks_teacher and self.teacher and not self.teacher(batch.images).isfinite().all():
+        if first == "the images":
+            why = "the data hold values that are NaN or infinite, or data.std has one that is 0"
+            fix = "data whose values are all finite: numpy.isfinite(images).all() tells"
+        elif first is None and self.asks_teacher and self.teacher and not self.teacher(batch.images).isfinite().all():
             first = "the teacher's logits"
             why = "the student's logits are finite: the teacher has no answer to some image of this batch"
             fix = "another teacher, or weights and operations of it that are finite for all images"

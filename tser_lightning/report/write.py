@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from tser_lightning.durable import remove_parts, write_text
+from tser_lightning.durable import remove_parts, write_bytes
 from tser_lightning.mistake import Mistake
 from tser_lightning.report.cells import Comparisons, compare_methods
 from tser_lightning.report.collect import collect
@@ -66,7 +66,7 @@ def write_report(
         "table.tex": table_tex(comparisons),
     }
     for name, text in texts.items():
-        write_text(folder / name, text)
+        write_bytes(folder / name, text.encode(errors="backslashreplace"))  # a folder's name need not be UTF-8
     return [*(folder / name for name in texts), *(file for _, files in drawn for file in files)]
 
 

@@ -326,3 +326,24 @@ def test_whole_numbers_for_a_class_of_the_users_own_stay_whole(
     student = compose("student=custom student._target_=my_nets.net +student.width=8").config["student"]
     assert (student["timesteps"], student["width"]) == (6, 8)
     assert all(type(student[name]) is int for name in ("timesteps", "width"))
+
+
+def test_a_class_of_ones_own_is_called_by_its_name(compose: Callable[..., Run], folder: Path) -> None:
+    (folder / "my_losses.py").write_text("class Mine:\n    pass\n\n\nclass Other(Mine):\n    pass\n")
+    runs = [compose(f"loss=custom loss._target_=my_losses.{name}", check_data=False) for name in ("Mine", "Other")]
+    assert [run.choices["loss"] for run in runs] == ["Mine", "Other"]
+    assert runs[0].name.startswith("digits-loss_Mine-")
+    assert runs[1].name.startswith("digits-loss_Other-")
+
+
+def test_a_directory_that_an_earlier_version_named_otherwise_is_found(
+    compose: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    runs = tmp_path_factory.mktemp("records")
+    run = compose(f"machine.runs_dir={runs}")
+    assert run.home == runs / run.name
+    earlier = runs / f"digits-loss_custom-{run.name.rpartition('-')[2]}"
+    earlier.mkdir()
+    assert run.home == earlier
+    (runs / run.name).mkdir()
+    assert run.home == runs / run.name

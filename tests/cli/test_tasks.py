@@ -1,12 +1,15 @@
 """The tasks on real digits, small and short: what they leave behind and what they refuse."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file
 
 import tser_lightning as tl
@@ -112,6 +115,96 @@ def test_evaluation_is_in_the_precision_of_the_training(tmp_path: Path) -> None:
     }
 
 
+def _tree(root: Path, classes: str, colours: int = 3) -> Path:
+    random = np.random.default_rng(colours)
+    for part, number in (("train", 20), ("val", 10)):
+        for label, name in enumerate(classes.split()):
+            (root / part / name).mkdir(parents=True)
+            for index in range(number):
+                pixels = random.integers(60 * label, 60 * label + 80, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / part / name / f"{index}.bmp")
+    return root
+
+
+def _images(path: Path, *more: str) -> list[str]:
+    return [
+        *("experiment=none", "data=image_folder", f"data.path={path}", "data.num_classes=3", "data.shape=[3,8,8]"),
+        *("student=resnet_small", "teacher=resnet_small", "loss=ce"),
+        *("data.batch_size=20", "trainer.epochs=2", "student.widths=[4,8]", "teacher.widths=[8,16]"),
+        *(
+            "teacher.training.epochs=6",
+            "teacher.training.optim.lr=0.02",
+            "student.timesteps=2",
+            "data.eval_batch_size=16",
+            *more,
+        ),
+    ]
+
+
+def test_other_test_images_are_measured_without_another_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images, runs = _tree(tmp_path / "images", "ant bee cow"), tmp_path / "records"
+    before = run(runs, *_images(images), short=False)
+    home = only(runs, "*-loss_ce-*")
+    card = json.loads((home / "student.json").read_text())
+    assert (card["classes"], card["shape"], card["resize"]) == (["ant", "bee", "cow"], [3, 8, 8], 9)
+    weights = (home / "student.safetensors").read_bytes()
+    for name in ("ant", "bee", "cow"):
+        Image.new("RGB", (8, 8), "blue").save(images / "val" / name / "3.bmp")
+    after = run(runs, *_images(images), short=False)
+    assert "the test images changed since" in caplog.text
+    assert (home / "student.safetensors").read_bytes() == weights
+    assert after["test/agreement"] != before["test/agreement"]
+    assert after["train/seconds"] == before["train/seconds"]
+    caplog.clear()
+    assert run(runs, *_images(images), short=False) == after
+    assert "changed" not in caplog.text
+    again = run(runs, "task=evaluate", f"run={home}", "experiment=none", short=False)
+    assert {name: again[name] for name in again if "/" in name} == {
+        name: after[name] for name in after if name.startswith(("test/", "teacher/"))
+    }
+    assert "test_images" not in again
+    Image.new("RGB", (8, 8), "blue").save(images / "train" / "ant" / "3.bmp")
+    with pytest.raises(Mistake, match=r"the training images changed since .* was finished"):
+        run(runs, *_images(images), short=False)
+
+
+def test_an_evaluation_says_which_images_and_classes_are_not_those_of_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = tmp_path / "records"
+    run(runs, *_images(_tree(tmp_path / "images", "ant bee cow")), short=False)
+    home = only(runs, "*-loss_ce-*")
+    evaluation = ["task=evaluate", f"run={home}", "experiment=none"]
+    teachers = sorted((runs / "teachers").iterdir())
+    others = _tree(tmp_path / "others", "ant bee cow", 4)
+    other = run(runs, *evaluation, f"data.path={others}", short=False)
+    assert "these are not the test images" in caplog.text
+    assert other["test_images"] == "not those of the run"
+    assert "test/agreement" in other
+    assert sorted((runs / "teachers").iterdir()) == teachers
+    with pytest.raises(Mistake, match="class 2 is 'doe' in image_folder, and was 'cow' in"):
+        run(runs, *evaluation, f"data.path={_tree(tmp_path / 'renamed', 'ant bee doe')}", short=False)
+    shutil.rmtree(runs / "teachers")
+    alone = run(runs, *evaluation, short=False)
+    assert "what compares with it is left out" in caplog.text
+    assert "test/acc" in alone
+    assert "test/agreement" not in alone
+    assert not (runs / "teachers").exists()
+
+
+def test_numbers_that_cannot_be_written_are_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, "loss=ce", "trainer.epochs=1")
+    home = only(tmp_path, "digits-loss_ce-*")
+    (home / "evaluation_t2.json").mkdir()
+    (home / "evaluation_t2.json" / "x").touch()
+    again = run(tmp_path, "task=evaluate", f"run={home}", "experiment=none", short=False)
+    assert f'"test/ece": {again["test/ece"]}' in capsys.readouterr().out
+
+
 def test_all_measures_are_kept(runs: Path) -> None:
     home = only(runs, "digits-loss_tser-*")
     measures = json.loads((home / "measures.json").read_text())
@@ -162,4 +255,4 @@ def test_a_teacher_of_other_classes_is_refused(tmp_path: Path) -> None:
     teacher = tl.build_teacher("resnet_small", num_classes=7, in_channels=1, weights=None, widths=[8, 16])
     save_file(teacher.net.state_dict(), tmp_path / "seven.safetensors")
     with pytest.raises(Mistake, match="has 7 classes, data=digits has 10"):
-        run(tmp_path / "runs", f"teacher.weights={tmp_path / 'seven.safetensors'}")
+        run(tmp_path / "records", f"teacher.weights={tmp_path / 'seven.safetensors'}")

@@ -15,10 +15,10 @@ from tser_lightning.cli.api import load_student
 from tser_lightning.cli.build import build_network, factory, instantiate
 from tser_lightning.cli.combinations import jobs_of
 from tser_lightning.cli.config import Configs
+from tser_lightning.cli.finished import received
 from tser_lightning.cli.mistakes import Mistakes
 from tser_lightning.cli.multirun import multirun
 from tser_lightning.cli.run import Run, compose_run
-from tser_lightning.cli.tasks import received
 from tser_lightning.cli.trust import NAMES, trust, trusted
 from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student

@@ -98,6 +98,22 @@ def test_fingerprint_follows_names_and_sizes_but_not_the_place(
     assert _data(moved).fingerprints()["test"] != parts["test"]
 
 
+def test_each_part_is_known_by_the_bytes_of_its_images(tree: Path) -> None:
+    first, second = tree / "train" / "ant" / "y.bmp", tree / "train" / "ant" / "z.bmp"
+    Image.new("RGB", (20, 24), "red").save(first)
+    Image.new("RGB", (20, 24), "lime").save(second)
+    assert first.stat().st_size == second.stat().st_size
+    before, whole = _data(tree).fingerprints(), _data(tree).fingerprint()
+    os.utime(first)
+    assert _data(tree).fingerprints() == before
+    red, lime = first.read_bytes(), second.read_bytes()
+    first.write_bytes(lime)
+    second.write_bytes(red)
+    assert _data(tree).fingerprint() == whole
+    assert _data(tree).fingerprints()["train"] != before["train"]
+    assert _data(tree).fingerprints()["test"] == before["test"]
+
+
 def test_prepare_only_checks(tree: Path) -> None:
     assert _data(tree, name="bugs").prepare() == f"{tree} is ready: 20 + 6 images"
 

@@ -84,7 +84,7 @@ def test_links_without_an_end_and_names_that_are_no_text_are_mistakes(root: Path
 @pytest.mark.parametrize("content", ["", "[]", '{"signature": 1}', '{"verified": 3}', "x" * 100])
 def test_a_damaged_record_counts_as_none(root: Path, content: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(root / "home"))
-    now = {"train/a": stamps(root, ["train/a/0.png"])}
+    now = {"train/a": (stamps(root, ["train/a/0.png"]), "a hash")}
     keep_verified(root, now)
     assert verified(root) == now
     (root / NAME).write_text(content)

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -51,6 +52,7 @@ class Child:
                 os.dup2(log, 1)
                 os.dup2(log, 2)
                 sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+                signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in the background too
                 sabotage()
                 with terminable():
                     code = guarded(lambda: 0 if run_task(self.run) else 1)

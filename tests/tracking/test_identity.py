@@ -53,6 +53,17 @@ def test_a_setting_that_came_later_leaves_the_runs_from_before_their_names() -> 
     assert identity(before) == identity(after) != identity(other)
 
 
+def test_the_batch_size_of_evaluation_does_not_matter_and_names_stay_what_they_were() -> None:
+    def named(size: int, kind: str = "tser_lightning.data.Digits") -> str:
+        return identity({"data": {"_target_": kind, "eval_batch_size": size}, "seed": 1})
+
+    # printf '{"data":{"_target_":"tser_lightning.data.Digits","eval_batch_size":500},"seed":1}' | sha256sum
+    assert named(500) == named(7) == "8f5b9024"
+    assert (
+        named(1, "my_data.Set") == named(2, "my_data.Set") == identity({"data": {"_target_": "my_data.Set"}, "seed": 1})
+    )
+
+
 def test_only_whole_names_are_left_out() -> None:
     assert not matters("machine.workers")
     assert not matters("data.root")

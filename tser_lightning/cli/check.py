@@ -8,7 +8,7 @@ from typing import Any
 from tser_lightning.cli.command import TYPOGRAPHY, Setting
 from tser_lightning.cli.defaults import MISSING, OURS, Defaults, is_foreign, leaves
 from tser_lightning.cli.mistakes import as_typed, nearest
-from tser_lightning.cli.names import not_a_setting
+from tser_lightning.cli.names import is_place_of_data, not_a_setting
 from tser_lightning.cli.rules import Number, Rule, rule
 from tser_lightning.mistake import Mistake
 
@@ -91,7 +91,7 @@ class Checker:
     def _new(self, key: str, value: Any, default: Mapping[str, Any], foreign: bool) -> Mistake | None:
         if key.startswith("callbacks."):
             return None if isinstance(value, Mapping) and "_target_" in value else _no_callback(key, value)
-        if foreign:
+        if foreign or is_place_of_data(key, self.defaults):
             return None
         mistake = not_a_setting(Setting(key, value), key.rpartition(".")[0], default, self.defaults)
         if self._typed(key):

@@ -8,7 +8,8 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,11 +22,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from tser_lightning.cli.combinations import for_hydra, hydra_settings, is_basic, jobs_of
 from tser_lightning.cli.config import PRIMARY, Configs
+from tser_lightning.cli.finished import hashes_of_data, is_still_true
 from tser_lightning.cli.jobs import Job, Jobs, say
 from tser_lightning.cli.mistakes import Mistakes, refuse
 from tser_lightning.cli.run import Run, compose_run
 from tser_lightning.cli.show import with_hydra
-from tser_lightning.cli.tasks import check_still_true
 from tser_lightning.cli.trust import untrusted_targets
 from tser_lightning.mistake import Mistake
 from tser_lightning.tracking.records import RunDirectory
@@ -83,26 +84,27 @@ def _check_callbacks(settings: Mapping[str, Any], more: list[str]) -> None:
 
 
 def _home(run: Run) -> Path | None:
-    return Path(run.config["machine"]["runs_dir"], run.name) if run.config["task"] == "distill" else None
+    return run.home if run.config["task"] == "distill" else None
 
 
-def _finished(run: Run) -> bool:
+def _finished(run: Run, hashes: Callable[[str], dict[str, str]]) -> bool:
     home = _home(run)
     if home is None or run.config["force"]:
         return False
     try:
         if RunDirectory(home).result() is None:
             return False
-        check_still_true(RunDirectory(home), run)
+        true = is_still_true(RunDirectory(home), run, hashes)
     except (Mistake, OSError):
         return False  # its own process says so
-    return run.config["measure"] != "full" or (home / "measures.json").exists()
+    return true and (run.config["measure"] != "full" or (home / "measures.json").exists())
 
 
 def _missing(runs: Sequence[Run]) -> list[Run]:
     """Leave out what is finished, and what is another job's run under other words."""
     once = {_home(run) or index: run for index, run in reversed(list(enumerate(runs)))}
-    missing = [run for run in reversed(once.values()) if not _finished(run)]
+    hashes = cache(hashes_of_data)
+    missing = [run for run in reversed(once.values()) if not _finished(run, hashes)]
     same = f", {len(runs) - len(once)} more are the same runs in other words" if len(once) < len(runs) else ""
     say(f"{len(once)} jobs{same}, {len(once) - len(missing)} finished before, {len(missing)} to do, one process each")
     return missing

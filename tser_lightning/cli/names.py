@@ -30,6 +30,8 @@ def unknown_setting(setting: Setting, defaults: Defaults, config: Mapping[str, A
         defaults: What there is.
         config: The config as far as it is known, for the user's own `_target_`.
     """
+    if is_place_of_data(setting.key, defaults):
+        return None
     here: Any = defaults.config
     own: Any = config
     parts = setting.key.split(".")
@@ -45,6 +47,11 @@ def unknown_setting(setting: Setting, defaults: Defaults, config: Mapping[str, A
         else:
             return not_a_setting(setting, ".".join(parts[:depth]), here, defaults)
     return None
+
+
+def is_place_of_data(key: str, defaults: Defaults) -> bool:
+    """Tell whether a setting says where the data of a finished run lie, whose kind is the run's."""
+    return defaults.choices["task"] == "evaluate" and key in ("data.root", "data.path")
 
 
 def _needs_plus(setting: Setting) -> Mistake:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tser_lightning.cli.check import missing_settings, unimportable_targets
@@ -41,6 +42,15 @@ class Run:
     def name(self) -> str:
         """Name of the run directory: the same for everything that gives the same result."""
         return run_name(self.choices["experiment"], self.differences, identity(self.config))
+
+    @property
+    def home(self) -> Path:
+        """Its directory; one that has the same identity and another name, given by an earlier version, is taken."""
+        runs = Path(self.config["machine"]["runs_dir"])
+        if not (runs / self.name).is_dir():
+            for other in sorted(runs.glob(f"*-{identity(self.config)}")):
+                return other
+        return runs / self.name
 
 
 def compose_run(
@@ -108,7 +118,7 @@ def _described(composed: Composed, overrides: list[str]) -> Run:
     given = dict(leaves(composed.config))
     return Run(
         config=composed.config,
-        choices=composed.choices,
+        choices=_named(composed),
         overrides=overrides,
         given={key: given[key] for key in composed.command.settings if key in given},
         changed=changed,
@@ -117,9 +127,19 @@ def _described(composed: Composed, overrides: list[str]) -> Run:
     )
 
 
+def _named(composed: Composed) -> dict[str, str]:
+    """The option of every group; a class of the user's own is called by its name, not "custom"."""
+    targets = {
+        group: composed.config[group]["_target_"]
+        for group, option in composed.choices.items()
+        if option == "custom" and "." in str(composed.config[group].get("_target_"))
+    }
+    return {**composed.choices, **{group: target.rpartition(".")[2] for group, target in targets.items()}}
+
+
 def _other_choices(composed: Composed) -> Iterable[str]:
     bare = composed.bare_experiment()
     base = bare.choices if bare else {}
-    for key, option in composed.choices.items():
+    for key, option in _named(composed).items():
         if key == "loss" or (key != "experiment" and matters(key) and base.get(key) != option):
             yield f"{key}={option}"

@@ -1,16 +1,15 @@
 """What `task=` names. Nothing here imports torch before it is known that there is work to do."""
 
-import json
 import logging
 from collections.abc import Callable, Mapping
-from functools import cache
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from tser_lightning.cli.finished import evaluate, finished, is_still_true, measure_fully, scores
 from tser_lightning.cli.run import Run
-from tser_lightning.cli.trust import check_received, damaged, named, targets, trust
+from tser_lightning.cli.trust import named, targets, trust
 from tser_lightning.mistake import Mistake
 from tser_lightning.report.table import steps_table
 from tser_lightning.tracking.records import RunDirectory
@@ -40,45 +39,25 @@ def run_task(run: Run) -> dict[str, Any]:
 
 def distill(run: Run) -> dict[str, Any]:
     """Train a student from its teacher, or give the result of the same run if it is finished."""
-    home = RunDirectory(Path(run.config["machine"]["runs_dir"], run.name))
+    home = RunDirectory(run.home)
     if run.config["force"]:
         home.set_aside()
     result = home.result()
-    if result is not None:
-        check_still_true(home, run)
+    if result is None:
+        result = _distilled(run, home, partial(_train, run, home))
+    elif is_still_true(home, run):
         log.info("%s is finished; force=true does it again", home.path)
         if run.config["measure"] == "full" and not (home.path / "measures.json").exists():
-            _measure_fully(home, _finished(home, run))
+            measure_fully(home, finished(home, run))
     else:
-        result = _distilled(run, home)
+        result = _distilled(run, home, partial(_measured_again, home, result))
     Console().print(steps_table([result]))
     log.info("records: %s", home.path)
     return result
 
 
-def check_still_true(home: RunDirectory, run: Run) -> None:
-    """Raise a `Mistake` if a finished run is not the answer any more: its user's code or images are others now."""
-    now = code_hashes(targets(run.config))
-    if run.config["data"].get("path"):
-        now |= _data_hashes(json.dumps(run.config["data"] | {"validation": 0.0}))
-    other = home.other_inputs(now)
-    if other:
-        raise Mistake(
-            what=f"the {' and the '.join(other)} changed since {home.path} was finished",
-            why="its result belongs to what was there then",
-            fix=f"force=true to do it again, or the {other[0]} as before",
-        )
-
-
-@cache
-def _data_hashes(node: str) -> dict[str, str]:
-    from tser_lightning.cli.build import instantiate
-    from tser_lightning.cli.built import data_hashes
-
-    return data_hashes(instantiate(json.loads(node)))
-
-
-def _distilled(run: Run, home: RunDirectory) -> dict[str, Any]:
+def _distilled(run: Run, home: RunDirectory, do: Callable[["Built", Any], dict[str, Any]]) -> dict[str, Any]:
+    """Hold the directory of a run while it is done, and keep what comes out."""
     from tser_lightning.cli.built import built
     from tser_lightning.cli.logbook import log_run, opened_log
     from tser_lightning.tracking.provenance import provenance
@@ -91,19 +70,29 @@ def _distilled(run: Run, home: RunDirectory) -> dict[str, Any]:
         home.opened(run.config, about, inputs=parts.fingerprints() | code_hashes(targets(run.config))),
         opened_log(run, home.path) as logged,
     ):
-        result = _train(run, home, parts, logged)
+        result = do(parts, logged)
         home.finish(result)  # before all else that could fail: nothing below is worth the training
         if run.config["measure"] == "full":
-            _measure_fully(home, parts)
+            measure_fully(home, parts)
         if logged is not None:
             with warned_of("W&B did not take all of the result"):
                 log_run(logged, run, home.path, result)
     return result
 
 
+def _measured_again(home: RunDirectory, result: Mapping[str, Any], parts: "Built", _: Any) -> dict[str, Any]:
+    """Measure the student of a finished run on test images that are others now; its training stands."""
+    from tser_lightning.training import load_weights
+
+    load_weights(parts.student, home.path / "student.safetensors")
+    for measured in ("measures.json", "features.safetensors"):
+        (home.path / measured).unlink(missing_ok=True)
+    return {**result, **scores(parts)}
+
+
 def _train(run: Run, home: RunDirectory, parts: "Built", logged: Any) -> dict[str, Any]:
     from tser_lightning.tracking.weights_and_biases import lightning_logger
-    from tser_lightning.training import examine, fit, save_network
+    from tser_lightning.training import fit, save_network
 
     config = run.config
     numbers = fit(
@@ -121,9 +110,9 @@ def _train(run: Run, home: RunDirectory, parts: "Built", logged: Any) -> dict[st
         callbacks=parts.callbacks,
         record=home.record,
     )
-    measured = examine(parts.student, parts.teacher, parts.data, "test", recipe=parts.recipe, machine=parts.machine)
+    measured = scores(parts)
     save_network(parts.student, home.path / "student.safetensors", student_card(config, parts.data))
-    return {**_about(run), **_selected(run, home), **_named(measured), **numbers}
+    return {**_about(run), **_selected(run, home), **measured, **numbers}
 
 
 def _selected(run: Run, home: RunDirectory) -> dict[str, Any]:
@@ -152,34 +141,16 @@ def _about(run: Run) -> dict[str, Any]:
     }
 
 
-def _measure_fully(home: RunDirectory, parts: "Built") -> None:
-    from safetensors.torch import save_file
-
-    from tser_lightning.durable import replacing, write_json
-    from tser_lightning.training.full_measures import full_measures
-
-    measures, features = full_measures(parts.student, parts.teacher, parts.loss, parts.data)
-    write_json(home.path / "measures.json", measures)
-    with replacing(home.path / "features.safetensors") as beside:
-        save_file(features, beside)
-
-
-def _named(measured: Mapping[str, float]) -> dict[str, float]:
-    """Put measures under `test/`, what is the teacher's own under `teacher/`."""
-    return {
-        f"teacher/{name.removeprefix('teacher_')}" if name.startswith("teacher_") else f"test/{name}": value
-        for name, value in measured.items()
-    }
-
-
 def student_card(config: Mapping[str, Any], data: Any) -> dict[str, Any]:
-    """What is needed to build a student again from its weights alone."""
+    """What is needed to build a student again from its weights alone, and to give it the images that it knows."""
     return {
         "student": config["student"],
         "neuron": config["neuron"],
         "norm": config["norm"],
         "num_classes": data.num_classes,
+        "classes": list(data.classes) if data.classes else None,
         "shape": list(data.shape),
+        "resize": getattr(data, "resize", None),
         "mean": list(config["data"].get("mean") or []),
         "std": list(config["data"].get("std") or []),
     }
@@ -203,56 +174,6 @@ def teach(run: Run) -> dict[str, Any]:
     scores = examine(Once(teacher.net), None, data, "test", machine=build_machine(run.config))
     log.info("teacher %s on %s: %.2f %% (test)", run.choices["teacher"], data.name, scores["acc"])
     return {"teacher": run.choices["teacher"], "data": data.name, "teacher/acc": scores["acc"]}
-
-
-def evaluate(run: Run) -> dict[str, Any]:
-    """Measure a finished run's student on the test split again, at any number of time steps."""
-    from tser_lightning.durable import write_json
-    from tser_lightning.training import examine
-
-    home = RunDirectory(run.config["run"])
-    result = home.result() or {}
-    parts = _finished(home, run)
-    parts.student.timesteps = run.given.get("student.timesteps", parts.student.timesteps)
-    scores = examine(parts.student, parts.teacher, parts.data, "test", recipe=parts.recipe, machine=parts.machine)
-    measured = _named(scores)
-    if run.config["measure"] == "full":
-        _measure_fully(home, parts)
-    kept = {key: value for key, value in result.items() if "/" not in key}
-    again = {**kept, "student.timesteps": parts.student.timesteps, **measured}
-    write_json(home.path / f"evaluation_t{parts.student.timesteps}.json", again)
-    Console().print(steps_table([again]))
-    return again
-
-
-def _finished(home: RunDirectory, run: Run) -> "Built":
-    """The parts of a finished run, with its trained student."""
-    from tser_lightning.cli.api import load_student
-    from tser_lightning.cli.built import built
-    from tser_lightning.tracking.first_version import terms_alone
-
-    config = received(home.path / "config.yaml") | {"machine": run.config["machine"]}
-    moved = {key.partition(".")[2]: value for key, value in run.given.items() if key in ("data.root", "data.path")}
-    config["data"] = {**config["data"], **moved}
-    config["loss"] = terms_alone(config["loss"])
-    student = load_student(home.path / "student.safetensors")
-    parts = built(config, (home.result() or {}).get("teacher", "teacher"))
-    parts.student = student
-    return parts
-
-
-def received(file: Path) -> dict[str, Any]:
-    """Read the config of a finished run, which may come from anywhere: plain values, and nothing that is not listed."""
-    import yaml
-
-    from tser_lightning.plain_yaml import load
-
-    try:
-        config = load(file.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise damaged(file, " ".join(str(error).split())[:160]) from error
-    check_received(config, file)
-    return dict(config)
 
 
 def prepare(run: Run) -> dict[str, Any]:

@@ -59,6 +59,28 @@ def obtain_teacher(config: Mapping[str, Any], name: str, data: Any) -> Teacher |
     return teacher
 
 
+def kept_teacher(folder: Path, config: Mapping[str, Any], name: str, data: Any, digest: str | None) -> Teacher | None:
+    """Find a teacher that was trained before by its weights, whatever data it is asked about now.
+
+    Args:
+        folder: Of the teachers.
+        config: The resolved config of the run that it taught.
+        name: Of the teacher, as file names have it.
+        data: The data set, for the number of classes and of channels.
+        digest: Its `Teacher.fingerprint`.
+    """
+    for weights in sorted(folder.glob(f"{name}-*/teacher.safetensors")):
+        network = _network(config, data)
+        try:
+            load_weights(network, weights)
+        except Mistake:  # another size of this architecture
+            continue
+        teacher = Teacher(network)
+        if teacher.fingerprint() == digest:
+            return teacher
+    return None
+
+
 def _network(config: Mapping[str, Any], data: Any) -> nn.Module:
     network = build_teacher_network(config["teacher"], num_classes=data.num_classes, in_channels=data.shape[0])
     return _fitted(network, data)
@@ -91,15 +113,21 @@ def _check(teacher: Teacher, config: Mapping[str, Any], name: str, data: Any) ->
 def _trained(config: Mapping[str, Any], name: str, data: Any) -> nn.Module:
     node = config["teacher"]
     of_data = {key: value for key, value in config["data"].items() if key != "root"}
-    settings = {
+    settings: dict[str, Any] = {
         "teacher": {key: value for key, value in node.items() if key != "weights"},
         "data": of_data | {"fingerprint": data.fingerprint()},
         "selection": config["selection"] == "val",
         "debug": config["debug"],
     }
     called = re.sub(r"[^A-Za-z0-9._-]+", "_", f"{name}-{data.name}")[:80]  # a set's name is the user's: no path
-    home = RunDirectory(Path(config["machine"]["runs_dir"], "teachers", f"{called}-{identity(settings)}"))
+    teachers = Path(config["machine"]["runs_dir"], "teachers")
+    home = RunDirectory(teachers / f"{called}-{identity(settings)}")
+    if not home.path.is_dir():  # an earlier version called the user's own architectures "custom"
+        home = RunDirectory(next(teachers.glob(f"*-{identity(settings)}"), home.path))
     inputs = {TRAINING_IMAGES: data.fingerprints()["train"]}
+    if (home.path / "teacher.safetensors").exists() and home.other_inputs(inputs):
+        settings["data"] |= inputs  # images of the same names and sizes, and others all the same
+        home = RunDirectory(home.path.with_name(f"{called}-{identity(settings)}"))
     home = _of_same_training(home, settings, inputs)
     weights = home.path / "teacher.safetensors"
     torch.manual_seed(node["seed"])

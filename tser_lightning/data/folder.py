@@ -1,10 +1,10 @@
 """Images in one folder per class, read from disk when they are needed."""
 
 import hashlib
+import io
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,15 +12,15 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from rich.progress import track
 from torch import Tensor
 from torchvision.transforms import v2
 
 from tser_lightning.data.augment import per_image
 from tser_lightning.data.checks import check_folder, resize_for
 from tser_lightning.data.draws import Stream
-from tser_lightning.data.folder_index import images_of, keep_verified, stamps, verified
+from tser_lightning.data.folder_index import images_of
 from tser_lightning.data.image_data import ImageData, Part
+from tser_lightning.data.verification import Seen, contents
 from tser_lightning.mistake import Mistake
 
 log = logging.getLogger("tser_lightning")
@@ -137,75 +137,57 @@ class ImageFolder(ImageData):
         Raises:
             Mistake: One cannot be read; how many cannot is said.
         """
+        _ = self._contents
+
+    @cached_property
+    def _contents(self) -> dict[str, str]:
         found: dict[str, list[str]] = {}
-        start = len(str(self.path)) + 1
         for part in FOLDERS:
             files, labels = self._parts[part]
-            for file, label in zip(files, labels.tolist(), strict=True):
-                found.setdefault(f"{part}/{(self.classes or ())[label]}", []).append(file[start:])
-        before = verified(self.path)
-        now = {key: self._stamps(files) for key, files in found.items()}
-        new = {key for key in found if before.get(key) != now[key]}
-        if not new:
-            return
-        todo = [file for key in found if key in new for file in found[key]]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders let go of Python's lock
-            looked = pool.map(self._looked_at, todo)
-            results = dict(
-                zip(
-                    todo,
-                    track(looked, "looking at new images", len(todo), transient=True, disable=len(todo) < 1000),
-                    strict=True,
-                )
-            )
-        bad = [answer for answer in results.values() if isinstance(answer, Mistake)]
-        several = sum(answer is True for answer in results.values())
-        if several:
-            log.warning("%s: %d files hold several pictures; the first of each is read", self.path, several)
-        good = {key for key in found if not any(isinstance(results.get(file), Mistake) for file in found[key])}
-        keep_verified(self.path, {key: now[key] for key in now if key in good})
-        if len(bad) > 1:
-            raise Mistake(f"{bad[0].what} (and {len(bad) - 1} more files cannot)", bad[0].why, bad[0].fix)
-        if bad:
-            raise bad[0]
-
-    def _stamps(self, files: list[str]) -> str:
+            for file, label in zip(self._below(files), labels.tolist(), strict=True):
+                found.setdefault(f"{part}/{(self.classes or ())[label]}", []).append(file)
         try:
-            return stamps(self.path, files)
+            return contents(self.path, found, self._looked_at)
         except OSError as error:
             raise self._unreadable(str(error.filename), error) from error
 
-    def _looked_at(self, file: str) -> bool | Mistake:
-        """Decode an image and tell whether its file holds more, or what is wrong with it."""
+    def _below(self, files: Iterable[str]) -> list[str]:
+        start = len(str(self.path)) + 1  # text: a million paths are slow
+        return [file[start:] for file in files]
+
+    def _looked_at(self, file: str) -> Seen | Mistake:
+        """Decode an image, or say what is wrong with it."""
         try:
-            with Image.open(f"{self.path}/{file}") as image:
-                more = image.format in ("PNG", "TIFF", "WEBP") and bool(getattr(image, "is_animated", False))
+            content = (self.path / file).read_bytes()
+            with Image.open(io.BytesIO(content)) as image:
+                several = image.format in ("PNG", "TIFF", "WEBP") and bool(getattr(image, "is_animated", False))
                 if image.format == "JPEG":
                     image.draft(None, (1, 1))  # reads all of the file and computes little
                 as_seen(image).convert("L" if self.shape[0] == 1 else "RGB")
-                return more
+            return Seen(hashlib.sha256(content).hexdigest(), several)
         except Exception as error:  # whatever a decoder can say of a damaged file
             return self._unreadable(f"{self.path}/{file}", error)
 
     def fingerprint(self) -> str:
-        """Hash the sorted names and sizes of all files with SHA-256; their bytes would take minutes to read."""
+        """Hash the sorted names and sizes of all files with SHA-256: what names of trainings hold."""
         return self._fingerprint
 
     @cached_property
     def _fingerprint(self) -> str:
-        return self._hash(file for part in FOLDERS for file in self._parts[part][0])
-
-    def fingerprints(self) -> dict[Part, str]:
-        """Hash the sorted names and sizes of the files of each part with SHA-256."""
-        return {part: self._hash(self._parts[part][0]) for part in FOLDERS}
-
-    def _hash(self, files: Iterable[str]) -> str:
-        start = len(str(self.path)) + 1  # text: a million paths are slow
+        files = sorted(file for part in FOLDERS for file in self._parts[part][0])
         try:
-            lines = [f"{file[start:]} {os.stat(file).st_size}\n" for file in sorted(files)]
+            lines = [f"{name} {os.stat(file).st_size}\n" for name, file in zip(self._below(files), files, strict=True)]
         except OSError as error:
             raise self._unreadable(str(error.filename), error) from error
         return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def fingerprints(self) -> dict[Part, str]:
+        """Hash the names and the bytes of the files of each part with SHA-256."""
+        return {part: self._hash_of(part) for part in FOLDERS}
+
+    def _hash_of(self, part: Part) -> str:
+        found = sorted((key, digest) for key, digest in self._contents.items() if key.startswith(f"{part}/"))
+        return hashlib.sha256("".join(f"{key} {digest}\n" for key, digest in found).encode()).hexdigest()
 
     def prepare(self) -> str:
         """Check the layout; there is nothing to build."""

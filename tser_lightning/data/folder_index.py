@@ -135,21 +135,23 @@ def _records(root: Path) -> list[Path]:
     return [root / NAME, Path(os.path.expanduser("~/.cache/tser_lightning"), f"{called}.json")]
 
 
-def verified(root: Path) -> dict[str, str]:
-    """Give the `stamps` of the class folders whose images were all decoded before, by PART/CLASS."""
+def verified(root: Path) -> dict[str, tuple[str, str]]:
+    """Give the `stamps` and the hash of the contents of the class folders that were read before, by PART/CLASS."""
     for file in _records(root):
         try:
-            return {str(key): str(value) for key, value in json.loads(file.read_text())["verified"].items()}
+            kept = json.loads(file.read_text())["verified"].items()
+            return {str(key): (str(each["stamps"]), str(each["content"])) for key, each in kept}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # none yet, or one that was damaged: it is written again
     return {}
 
 
-def keep_verified(root: Path, found: Mapping[str, str]) -> None:
-    """Keep what `verified` gives; where nothing can be kept, images are decoded again at the next start."""
+def keep_verified(root: Path, found: Mapping[str, tuple[str, str]]) -> None:
+    """Keep what `verified` gives; where nothing can be kept, images are read again at the next start."""
+    content = {key: {"stamps": stamp, "content": digest} for key, (stamp, digest) in found.items()}
     for file in _records(root):
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            return write_json(file, {"verified": dict(found)})
+            return write_json(file, {"verified": content})
         except (OSError, Failure):
             continue

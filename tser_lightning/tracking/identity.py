@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tser_lightning.data.checks import resize_for
-from tser_lightning.tracking.first_version import loss_as_terms
+from tser_lightning.tracking.first_version import data_as_hashed, loss_as_terms
 
 # Where and how a run is done and looked at; another value gives the same result.
 IRRELEVANT = (
@@ -23,10 +23,12 @@ IRRELEVANT = (
     "measure",
     "hydra",
     "data.root",
+    "data.eval_batch_size",
     "trusted_modules",
 )
 # Settings that came later, by dotted name, and the value that stands for how it was before them: runs keep their names.
 ADDED = {"data.augment.rand_from": "timm"}
+HASHED = ("data.eval_batch_size",)  # by a value of the first version's, whatever it is
 LONGEST = 119
 
 
@@ -50,8 +52,10 @@ def identity(config: Mapping[str, Any]) -> str:
     if isinstance(config.get("loss"), Mapping):
         config = {**config, "loss": loss_as_terms(config["loss"])}
     data = config.get("data")
-    if isinstance(data, Mapping) and data.get("resize", 0) is None and data.get("shape"):
-        config = {**config, "data": {**data, "resize": resize_for(max(data["shape"][1:]))}}
+    if isinstance(data, Mapping):
+        if data.get("resize", 0) is None and data.get("shape"):
+            data = {**data, "resize": resize_for(max(data["shape"][1:]))}
+        config = {**config, "data": data_as_hashed(data)}
     text = json.dumps(_canonical(config, ""), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -59,8 +63,10 @@ def identity(config: Mapping[str, Any]) -> str:
 def _canonical(value: Any, key: str) -> Any:
     if isinstance(value, Mapping):
         inner = ((name, f"{key}.{name}" if key else str(name)) for name in value)
-        said = ((name, path) for name, path in inner if matters(path) and (path, value[name]) not in ADDED.items())
-        return {str(name): _canonical(value[name], path) for name, path in said}
+        said = ((name, path) for name, path in inner if matters(path) or path in HASHED)
+        return {
+            str(name): _canonical(value[name], path) for name, path in said if (path, value[name]) not in ADDED.items()
+        }
     if isinstance(value, list | tuple):
         return [_canonical(item, f"{key}[]") for item in value]
     if isinstance(value, float) and math.isfinite(value) and value.is_integer():

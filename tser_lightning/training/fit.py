@@ -32,7 +32,7 @@ from tser_lightning.training.progress import progress_callbacks
 from tser_lightning.training.recipe import Machine, Recipe
 from tser_lightning.training.sharding import check_sharding, is_sharded, strategy_for
 from tser_lightning.training.speed import check_precision, prepare
-from tser_lightning.training.teacher import Teacher
+from tser_lightning.training.teacher import Once, Teacher
 
 log = logging.getLogger("tser_lightning")
 
@@ -199,7 +199,10 @@ def examine(
         enable_checkpointing=False,
         callbacks=[StopsAtSigterm()],
     )
-    prepare(student, recipe, machine, data.shape, trainer.strategy.root_device)  # the bits of a training's own exams
+    for network in (student, *([] if teacher is None else [Once(teacher.net)])):
+        prepare(
+            network, recipe, machine, data.shape, trainer.strategy.root_device
+        )  # the bits of a training's own exams
     with tempfile.TemporaryDirectory() as folder, told(trainer):
         answer = Path(folder, "result.json")
         exam = Exam(student, teacher, data, split, machine, answer)

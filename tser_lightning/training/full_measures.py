@@ -33,7 +33,8 @@ def full_measures(
     Args:
         student: A trained student.
         teacher: Its teacher, if there is one.
-        loss: What it was trained with; its gradients are compared unless it looks at features.
+        loss: What it was trained with; its gradients are compared unless it looks at features, or at a
+            teacher that is not there.
         data: The data set.
 
     Returns:
@@ -47,7 +48,8 @@ def full_measures(
     labels_B = torch.cat([batch.labels for batch in batches]).to(device)
     measures = _by_layer(student, data, device)
     measures["cka"] = {path: matrix.tolist() for path, matrix in step_cka(student, images).items()}
-    if not getattr(loss, "student_taps", ()):
+    alone = teacher is None and getattr(loss, "needs_teacher", False)
+    if not alone and not getattr(loss, "student_taps", ()):
         teacher_BC = None if teacher is None else teacher(images).clone()
 
         def objective(logits_TBC: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student
 from tser_lightning.tracking.records import TEST_IMAGES, TRAINING_IMAGES
 from tser_lightning.training import Machine, Recipe, Teacher
+from tser_lightning.training.evaluation_memory import bound_evaluation
 from tser_lightning.training.fit import quiet_lightning
 from tser_lightning.training.probe import probe
 from tser_lightning.training.sharding import strategy_for
@@ -76,6 +77,7 @@ def built(config: Mapping[str, Any], teacher_name: str) -> Built:
     student = build.build_student(config, num_classes=data.num_classes, in_channels=data.shape[0])
     teacher = obtain_teacher(config, teacher_name, data)
     probe(student, loss, teacher, data, machine=machine, seed=config["seed"])
+    bound_evaluation(student, teacher, data, machine)
     return Built(data, student, loss, teacher, recipe, machine, callbacks)
 
 

@@ -133,6 +133,7 @@ def finished(home: RunDirectory, run: Run) -> "Built":
     from tser_lightning.cli.build import build_data, build_loss, build_machine, build_recipe
     from tser_lightning.cli.built import Built, check_machine, use_cpu
     from tser_lightning.tracking.first_version import terms_alone
+    from tser_lightning.training.evaluation_memory import bound_evaluation
 
     config = received(home.path / "config.yaml") | {"machine": run.config["machine"]}
     moved = {key.partition(".")[2]: value for key, value in run.given.items() if key in ("data.root", "data.path")}
@@ -146,7 +147,9 @@ def finished(home: RunDirectory, run: Run) -> "Built":
     data.verify()
     student = load_student(home.path / "student.safetensors")
     _check_classes(home, data)
-    return Built(data, student, build_loss(config), _teacher(home, config, data), recipe, machine, [])
+    teacher = _teacher(home, config, data)
+    bound_evaluation(student, teacher, data, machine)
+    return Built(data, student, build_loss(config), teacher, recipe, machine, [])
 
 
 def _check_classes(home: RunDirectory, data: Any) -> None:

@@ -19,6 +19,7 @@ from tser_lightning.measure.gradients import gradient_cosines
 from tser_lightning.measure.operation_counter import OperationCounter
 from tser_lightning.measure.timesteps import accuracy_at_timesteps
 from tser_lightning.models import Student
+from tser_lightning.training.evaluation_memory import images_that_fit
 from tser_lightning.training.teacher import Teacher
 
 COMPARED = 256  # images on which time steps are compared
@@ -43,7 +44,7 @@ def full_measures(
         labels [N].
     """
     device = next(student.parameters()).device
-    batches = list(_first(data, COMPARED))
+    batches = list(_first(data, _compared(student, data, device)))
     images = torch.cat([batch.images for batch in batches], batches[0].images.ndim - 4).to(device)  # frames: axis 1
     labels_B = torch.cat([batch.labels for batch in batches]).to(device)
     measures = _by_layer(student, data, device)
@@ -63,6 +64,15 @@ def full_measures(
         curve = accuracy_at_timesteps(student, data.loader("test"))
         measures["full_range"] = {str(steps): accuracy for steps, accuracy in curve.items()}
     return measures, _features(student, teacher, data)
+
+
+def _compared(student: Student, data: ImageData, device: torch.device) -> int:
+    """So many images that memory holds the graph of their gradients."""
+    (few,) = (batch for batch in _first(data, 2))
+    return min(
+        COMPARED,
+        images_that_fit(lambda images: gradient_cosines(student, Tensor.sum, images), few.images.to(device), device),
+    )
 
 
 def _first(data: ImageData, images: int) -> Iterator[Batch]:

@@ -13,7 +13,17 @@ from tser_lightning.report.sweeps import sweeps
 
 Build = Callable[..., Path]
 CONF = Path(__file__).parents[2] / "conf"
-SIZES = {"none": 1, "table3": 5, "lambda": 6, "tau": 5, "alpha": 5, "timesteps": 4, "losses": 11, "table1": 4}
+SIZES = {
+    "none": 1,
+    "table3": 5,
+    "lambda": 6,
+    "tau": 5,
+    "alpha": 5,
+    "timesteps": 4,
+    "losses": 11,
+    "table1": 4,
+    "study": 18,
+}
 
 
 def test_lambda_is_drawn_over_its_values_with_the_default_among_them(build: Build, tmp_path: Path) -> None:

@@ -123,4 +123,5 @@ def test_want_of_memory_is_a_sentence_and_other_errors_stay_what_they_are() -> N
     assert isinstance(told, Mistake)
     assert (told.what, told.why, told.fix) == ("a", "b", "c")
     assert sentence(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
-    assert sentence(OSError(errno.EIO, "x")) is None
+    assert isinstance(sentence(OSError(errno.EIO, "x")), Failure)
+    assert sentence(OSError("x")) is None

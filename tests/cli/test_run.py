@@ -347,3 +347,13 @@ def test_a_directory_that_an_earlier_version_named_otherwise_is_found(
     assert run.home == earlier
     (runs / run.name).mkdir()
     assert run.home == runs / run.name
+
+
+def test_a_name_that_is_not_in_the_users_module_is_said_before_anything_is_imported(
+    refused: Callable[..., list[tuple[str, str, str]]], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "my_own_losses.py").write_text("raise SystemExit\nclass DKD: ...\n")
+    monkeypatch.syspath_prepend(folder)
+    ((what, _, fix),) = refused("loss=custom", "loss._target_=my_own_losses.Dkd")
+    assert what == "loss._target_=my_own_losses.Dkd: there is no Dkd in my_own_losses"
+    assert fix == "loss._target_=my_own_losses.DKD"

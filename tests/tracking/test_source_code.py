@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tser_lightning.tracking.source_code import code_hashes, own_module
+from tser_lightning.tracking.source_code import code_hashes, own_module, own_names
 
 
 @pytest.fixture
@@ -29,3 +29,18 @@ def test_an_edited_file_changes_the_hash_also_where_it_is_imported(folder: Path,
     with (folder / f"{file}.py").open("a") as source:
         source.write("# another\n")
     assert (code_hashes(["own_losses.Mine"]) != before) == changes
+
+
+def test_names_are_read_off_the_source(folder: Path) -> None:
+    assert own_names("own_losses") == {"math", "scale", "Mine"}
+    assert own_names("own_parts") == {"scale"}
+    assert own_names("torch") is None
+    assert own_names("own_losses.Mine") is None
+    (folder / "own_package").mkdir()
+    (folder / "own_package" / "__init__.py").write_text("")
+    (folder / "own_package" / "nets.py").write_text("class Net: ...")
+    assert own_names("own_package") == {"__init__", "nets"}
+    assert own_names("own_package.nets") == {"Net"}
+    for unsettled in ("from math import *", "def __getattr__(name): ...", "globals()['Net'] = int", "class"):
+        (folder / "own_parts.py").write_text(unsettled)
+        assert own_names("own_parts") is None

@@ -1,5 +1,6 @@
 """Check the values of a composed config: types, ranges, what is not set, what cannot be imported."""
 
+import difflib
 import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from tser_lightning.cli.mistakes import as_typed, nearest
 from tser_lightning.cli.names import is_place_of_data, not_a_setting
 from tser_lightning.cli.rules import Number, Rule, rule
 from tser_lightning.mistake import Mistake
+from tser_lightning.tracking.source_code import own_names
 
 FIXED_CLASSES = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")
 EXAMPLES = {
@@ -175,9 +177,25 @@ def missing_settings(raw: Mapping[str, Any], defaults: Defaults) -> list[Mistake
 
 
 def unimportable_targets(config: Mapping[str, Any]) -> list[Mistake]:
-    """Find classes whose top package is not there; nothing is imported."""
-    targets = ((key, value) for key, value in leaves(config) if key.rpartition(".")[2] == "_target_")
-    return [_no_module(key, value) for key, value in targets if isinstance(value, str) and not importable(value)]
+    """Find classes whose top package is not there, or whose name is not in the user's module; nothing is imported."""
+    leaves_of_targets = ((key, value) for key, value in leaves(config) if key.rpartition(".")[2] == "_target_")
+    targets = [(key, value) for key, value in leaves_of_targets if isinstance(value, str)]
+    absent = [_no_module(key, value) for key, value in targets if not importable(value)]
+    return absent + [mistake for key, value in targets if (mistake := _no_name(key, value)) is not None]
+
+
+def _no_name(key: str, target: str) -> Mistake | None:
+    module, _, name = target.rpartition(".")
+    names = own_names(module) if module else None
+    if names is None or name in names:
+        return None
+    public = {each.lower(): each for each in sorted(names) if not each.startswith("_")}
+    close = difflib.get_close_matches(name.lower(), public, n=1)
+    return Mistake(
+        what=f"{key}={target}: there is no {name} in {module}",
+        why=f"it defines {', '.join(list(public.values())[:8]) or 'nothing'}",
+        fix=f"{key}={module}.{public[close[0]] if close else 'NAME'}",
+    )
 
 
 def importable(target: str) -> bool:

@@ -32,6 +32,37 @@ def _installed(place: Path) -> bool:
     return place.is_relative_to(standard) or not {"site-packages", "dist-packages"}.isdisjoint(place.parts)
 
 
+def own_names(module: str) -> set[str] | None:
+    """Read the names that a module of the user's own defines off its source; nothing is imported.
+
+    Args:
+        module: Dotted path, e.g. "my_losses".
+
+    Returns:
+        None where the source does not settle it: no module of the user's, a star import, `__getattr__`, no Python.
+    """
+    top, *inside = module.split(".")
+    place = own_module(top)
+    if place is None or (inside and not place.is_dir()):
+        return None
+    path = place.joinpath(*inside)
+    file = next((each for each in (path / "__init__.py", path.with_suffix(".py")) if each.is_file()), None)
+    try:
+        tree = ast.parse(file.read_bytes()) if file else None
+    except (SyntaxError, ValueError, OSError):
+        return None
+    names = set[str]()
+    for node in ast.walk(tree) if tree else ():
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+    below = {each.stem for each in path.glob("*") if each.is_dir() or each.suffix == ".py"}
+    return None if not tree or {"*", "__getattr__"} & names or "globals" in ast.dump(tree) else names | below
+
+
 def code_hashes(targets: Iterable[str]) -> dict[str, str]:
     """Hash the source of the user's own modules, each with those of its own that it imports.
 

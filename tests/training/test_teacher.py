@@ -131,6 +131,29 @@ def test_weights_that_cannot_be_told_apart_or_are_none_name_the_keys(tmp_path: P
         assert "\x1b" not in str(caught.value)
 
 
+def test_of_our_own_checkpoints_the_averaged_weights_count(tmp_path: Path) -> None:
+    source, other, target = network(), network(), network()
+    content = {
+        "state_dict": {f"student.net.{name}": value for name, value in other.state_dict().items()},
+        "average": {
+            "network": {f"net.{name}": value for name, value in source.state_dict().items()},
+            "steps": torch.tensor(3),
+        },
+    }
+    torch.save(content, tmp_path / "best.ckpt")
+    load_weights(target, tmp_path / "best.ckpt")
+    assert all(torch.equal(value, source.state_dict()[name]) for name, value in target.state_dict().items())
+
+
+def test_counts_of_batches_may_be_missing_as_in_files_from_before_there_were_any(tmp_path: Path) -> None:
+    source, target = network(), network()
+    state = {name: value for name, value in source.state_dict().items() if "num_batches" not in name}
+    assert len(state) < len(source.state_dict())
+    torch.save(state, tmp_path / "w.pt")
+    load_weights(target, tmp_path / "w.pt")
+    assert all(torch.equal(value, target.state_dict()[name]) for name, value in state.items())
+
+
 def test_what_differs_is_counted_once(tmp_path: Path) -> None:
     state = network().state_dict()
     torch.save({f"x{name}": value for name, value in state.items()}, tmp_path / "names.pt")

@@ -88,7 +88,8 @@ def load_weights(net: nn.Module, path: str | Path) -> None:
     fitting = _fitting(places, net.state_dict())
     if not fitting:
         raise _unfit(path, found, places, net.state_dict())
-    (place, state), *others = fitting.items()
+    place = _AVERAGE if _AVERAGE in fitting else next(iter(fitting))
+    state, others = fitting[place], [each for each in fitting.items() if each[0] != place and place != _AVERAGE]
     if any(not _same(state, other) for _, other in others):
         raise Mistake(
             what=f"{path} holds several sets of weights that fit the network: {', '.join(map(_place, fitting))}",
@@ -108,6 +109,10 @@ def load_weights(net: nn.Module, path: str | Path) -> None:
             fix="an earlier checkpoint of that training, or teacher.weights=train",
         )
     net.load_state_dict(state)
+
+
+_AVERAGE = ("average.network", "net.")
+"""Where a checkpoint of a training with `trainer.ema` has the weights that it is about."""
 
 
 def _places(found: Mapping[Any, Any], key: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -140,6 +145,8 @@ def _fitting(
         prefixes = (name.removesuffix(first) for name in tensors if name.endswith(first))
         for prefix in (before for before in prefixes if before == "" or before.endswith(".")):
             state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+            counts = {name: value for name, value in own.items() if name.endswith(".num_batches_tracked")}
+            state = {**counts, **state} if not counts.keys() & state.keys() else state  # as before torch 0.4.1
             if state.keys() == own.keys() and all(own[name].shape == value.shape for name, value in state.items()):
                 fitting[key, prefix] = state
     return fitting

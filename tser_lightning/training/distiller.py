@@ -29,7 +29,7 @@ from tser_lightning.training.nonfinite import first_nonfinite
 from tser_lightning.training.optimizer import make_optimizer
 from tser_lightning.training.recipe import Machine, Recipe
 from tser_lightning.training.sharding import shard, share_buffers
-from tser_lightning.training.speed import compiled, described
+from tser_lightning.training.speed import compiled, described, prepare
 from tser_lightning.training.standing import Standing, seed_step
 from tser_lightning.training.taps import Taps, over_steps
 from tser_lightning.training.teacher import Teacher
@@ -56,7 +56,8 @@ class Distiller(pl.LightningModule):
         machine: On what.
         log_every: Steps between two entries of the loss in the loggers.
         record: Called with the row of numbers of every finished epoch.
-        answers: A faster way to the teacher's logits; not taken where the loss looks into the teacher.
+        answers: The way to the teacher's logits, e.g. one that keeps them; None folds its norms and asks it at every
+            step. Not taken where the loss looks into the teacher.
     """
 
     def __init__(
@@ -90,6 +91,8 @@ class Distiller(pl.LightningModule):
             )
         self._student_taps = Taps(getattr(student, "net", student), _names(loss, "student_taps"), "student")
         self._teacher_taps = Taps(teacher.net, _names(loss, "teacher_taps"), "teacher") if teacher else None
+        if answers is None and self.asks_teacher and teacher is not None:
+            answers = Answers(teacher, data.shape, None, machine.compile, machine.channels_last)
         self._answers = None if _names(loss, "teacher_taps") else answers
         self.measures = StudentMeasures(int(getattr(student, "timesteps", 1)), data.num_classes)
         self.latest: dict[str, float] = {}
@@ -97,7 +100,7 @@ class Distiller(pl.LightningModule):
         self._gradients: dict[str, Tensor] = {}
         self._late: Late[tuple[int, list[str], Batch]] = Late()
         self._warned_negative = False
-        self._shares = False
+        self._shares = self._is_materialised = False
         self._measured: dict[str, float] = {}
 
     @property
@@ -105,10 +108,11 @@ class Distiller(pl.LightningModule):
         """The frozen teacher."""
         return self._teacher[0]
 
-    def materialise(self) -> None:
-        """Let the loss make what it trains itself (projections, a generator) from the shapes of the features."""
-        if not _names(self.loss, "student_taps"):
+    def _materialise(self) -> None:
+        """Let the loss make what it trains itself (projections, a generator) from the shapes of the features, once."""
+        if not _names(self.loss, "student_taps") or self._is_materialised:
             return
+        self._is_materialised = True
         training = self.student.training
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(self.seed)
@@ -147,7 +151,10 @@ class Distiller(pl.LightningModule):
 
     # ------------------------------------------------------------------ training
     def configure_model(self) -> None:
-        """Divide the student among the processes, where a strategy asks for it."""
+        """Make the loss's own parts, set the student up for the machine, divide it where a strategy asks for that."""
+        if self.trainer.state.fn == "fit":
+            self._materialise()
+        prepare(self.student, self.recipe, self.machine, self.data.shape, self.trainer.strategy.root_device)
         if self.device_mesh is not None:
             shard(self.student, self.device_mesh)
 
@@ -382,6 +389,31 @@ class Distiller(pl.LightningModule):
         self.measures.reset()
         self.log_dict(self._measured)
 
+    # ------------------------------------------------------------------ test
+    def on_test_start(self) -> None:
+        """Bring the teacher along; measure the average, where there is one."""
+        if self.teacher is not None:
+            self.teacher.to(self.device)
+        if self.average is not None:
+            self.average.to(self.device)
+            self.average.exchange(self.student)
+        self.measures.reset()
+
+    def on_test_end(self) -> None:
+        """Put the student's own weights back."""
+        if self.average is not None:
+            self.average.exchange(self.student)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count what the student gets right, and where it agrees with its teacher; `examine` measures energy too."""
+        teacher_BC = None if self.teacher is None else self.teacher(batch.images)
+        self.measures.update(self.student(batch.images), teacher_BC, batch.labels)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the measures as test/NAME."""
+        self.log_dict({f"test/{name}": value for name, value in self.measures.compute().items()})
+        self.measures.reset()
+
     # ------------------------------------------------------------------ what Lightning asks for
     def _loader(self, split: Split) -> Any:
         return self.data.loader(
@@ -406,6 +438,10 @@ class Distiller(pl.LightningModule):
     def val_dataloader(self) -> Any:
         """Batches of the split that the selection follows."""
         return self._loader(self.selection) if self.selection else []
+
+    def test_dataloader(self) -> Any:
+        """Batches of the test split, each image once."""
+        return self._loader("test")
 
     def configure_optimizers(self) -> Any:
         """Optimiser over student and loss, schedule per step."""

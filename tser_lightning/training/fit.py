@@ -149,7 +149,6 @@ def fit(
         record=record,
         answers=answers,
     )
-    distiller.materialise()
     kept = Checkpoints(folder, f"{split}/acc" if split else None, machine.checkpoint_every)
     shown = progress_callbacks()
     trainer = _trainer(
@@ -166,7 +165,6 @@ def fit(
         logger=list(loggers) or False,
         callbacks=[*shown, kept, StopsAtSigterm(), *callbacks],
     )
-    prepare(distiller.student, recipe, machine, data.shape, trainer.strategy.root_device)
     check_precision(recipe.precision, trainer.strategy.root_device)
     last = newest(folder)
     if last is not None:

@@ -72,6 +72,16 @@ def test_strided_1x1_convolutions_of_few_channels_stay_contiguous_on_a_processor
         assert seen == [True], name
 
 
+def test_maps_are_contiguous_where_that_is_wished_also_from_one_channel_that_may_be_either() -> None:
+    images = torch.rand(5, 8, 8, 1).permute(0, 3, 1, 2)
+    assert images.is_contiguous()
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    net = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 3, padding=1))
+    lay_out(net, images, CPU, channels_last=False)
+    flat = net(images)
+    assert flat.view(5, -1).shape == (5, 256)
+
+
 def test_another_device_and_another_wish_take_it_back() -> None:
     net, images = student()
     hooks = [len(module._forward_pre_hooks) for module in net.modules()]

@@ -30,6 +30,8 @@ def lay_out(net: nn.Module, images_NCHW: Tensor, device: torch.device, channels_
     net.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
     for conv in _convolutions(net):
         _forget(conv)
+        if not channels_last and conv.in_channels == 1:
+            conv.register_forward_pre_hook(_contiguous)
     if channels_last and device.type == "cpu":
         for conv in _of_small_maps(net, images_NCHW):
             conv.weight.data = conv.weight.data.contiguous()
@@ -77,7 +79,11 @@ def _overruns(conv: nn.Conv2d) -> bool:
 
 
 def _contiguous(_: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
-    return (contiguous(args[0]),)
+    x_NCHW = contiguous(args[0])
+    if x_NCHW.shape[1] == 1 and x_NCHW.stride(1) == 1 and x_NCHW[0, 0].numel() > 1:
+        # Contiguous either way: by its strides torch takes a single channel for channels last.
+        x_NCHW = x_NCHW.clone(memory_format=torch.contiguous_format)
+    return (x_NCHW,)
 
 
 def _forget(conv: nn.Conv2d) -> None:

@@ -19,6 +19,7 @@ from tser_lightning.measure.energy import student_energy, teacher_energy
 from tser_lightning.measure.firing import FiringRates
 from tser_lightning.measure.operation_counter import OperationCounter
 from tser_lightning.mistake import Mistake
+from tser_lightning.models.memory_format import lay_out
 from tser_lightning.training.own_code import PASSED_ON, named
 from tser_lightning.training.recipe import Machine
 from tser_lightning.training.teacher import Once, Teacher
@@ -132,9 +133,16 @@ def bound_evaluation(student: nn.Module, teacher: Teacher | None, data: ImageDat
                 if whole is not network:
                     whole.cpu()
                 whole.eval()
-                there = next(whole.parameters(), batch.images).device
+                images = batch.images.to(next(whole.parameters(), batch.images).device)
+                still = images.mean(0) if images.ndim == 5 else images
+                lay_out(
+                    getattr(whole, "net", whole) if role == "teacher" else whole,
+                    still,
+                    images.device,
+                    machine.channels_last,
+                )
                 measure = _Measuring(role, whole)
-                fitting.append(images_that_fit(measure, batch.images.to(there), device, max(1, processes)))
+                fitting.append(images_that_fit(measure, images, device, max(1, processes)))
                 measure.finish()
     if min(fitting) < data.eval_batch_size:
         log.info(

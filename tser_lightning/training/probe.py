@@ -5,6 +5,7 @@ Legend: T time step, B image, C class.
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from tser_lightning.data.batch import Batch
@@ -78,7 +79,8 @@ def _few(data: ImageData, seed: int, steps: int) -> Batch:
     steps = len(batch.images) if batch.images.ndim == 5 else steps
     size = next((n for n in (4, 5, 6) if n <= most and n not in (steps, data.num_classes)), most)
     images = batch.images[:, :size] if batch.images.ndim == 5 else batch.images[:size]
-    return Batch(images.contiguous(), batch.labels[:size], batch.indices[:size])
+    # A copy has the strides of a contiguous tensor, also with a single channel.
+    return Batch(images.clone(memory_format=torch.contiguous_format), batch.labels[:size], batch.indices[:size])
 
 
 def _names(loss: nn.Module, attribute: Literal["student_taps", "teacher_taps"]) -> tuple[str, ...]:

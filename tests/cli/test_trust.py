@@ -338,3 +338,18 @@ def test_a_name_is_trusted_by_itself() -> None:
     trust("mypackage.losses")
     assert trusted("mypackage.losses.Mine")
     assert not trusted("mypackage.Other")
+
+
+def test_what_is_on_the_list_may_be_had_through_a_module_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_shelf.py").write_text(
+        "from tser_lightning.models import resnet_small as net\nfrom os import system\n"
+        "from tser_lightning.data.prepared import write_prepared\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    trust("my_shelf")
+    assert callable(factory({"_target_": "my_shelf.net"}))
+    for name in ("system", "write_prepared"):
+        with pytest.raises(Mistake, match="is not from a trusted module"):
+            factory({"_target_": f"my_shelf.{name}"})

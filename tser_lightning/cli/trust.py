@@ -64,9 +64,13 @@ def check_trusted(target: str, made: Any) -> None:
 
     E.g. `mine.system` after `from os import system`.
     """
-    home = getattr(made, "__module__", None)
-    if target not in NAMES and not (isinstance(home, str) and _below(home, _added)):
-        raise untrusted(target, str(home))
+    home = str(getattr(made, "__module__", None))
+    if target in NAMES or _below(home, _added):
+        return
+    places = home.split(".")
+    own_names = {".".join([*places[:depth], getattr(made, "__qualname__", "")]) for depth in range(1, len(places) + 1)}
+    if not own_names & NAMES:  # what is on the list may be imported under another name
+        raise untrusted(target, home)
 
 
 def targets(node: Any) -> Iterator[str]:

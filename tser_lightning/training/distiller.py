@@ -43,7 +43,13 @@ Split = Literal["train", "val", "test"]
 class Distiller(pl.LightningModule):
     """Trains a student with a loss, and with a teacher where the loss asks for one.
 
-    The teacher is no submodule: it stays out of the optimiser, the checkpoint, `train()` and DDP.
+    The teacher is no submodule: it stays out of the optimiser, the checkpoint, `train()` and DDP. `fit` trains with it,
+    and goes on where it was interrupted; any Trainer of Lightning gives the same weights:
+
+        module = Distiller(student, tl.build_loss("tser"), teacher, data, Recipe(epochs=5), selection=None)
+        trainer = pl.Trainer(max_epochs=5, use_distributed_sampler=False)
+        trainer.fit(module)
+        trainer.test(module)
 
     Args:
         student: Images to logits_TBC.

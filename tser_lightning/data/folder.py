@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms import v2
 
@@ -123,6 +123,8 @@ class ImageFolder(ImageData):
     def _unreadable(self, file: str | BinaryIO, error: Exception) -> Mistake:
         named = file if isinstance(file, str) else f"an image of {self.path}"
         reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
+        if isinstance(error, UnidentifiedImageError):
+            reason = "its bytes are none of the formats that are read"
         if isinstance(error, Image.DecompressionBombError):
             return Mistake(f"{named} cannot be read: {reason}", "Pillow refuses such sizes", "a smaller copy of it")
         if isinstance(error, FileNotFoundError) and isinstance(file, str) and os.path.islink(file):

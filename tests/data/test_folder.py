@@ -135,7 +135,7 @@ def test_every_image_is_looked_at_once_before_a_training(tree: Path, monkeypatch
         _data(tree).verify()
     (tree / "train" / "bee" / "zz.jpg").unlink()
     with pytest.raises(
-        Mistake, match=r"val/ant/02\.png cannot be read: its bytes are none of the formats that are read"
+        Mistake, match=r"val/ant/02\.png cannot be read: its bytes are none of the formats"
     ):
         _data(tree).verify()
     good.write_bytes(content)

@@ -134,9 +134,7 @@ def test_every_image_is_looked_at_once_before_a_training(tree: Path, monkeypatch
     with pytest.raises(Mistake, match=r"train/bee/zz\.jpg cannot be read: No such file"):
         _data(tree).verify()
     (tree / "train" / "bee" / "zz.jpg").unlink()
-    with pytest.raises(
-        Mistake, match=r"val/ant/02\.png cannot be read: its bytes are none of the formats"
-    ):
+    with pytest.raises(Mistake, match=r"val/ant/02\.png cannot be read: its bytes are none of the formats"):
         _data(tree).verify()
     good.write_bytes(content)
     looked: list[str] = []

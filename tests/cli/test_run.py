@@ -342,6 +342,8 @@ def test_a_directory_that_an_earlier_version_named_otherwise_is_found(
     runs = tmp_path_factory.mktemp("records")
     run = compose(f"machine.runs_dir={runs}")
     assert run.home == runs / run.name
+    (runs / f"other-loss_custom-{run.name.rpartition('-')[2]}").mkdir()
+    assert run.home == runs / run.name
     earlier = runs / f"digits-loss_custom-{run.name.rpartition('-')[2]}"
     earlier.mkdir()
     assert run.home == earlier

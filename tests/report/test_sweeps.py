@@ -6,6 +6,8 @@ import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from tser_lightning.cli.combinations import jobs_of
+from tser_lightning.cli.config import Configs
 from tser_lightning.report.cells import compare_methods
 from tser_lightning.report.collect import collect
 from tser_lightning.report.grid import make_grid
@@ -13,17 +15,6 @@ from tser_lightning.report.sweeps import sweeps
 
 Build = Callable[..., Path]
 CONF = Path(__file__).parents[2] / "conf"
-SIZES = {
-    "none": 1,
-    "table3": 5,
-    "lambda": 6,
-    "tau": 5,
-    "alpha": 5,
-    "timesteps": 4,
-    "losses": 11,
-    "table1": 4,
-    "study": 18,
-}
 
 
 def test_lambda_is_drawn_over_its_values_with_the_default_among_them(build: Build, tmp_path: Path) -> None:
@@ -68,6 +59,6 @@ def test_a_sweep_file_is_what_hydra_sweeps(name: str) -> None:
     params = content.get("hydra", {}).get("sweeper", {}).get("params", {})
     overrides = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in params.items()])
     (jobs,) = BasicSweeper.split_arguments(overrides, None)
-    assert len(jobs) == SIZES[name]
+    assert len(jobs) == len(jobs_of([f"sweep={name}"], Configs()))
     losses = {text.partition("=")[2] for job in jobs for text in job if text.startswith("loss=")}
     assert all((CONF / "loss" / f"{loss}.yaml").is_file() for loss in losses)

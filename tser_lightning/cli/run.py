@@ -48,7 +48,7 @@ class Run:
         """Its directory; one that has the same identity and another name, given by an earlier version, is taken."""
         runs = Path(self.config["machine"]["runs_dir"])
         if not (runs / self.name).is_dir():
-            for other in sorted(runs.glob(f"*-{identity(self.config)}")):
+            for other in sorted(runs.glob(run_name(self.choices["experiment"], (), f"*-{identity(self.config)}"))):
                 return other
         return runs / self.name
 

@@ -3,6 +3,7 @@
 Legend: T time step, B image, C class.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -62,7 +63,7 @@ def probed_teacher(
     return _TeacherProbe(teacher, classes, name).probed(batch, names, machine)
 
 
-class _Called:
+class _Called(ABC):
     """A network that is called on a few images, and what is expected of it."""
 
     contract: str
@@ -72,13 +73,13 @@ class _Called:
         self.who, self.classes = named(role, net), classes
         self.whole = whole
 
+    @abstractmethod
     def net(self, whole: nn.Module) -> nn.Module:
         """The module that is the user's."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rows(self, images: Tensor) -> tuple[int, ...] | None:
         """The axes of its output before the classes; None where any number of steps will do."""
-        raise NotImplementedError
 
     def call(self, whole: nn.Module, images: Tensor) -> Tensor:
         """Give its logits, checked."""
@@ -191,9 +192,9 @@ class _Called:
         if kept < images.shape[-4] and not _alike(_of_first(first, kept), _of_first(beside, kept), tolerance):
             raise self.mixes(first, beside, kept, tolerance)
 
+    @abstractmethod
     def remembers(self) -> Mistake:
         """Say that two equal calls have two answers."""
-        raise NotImplementedError
 
     def mixes(self, first: Tensor, beside: Tensor, kept: int, tolerance: float) -> Mistake:
         """Say that the answer for an image depends on the others of its batch."""

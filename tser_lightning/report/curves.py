@@ -64,7 +64,7 @@ def _magnify_the_end(axes: Any) -> None:
     """Begin the axis at the accuracy of the first quarter: it is the end that tells methods apart."""
     quarters = [line.get_ydata()[len(line.get_ydata()) // 4] for line in axes.lines if len(line.get_ydata())]
     if quarters:
-        axes.set_ylim(bottom=min(quarters))
+        axes.set_ylim(bottom=min(quarters), top=min(100.5, axes.get_ylim()[1]))
 
 
 def _band(axes: Any, records: Sequence[RunRecord], name: str, color: str) -> Any:

@@ -19,7 +19,7 @@ def test_a_named_sweep_brings_its_own_values_and_the_command_wins(configs: Confi
 
 
 def test_the_study_does_one_seed_after_the_other(configs: Configs) -> None:
-    losses = ["vanilla_kd", "tser", "ce", "tet", "ts", "kdsnn"]
+    losses = ["vanilla_kd", "tser", "ce", "ts", "tet", "kdsnn"]
     wanted = [[f"seed={seed}", f"loss={loss}"] for seed in (1, 2, 3) for loss in losses]
     assert [job[:2] for job in jobs_of(["experiment=cifar10_small", "sweep=study"], configs)] == wanted
 

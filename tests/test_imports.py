@@ -13,9 +13,9 @@ MAY_IMPORT = {
     "data": set(),
     "measure": {"models", "neurons"},
     "training": {"measure", "data", "losses", "models", "neurons"},
-    "tracking": {"training", "measure", "data", "losses", "models", "neurons"},
-    "report": {"tracking", "training", "measure", "data", "losses", "models", "neurons"},
-    "cli": {"report", "tracking", "training", "measure", "data", "losses", "models", "neurons"},
+    "records": {"training", "measure", "data", "losses", "models", "neurons"},
+    "report": {"records", "training", "measure", "data", "losses", "models", "neurons"},
+    "cli": {"report", "records", "training", "measure", "data", "losses", "models", "neurons"},
 }
 ANYBODY = {"mistake", "durable", "plain_yaml", "termination"}
 

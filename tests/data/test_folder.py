@@ -13,7 +13,7 @@ from tser_lightning.data.checks import resize_for
 from tser_lightning.data.draws import Stream, draw, sample_keys
 from tser_lightning.data.folder import as_seen
 from tser_lightning.mistake import Mistake
-from tser_lightning.tracking.identity import identity
+from tser_lightning.records.identity import identity
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def config_of(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def maker(folder: Path) -> Build:
-    """Makes run directories as `tracking.records` leaves them, in folder/runs."""
+    """Makes run directories as `records.run_directory` leaves them, in folder/runs."""
     made = iter(range(1, 10**6))
 
     def make(loss: str, seed: int, *, status: str = "finished", error: str = "", steps: int = 4, **more: Any) -> Path:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tser_lightning.records.run_directory import RunDirectory
 from tser_lightning.report.collect import RunRecord, collect, read_run
-from tser_lightning.tracking.records import RunDirectory
 
 Build = Callable[..., Path]
 

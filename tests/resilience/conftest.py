@@ -12,13 +12,13 @@ import pytest
 
 import tser_lightning.cli.built
 import tser_lightning.data.digits
-import tser_lightning.tracking.provenance
-import tser_lightning.tracking.weights_and_biases  # noqa: F401 - all that a run imports, once for all children
+import tser_lightning.records.provenance
+import tser_lightning.records.weights_and_biases  # noqa: F401 - all that a run imports, once for all children
 from tser_lightning.cli.main import guarded
 from tser_lightning.cli.run import Run, compose_run
 from tser_lightning.cli.tasks import run_task
+from tser_lightning.records.run_directory import RunDirectory
 from tser_lightning.termination import terminable
-from tser_lightning.tracking.records import RunDirectory
 
 SMALL = [
     *("student.widths=[4,8]", "teacher.widths=[4,8]", "teacher.weights=null", "student.timesteps=2"),

@@ -13,7 +13,7 @@ import pytest
 
 from tser_lightning.durable import write_bytes
 from tser_lightning.mistake import Failure
-from tser_lightning.tracking.records import RunDirectory
+from tser_lightning.records.run_directory import RunDirectory
 
 WRITERS = {"write": (pathlib.Path, "write_bytes"), "flush": (os, "fsync"), "rename": (os, "replace")}
 ERRORS = (errno.ENOSPC, errno.EACCES, errno.EIO)

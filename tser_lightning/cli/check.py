@@ -12,7 +12,7 @@ from tser_lightning.cli.mistakes import as_typed, nearest
 from tser_lightning.cli.names import is_place_of_data, not_a_setting
 from tser_lightning.cli.rules import Number, Rule, rule
 from tser_lightning.mistake import Mistake
-from tser_lightning.tracking.source_code import own_names
+from tser_lightning.records.source_code import own_names
 
 FIXED_CLASSES = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")
 EXAMPLES = {

@@ -11,9 +11,9 @@ from rich.console import Console
 from tser_lightning.cli.run import Run
 from tser_lightning.cli.trust import check_received, damaged, targets
 from tser_lightning.mistake import Failure, Mistake
+from tser_lightning.records.run_directory import TEST_IMAGES, RunDirectory
+from tser_lightning.records.source_code import code_hashes
 from tser_lightning.report.table import steps_table
-from tser_lightning.tracking.records import TEST_IMAGES, RunDirectory
-from tser_lightning.tracking.source_code import code_hashes
 
 if TYPE_CHECKING:
     from tser_lightning.cli.built import Built
@@ -132,7 +132,7 @@ def finished(home: RunDirectory, run: Run) -> "Built":
     from tser_lightning.cli.api import load_student
     from tser_lightning.cli.build import build_data, build_loss, build_machine, build_recipe
     from tser_lightning.cli.built import Built, check_machine, use_cpu
-    from tser_lightning.tracking.first_version import terms_alone
+    from tser_lightning.records.first_version import terms_alone
     from tser_lightning.training.evaluation_memory import bound_evaluation
 
     config = received(home.path / "config.yaml") | {"machine": run.config["machine"]}

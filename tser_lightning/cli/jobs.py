@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from tser_lightning.cli.slots import Slot, give_back, slots_of, take
 from tser_lightning.durable import first_process, telling
 from tser_lightning.mistake import BUSY
-from tser_lightning.tracking.records import RunDirectory
+from tser_lightning.records.run_directory import RunDirectory
 
 GRACE_SECONDS = 30
 POLL_SECONDS = 0.1

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tser_lightning.cli.run import Run
+from tser_lightning.records.outcome import log_checkpoints, log_figures, log_files, log_outcome
+from tser_lightning.records.weights_and_biases import from_environment, goes_online, wandb_run, warned_of
 from tser_lightning.report.figures import accuracy_per_step
-from tser_lightning.tracking.outcome import log_checkpoints, log_figures, log_files, log_outcome
-from tser_lightning.tracking.weights_and_biases import from_environment, goes_online, wandb_run, warned_of
 
 NAMED = ("loss", "student", "teacher", "neuron", "norm", "data", "optim", "schedule")
 TAGGED = ("loss", "student", "data")
@@ -55,7 +55,7 @@ def dashboard_of(run: Run) -> Any:
     place = run.config["wandb"]["workspace"]
     if place is None:
         return None
-    from tser_lightning.tracking.dashboard import workspace
+    from tser_lightning.records.dashboard import workspace
 
     return workspace(place)
 
@@ -88,6 +88,6 @@ def publish_report(run: Run, files: Sequence[Path], dashboard: Any = None) -> st
                     log_figures(log, [file for file in files if file.suffix == ".png"])
     if dashboard is None:
         return None
-    from tser_lightning.tracking.dashboard import save_dashboard
+    from tser_lightning.records.dashboard import save_dashboard
 
     return save_dashboard(dashboard, files[0].with_name("workspace.json"), online)

@@ -29,7 +29,7 @@ from tser_lightning.cli.run import Run, compose_run
 from tser_lightning.cli.show import with_hydra
 from tser_lightning.cli.trust import untrusted_targets
 from tser_lightning.mistake import Mistake
-from tser_lightning.tracking.records import RunDirectory
+from tser_lightning.records.run_directory import RunDirectory
 
 
 def multirun(overrides: Sequence[str], configs: Configs) -> int:

@@ -13,7 +13,7 @@ from tser_lightning.cli.files import check_files
 from tser_lightning.cli.mistakes import as_typed, refuse
 from tser_lightning.cli.trust import untrusted_targets
 from tser_lightning.mistake import Mistake
-from tser_lightning.tracking.identity import identity, matters, run_name
+from tser_lightning.records.identity import identity, matters, run_name
 
 
 @dataclass(frozen=True)

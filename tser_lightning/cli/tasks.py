@@ -11,9 +11,9 @@ from tser_lightning.cli.finished import evaluate, finished, is_still_true, measu
 from tser_lightning.cli.run import Run
 from tser_lightning.cli.trust import named, targets, trust
 from tser_lightning.mistake import Mistake
+from tser_lightning.records.run_directory import RunDirectory
+from tser_lightning.records.source_code import code_hashes
 from tser_lightning.report.table import steps_table
-from tser_lightning.tracking.records import RunDirectory
-from tser_lightning.tracking.source_code import code_hashes
 
 if TYPE_CHECKING:
     from tser_lightning.cli.built import Built
@@ -60,8 +60,8 @@ def _distilled(run: Run, home: RunDirectory, do: Callable[["Built", Any], dict[s
     """Hold the directory of a run while it is done, and keep what comes out."""
     from tser_lightning.cli.built import built
     from tser_lightning.cli.logbook import log_run, opened_log
-    from tser_lightning.tracking.provenance import provenance
-    from tser_lightning.tracking.weights_and_biases import warned_of
+    from tser_lightning.records.provenance import provenance
+    from tser_lightning.records.weights_and_biases import warned_of
 
     with home.restored_at_failure():
         parts = built(run.config, run.choices["teacher"])  # all mistakes show before there is a run directory
@@ -91,7 +91,7 @@ def _measured_again(home: RunDirectory, result: Mapping[str, Any], parts: "Built
 
 
 def _train(run: Run, home: RunDirectory, parts: "Built", logged: Any) -> dict[str, Any]:
-    from tser_lightning.tracking.weights_and_biases import lightning_logger
+    from tser_lightning.records.weights_and_biases import lightning_logger
     from tser_lightning.training import fit, save_network
 
     config = run.config

@@ -6,7 +6,7 @@ from typing import Any
 from tser_lightning.cli.check import importable
 from tser_lightning.cli.defaults import MISSING
 from tser_lightning.mistake import Mistake
-from tser_lightning.tracking.source_code import own_module
+from tser_lightning.records.source_code import own_module
 
 # By name, each looked at: none of them imports by name, loads an object, or writes anywhere but in its own folder.
 LISTED = {

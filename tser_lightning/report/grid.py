@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tser_lightning.records.identity import matters
 from tser_lightning.report.collect import RunRecord
 from tser_lightning.report.labels import Key, Label, in_usual_order, word_for
-from tser_lightning.tracking.identity import matters
 
 CHOICES = ("experiment", "loss", "student", "teacher", "neuron", "data")
 COLUMN = ("data", "student", "student.timesteps")

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from tser_lightning.tracking.weights_and_biases import from_environment, short_name
+from tser_lightning.records.weights_and_biases import from_environment, short_name
 
 SCRIPT = """
 import sys
 from pathlib import Path
-from tser_lightning.tracking.outcome import log_files, log_outcome
-from tser_lightning.tracking.weights_and_biases import lightning_logger, wandb_run
+from tser_lightning.records.outcome import log_files, log_outcome
+from tser_lightning.records.weights_and_biases import lightning_logger, wandb_run
 
 folder, ending = Path(sys.argv[1]), sys.argv[2]
 config = {"loss": {"name": "tser", "lam": 0.01}, "student": {"timesteps": 2}}
@@ -117,7 +117,7 @@ def test_who_insists_on_the_server_is_told_that_there_is_none(tmp_path: Path) ->
 
 
 def test_disabled_gives_no_run_and_writes_nothing(tmp_path: Path) -> None:
-    from tser_lightning.tracking.weights_and_biases import wandb_run
+    from tser_lightning.records.weights_and_biases import wandb_run
 
     with wandb_run("name", tmp_path / "runs", {}, mode="disabled") as opened:
         assert opened is None

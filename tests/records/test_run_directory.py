@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tser_lightning.mistake import Failure, Mistake
-from tser_lightning.tracking.records import TEST_IMAGES, TRAINING_IMAGES, RunDirectory
+from tser_lightning.records.run_directory import TEST_IMAGES, TRAINING_IMAGES, RunDirectory
 
 
 def test_a_run_directory_tells_what_was_run_and_how_it_ended(tmp_path: Path) -> None:

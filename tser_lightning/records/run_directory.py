@@ -162,7 +162,7 @@ class RunDirectory:
 
         Args:
             config: The resolved config.
-            about: Command, code, versions, hardware (see `tracking.provenance`).
+            about: Command, code, versions, hardware (see `records.provenance`).
             wait: Whether to wait for another process that works in it, or to refuse.
             inputs: Hashes of what the result depends on besides the config, by name ("data", "teacher"). Other
                 `TEST_IMAGES` do not keep a training from going on, unless it chooses an epoch by them.

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tser_lightning.tracking.source_code import code_hashes, own_module, own_names
+from tser_lightning.records.source_code import code_hashes, own_module, own_names
 
 
 @pytest.fixture

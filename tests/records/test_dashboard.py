@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tser_lightning.mistake import Mistake
-from tser_lightning.tracking.dashboard import definition, save_dashboard, workspace
+from tser_lightning.records.dashboard import definition, save_dashboard, workspace
 
 pytest.importorskip("wandb_workspaces")
 

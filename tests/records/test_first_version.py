@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from tser_lightning.cli.run import compose_run
-from tser_lightning.tracking.first_version import loss_as_terms, terms_alone
+from tser_lightning.records.first_version import loss_as_terms, terms_alone
 
 # What the first version named runs of `experiment=digits` by.
 HASHES = {

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tser_lightning.tracking.identity import identity, matters, run_name
+from tser_lightning.records.identity import identity, matters, run_name
 
 KEYS = st.text("abcdefgh_", min_size=1, max_size=6)
 VALUES = (

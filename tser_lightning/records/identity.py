@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tser_lightning.data.checks import resize_for
-from tser_lightning.tracking.first_version import data_as_hashed, loss_as_terms
+from tser_lightning.records.first_version import data_as_hashed, loss_as_terms
 
 # Where and how a run is done and looked at; another value gives the same result.
 IRRELEVANT = (

@@ -3,7 +3,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-from tser_lightning.tracking.provenance import git_state, provenance
+from tser_lightning.records.provenance import git_state, provenance
 
 
 def test_it_names_the_command_the_versions_and_the_hardware() -> None:

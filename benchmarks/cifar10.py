@@ -18,9 +18,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from benchmarks.rounds import report
-from tser_lightning.cli.built import built
-from tser_lightning.cli.run import compose_run
+from tser_lightning.config.run import compose_run
 from tser_lightning.mistake import Mistake
+from tser_lightning.tasks.run_parts import built
 from tser_lightning.training import fit
 
 TARGET = float(os.environ.get("TARGET", "95.58"))

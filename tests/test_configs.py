@@ -12,15 +12,15 @@ import yaml
 from safetensors.torch import load_file
 from torch import nn
 
-from tser_lightning.cli import build
-from tser_lightning.cli.api import build_student
-from tser_lightning.cli.run import Run, compose_run
-from tser_lightning.cli.tasks import run_task
-from tser_lightning.cli.teachers import obtain_teacher
+from tser_lightning.api import build_student
+from tser_lightning.config.run import Run, compose_run
 from tser_lightning.data import write_prepared
 from tser_lightning.data.checks import frames_path
 from tser_lightning.measure import OperationCounter
 from tser_lightning.mistake import Mistake
+from tser_lightning.registry import build
+from tser_lightning.tasks.run_task import run_task
+from tser_lightning.tasks.teachers import obtain_teacher
 from tser_lightning.training import fit, save_network
 
 ROOT = Path(__file__).parent.parent

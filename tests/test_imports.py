@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "tser_lightning"
+LIBRARY = {"training", "measure", "data", "losses", "models", "neurons"}
 MAY_IMPORT = {
     "neurons": set(),
     "models": {"neurons"},
@@ -13,9 +14,14 @@ MAY_IMPORT = {
     "data": set(),
     "measure": {"models", "neurons"},
     "training": {"measure", "data", "losses", "models", "neurons"},
-    "records": {"training", "measure", "data", "losses", "models", "neurons"},
-    "report": {"records", "training", "measure", "data", "losses", "models", "neurons"},
-    "cli": {"report", "records", "training", "measure", "data", "losses", "models", "neurons"},
+    "records": LIBRARY,
+    "report": LIBRARY | {"records"},
+    "registry": LIBRARY | {"records"},
+    "deploy": LIBRARY | {"registry"},
+    "config": {"registry", "records", "data"},
+    "tasks": LIBRARY | {"records", "report", "registry", "deploy", "config"},
+    "sweep": {"records", "registry", "config", "tasks"},
+    "cli": {"report", "config", "tasks", "sweep", "api"},
 }
 ANYBODY = {"mistake", "durable", "plain_yaml", "termination"}
 
@@ -42,7 +48,33 @@ def test_a_room_imports_only_what_is_below_it(room: str) -> None:
         assert imported_rooms(file) <= MAY_IMPORT[room] | {room} | ANYBODY, file
 
 
-def test_only_the_command_line_sees_a_config_object() -> None:
+def test_only_config_sweeps_and_the_command_line_see_a_config_object() -> None:
     for file in PACKAGE.rglob("*.py"):
-        if "cli" not in file.parts:
+        if not {"config", "sweep", "cli"} & set(file.relative_to(PACKAGE).parts):
             assert not {name.split(".")[0] for name in imported(file)} & {"omegaconf", "hydra"}, file
+
+
+def modules_of(file: Path) -> set[str]:
+    """The package's modules that a file imports when it is imported itself, so not those inside its functions."""
+    tree = ast.parse(file.read_text())
+    found: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tser_lightning"):
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name for name in inside if _file(name)} or {node.module}
+    return found
+
+
+def _file(module: str) -> Path | None:
+    place = PACKAGE.parent / module.replace(".", "/")
+    return next((each for each in (place.with_suffix(".py"), place / "__init__.py") if each.is_file()), None)
+
+
+def test_no_two_modules_import_each_other_in_a_circle() -> None:
+    graph = {file: {_file(name) for name in modules_of(file)} for file in PACKAGE.rglob("*.py")}
+    while True:
+        leaves = {file for file, imports in graph.items() if not imports & graph.keys()}
+        if not leaves:
+            break
+        graph = {file: imports for file, imports in graph.items() if file not in leaves}
+    assert not graph, sorted(str(file.relative_to(PACKAGE)) for file in graph)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tser_lightning.cli.combinations import jobs_of
-from tser_lightning.cli.config import Configs
 from tser_lightning.cli.main import main
-from tser_lightning.cli.run import compose_run
+from tser_lightning.config.hydra_loader import Configs
+from tser_lightning.config.run import compose_run
+from tser_lightning.sweep.combinations import jobs_of
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 MODELS = """

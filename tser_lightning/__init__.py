@@ -6,7 +6,7 @@ The names below are what a notebook or a script may rely on; they are imported w
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tser_lightning.cli.api import (
+    from tser_lightning.api import (
         build_loss,
         build_neuron,
         build_student,
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
         load_student,
         train,
     )
-    from tser_lightning.cli.trust import trust
+    from tser_lightning.registry.trust import trust
 
 __all__ = ["build_loss", "build_neuron", "build_student", "build_teacher", "load_student", "train", "trust"]
 
@@ -22,7 +22,7 @@ __all__ = ["build_loss", "build_neuron", "build_student", "build_teacher", "load
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'tser_lightning' has no attribute {name!r}")
-    from tser_lightning.cli import api
+    from tser_lightning import api
 
     return getattr(api, name)
 

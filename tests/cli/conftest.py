@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from tser_lightning.cli.config import Configs
 from tser_lightning.cli.main import main
-from tser_lightning.cli.mistakes import Mistakes
-from tser_lightning.cli.run import Run, compose_run
+from tser_lightning.config.hydra_loader import Configs
+from tser_lightning.config.mistakes import Mistakes
+from tser_lightning.config.run import Run, compose_run
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
-from tser_lightning.cli.combinations import jobs_of
-from tser_lightning.cli.config import Configs
-from tser_lightning.cli.run import compose_run
+from tser_lightning.config.hydra_loader import Configs
+from tser_lightning.config.run import compose_run
+from tser_lightning.sweep.combinations import jobs_of
 
 
 def test_a_sweep_is_every_combination(configs: Configs) -> None:

@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tser_lightning.cli.config import Configs
-from tser_lightning.cli.config import folder as find
+from tser_lightning.config.hydra_loader import Configs
+from tser_lightning.config.hydra_loader import folder as find
 
 CHECKOUT = Path(__file__).parents[2]
 

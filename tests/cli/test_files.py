@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from tser_lightning.cli.files import readable_weights
-from tser_lightning.cli.mistakes import Mistakes
-from tser_lightning.cli.run import Run
+from tser_lightning.config.check_files import readable_weights
+from tser_lightning.config.mistakes import Mistakes
+from tser_lightning.config.run import Run
 from tser_lightning.mistake import Mistake
 
 Compose = Callable[..., Run]

@@ -7,9 +7,9 @@ from types import FrameType
 
 import pytest
 
-from tser_lightning.cli.config import Configs
 from tser_lightning.cli.main import guarded
-from tser_lightning.cli.run import compose_run
+from tser_lightning.config.hydra_loader import Configs
+from tser_lightning.config.run import compose_run
 
 JUNK = [
     *(

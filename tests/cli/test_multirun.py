@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tser_lightning.cli.config import Configs
 from tser_lightning.cli.main import main
-from tser_lightning.cli.run import compose_run
+from tser_lightning.config.hydra_loader import Configs
+from tser_lightning.config.run import compose_run
 
 Told = Callable[..., list[tuple[str, str, str]]]
 

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from tser_lightning.cli.config import folder
-from tser_lightning.cli.rules import RULES, OneOf, rule
+from tser_lightning.config.hydra_loader import folder
+from tser_lightning.config.rules import RULES, OneOf, rule
 from tser_lightning.training.fit import FOLLOWED
 
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tser_lightning.cli.combinations import jobs_of
-from tser_lightning.cli.config import Configs
-from tser_lightning.cli.mistakes import Mistakes
-from tser_lightning.cli.run import Run, compose_run
+from tser_lightning.config.hydra_loader import Configs
+from tser_lightning.config.mistakes import Mistakes
+from tser_lightning.config.run import Run, compose_run
+from tser_lightning.sweep.combinations import jobs_of
 
 Compose = Callable[..., Run]
 

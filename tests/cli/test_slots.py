@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tser_lightning.cli.jobs import Job, Jobs
-from tser_lightning.cli.slots import give_back, gpus, listed, slots_of, take
+from tser_lightning.sweep.jobs import Job, Jobs
+from tser_lightning.sweep.slots import give_back, gpus, listed, slots_of, take
 
 WHOLE = """GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5d5ba0d6)
 GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-7e5c1b2a)

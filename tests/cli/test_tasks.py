@@ -13,9 +13,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import tser_lightning as tl
-from tser_lightning.cli.run import compose_run
-from tser_lightning.cli.tasks import run_task
+from tser_lightning.config.run import compose_run
 from tser_lightning.mistake import Mistake
+from tser_lightning.tasks.run_task import run_task
 
 SHORT = [
     "trainer.epochs=2",

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 from safetensors.torch import save_file
 
-from tser_lightning.cli.api import load_student
-from tser_lightning.cli.build import build_network, factory, instantiate
-from tser_lightning.cli.combinations import jobs_of
-from tser_lightning.cli.config import Configs
-from tser_lightning.cli.finished import received
-from tser_lightning.cli.mistakes import Mistakes
-from tser_lightning.cli.multirun import multirun
-from tser_lightning.cli.run import Run, compose_run
-from tser_lightning.cli.trust import NAMES, trust, trusted
+from tser_lightning.api import load_student
+from tser_lightning.config.hydra_loader import Configs
+from tser_lightning.config.mistakes import Mistakes
+from tser_lightning.config.run import Run, compose_run
 from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student
+from tser_lightning.registry.build import build_network, factory, instantiate
+from tser_lightning.registry.trust import NAMES, trust, trusted
+from tser_lightning.sweep.combinations import jobs_of
+from tser_lightning.sweep.multirun import multirun
+from tser_lightning.tasks.evaluate import received
 
 ROOT = Path(__file__).parent.parent.parent
 

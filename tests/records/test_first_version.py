@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from tser_lightning.cli.run import compose_run
+from tser_lightning.config.run import compose_run
 from tser_lightning.records.first_version import loss_as_terms, terms_alone
 
 # What the first version named runs of `experiment=digits` by.

@@ -6,12 +6,12 @@ import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from tser_lightning.cli.combinations import jobs_of
-from tser_lightning.cli.config import Configs
+from tser_lightning.config.hydra_loader import Configs
 from tser_lightning.report.cells import compare_methods
 from tser_lightning.report.collect import collect
 from tser_lightning.report.grid import make_grid
 from tser_lightning.report.sweeps import sweeps
+from tser_lightning.sweep.combinations import jobs_of
 
 Build = Callable[..., Path]
 CONF = Path(__file__).parents[2] / "conf"

@@ -10,14 +10,10 @@ from typing import Any
 
 import pytest
 
-import tser_lightning.cli.built
-import tser_lightning.data.digits
-import tser_lightning.records.provenance
-import tser_lightning.records.weights_and_biases  # noqa: F401 - all that a run imports, once for all children
 from tser_lightning.cli.main import guarded
-from tser_lightning.cli.run import Run, compose_run
-from tser_lightning.cli.tasks import run_task
+from tser_lightning.config.run import Run, compose_run
 from tser_lightning.records.run_directory import RunDirectory
+from tser_lightning.tasks.run_task import run_task
 from tser_lightning.termination import terminable
 
 SMALL = [

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tser_lightning.cli.api import train
+from tser_lightning.api import train
 from tser_lightning.cli.main import guarded
 from tser_lightning.report.figures import accuracy_per_step
 from tser_lightning.report.table import steps_table

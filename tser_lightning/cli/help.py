@@ -3,7 +3,7 @@
 import textwrap
 from importlib.metadata import version
 
-from tser_lightning.cli.config import Configs
+from tser_lightning.config.hydra_loader import Configs
 
 EXAMPLES = """
   tser                                                      digits, TSER, two CPU cores, half a minute

@@ -9,13 +9,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from tser_lightning.cli.mistakes import Mistakes, nearest, three_lines
+from tser_lightning.config.mistakes import Mistakes, nearest, three_lines
 from tser_lightning.durable import first_process, refused
 from tser_lightning.mistake import BUSY, Busy, Failure, Mistake
 from tser_lightning.termination import terminable
 
 if TYPE_CHECKING:
-    from tser_lightning.cli.config import Configs
+    from tser_lightning.config.hydra_loader import Configs
 
 OK, CRASH, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 INFO = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
@@ -95,7 +95,7 @@ def _command(argv: list[str]) -> int:
     if options.version:
         print(f"tser_lightning {importlib.metadata.version('tser-lightning')}")
         return OK
-    from tser_lightning.cli.config import Configs
+    from tser_lightning.config.hydra_loader import Configs
 
     configs = Configs(options.config_dir)
     if options.multirun and options.cfg:
@@ -109,7 +109,7 @@ def _command(argv: list[str]) -> int:
     if options.resolve or options.package:
         raise Mistake("--resolve and --package do nothing alone", "they shape what --cfg shows", "--cfg job --resolve")
     if options.multirun:
-        from tser_lightning.cli.multirun import multirun
+        from tser_lightning.sweep.multirun import multirun
 
         return multirun(options.overrides, configs)
     return _run(options.overrides, configs)
@@ -131,7 +131,7 @@ def _show(options: argparse.Namespace, configs: "Configs") -> int:
 
 
 def _run(overrides: Sequence[str], configs: "Configs") -> int:
-    from tser_lightning.cli.run import compose_run
+    from tser_lightning.config.run import compose_run
 
     run = compose_run(overrides, configs=configs)
     if not first_process():  # one that Lightning started to train along; the first one speaks
@@ -140,7 +140,7 @@ def _run(overrides: Sequence[str], configs: "Configs") -> int:
         print(f"tser: {note}", file=sys.stderr)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("tser_lightning").setLevel(logging.INFO if first_process() else logging.ERROR)
-    from tser_lightning.cli.tasks import run_task
+    from tser_lightning.tasks.run_task import run_task
 
     run_task(run)
     return OK

@@ -1,17 +1,13 @@
 """What a command would do, without doing it: --cfg, --info, --shell-completion."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from hydra._internal.hydra import Hydra
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from tser_lightning.cli.composed import Composed
-from tser_lightning.cli.config import PRIMARY, Configs
-from tser_lightning.cli.mistakes import refuse
+from tser_lightning.config.composed import Composed
+from tser_lightning.config.hydra_loader import PRIMARY, Configs, with_hydra
+from tser_lightning.config.mistakes import refuse
 from tser_lightning.mistake import Mistake
 
 
@@ -53,24 +49,6 @@ def _part(config: DictConfig, key: str) -> Any:
     node = OmegaConf.select(config, parent) if parent else config
     inner = node._get_node(last) if isinstance(node, DictConfig) else None
     return inner if OmegaConf.is_config(inner) or inner is None else inner._value()
-
-
-def with_hydra(configs: Configs, work: Callable[[Hydra], Any]) -> Any:
-    """Let Hydra itself do something with our config files.
-
-    Raises:
-        Mistake: What Hydra refuses.
-    """
-    GlobalHydra.instance().clear()
-    try:
-        return work(Hydra.create_main_hydra2("tser", configs.search_path()))
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        if isinstance(error, Mistake):
-            raise
-        said = " ".join(str(error).split())[:240]
-        raise Mistake("Hydra refuses this command", said, "--help, or --info searchpath") from error
-    finally:
-        GlobalHydra.instance().clear()
 
 
 def show_info(what: str, overrides: Sequence[str], configs: Configs) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import yaml
 from hydra.errors import MissingConfigException
 
-from tser_lightning.cli.command import unknown_option
-from tser_lightning.cli.config import GROUP, PRIMARY, Configs
-from tser_lightning.cli.mistakes import nearest
+from tser_lightning.config.command import unknown_option
+from tser_lightning.config.hydra_loader import GROUP, PRIMARY, Configs
+from tser_lightning.config.mistakes import nearest
 from tser_lightning.mistake import Mistake
 
 

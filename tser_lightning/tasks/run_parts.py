@@ -9,11 +9,11 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from tser_lightning.cli import build
-from tser_lightning.cli.teachers import obtain_teacher
 from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student
 from tser_lightning.records.run_directory import TEST_IMAGES, TRAINING_IMAGES
+from tser_lightning.registry import build
+from tser_lightning.tasks.teachers import obtain_teacher
 from tser_lightning.training import Machine, Recipe, Teacher
 from tser_lightning.training.evaluation_memory import bound_evaluation
 from tser_lightning.training.fit import quiet_lightning

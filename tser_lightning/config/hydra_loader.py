@@ -4,17 +4,19 @@ import contextlib
 import copy
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import hydra.version
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.core.utils import setup_globals
@@ -23,8 +25,9 @@ from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from tser_lightning.cli.found_files import check_found, check_package
+from tser_lightning.config.found_files import check_found, check_package
 from tser_lightning.mistake import Mistake
 
 PRIMARY = "train"
@@ -288,3 +291,21 @@ def _composition(loader: ConfigLoaderImpl, choices: list[str], mode: RunMode) ->
 def _options(hydra_node: DictConfig) -> dict[str, str]:
     choices = {str(key): str(option) for key, option in hydra_node.runtime.choices.items()}
     return {key: choices[key] for key in sorted(choices) if not key.startswith("hydra/")}
+
+
+def with_hydra(configs: Configs, work: Callable[[Hydra], Any]) -> Any:
+    """Let Hydra itself do something with our config files.
+
+    Raises:
+        Mistake: What Hydra refuses.
+    """
+    GlobalHydra.instance().clear()
+    try:
+        return work(Hydra.create_main_hydra2("tser", configs.search_path()))
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if isinstance(error, Mistake):
+            raise
+        said = " ".join(str(error).split())[:240]
+        raise Mistake("Hydra refuses this command", said, "--help, or --info searchpath") from error
+    finally:
+        GlobalHydra.instance().clear()

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from tser_lightning.cli.run import Run
+from tser_lightning.config.run import Run
 from tser_lightning.records.outcome import log_checkpoints, log_figures, log_files, log_outcome
 from tser_lightning.records.weights_and_biases import from_environment, goes_online, wandb_run, warned_of
 from tser_lightning.report.figures import accuracy_per_step

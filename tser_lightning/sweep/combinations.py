@@ -9,9 +9,9 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from tser_lightning.cli.command import parse, words
-from tser_lightning.cli.config import Configs
-from tser_lightning.cli.mistakes import refuse
+from tser_lightning.config.command import parse, words
+from tser_lightning.config.hydra_loader import Configs
+from tser_lightning.config.mistakes import refuse
 from tser_lightning.mistake import Mistake
 
 

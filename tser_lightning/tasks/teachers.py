@@ -11,13 +11,13 @@ import torch
 import yaml
 from torch import nn
 
-from tser_lightning.cli.build import build_machine, build_recipe, build_teacher_network
 from tser_lightning.losses import CrossEntropy, DistillationLoss
 from tser_lightning.mistake import Mistake
 from tser_lightning.models import InputAdapter, begin_from, from_timm, from_torchvision
 from tser_lightning.records.identity import identity
 from tser_lightning.records.provenance import provenance
 from tser_lightning.records.run_directory import TRAINING_IMAGES, RunDirectory
+from tser_lightning.registry.build import build_machine, build_recipe, build_teacher_network
 from tser_lightning.training import Machine, Once, Recipe, Teacher, check_teacher, examine, fit, load_weights
 from tser_lightning.training.checkpoints import save_network
 from tser_lightning.training.distiller import Split

@@ -14,10 +14,10 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from tser_lightning.cli.slots import Slot, give_back, slots_of, take
 from tser_lightning.durable import first_process, telling
 from tser_lightning.mistake import BUSY
 from tser_lightning.records.run_directory import RunDirectory
+from tser_lightning.sweep.slots import Slot, give_back, slots_of, take
 
 GRACE_SECONDS = 30
 POLL_SECONDS = 0.1

@@ -1,18 +1,18 @@
 """Check the values of a composed config: types, ranges, what is not set, what cannot be imported."""
 
 import difflib
-import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tser_lightning.cli.command import TYPOGRAPHY, Setting
-from tser_lightning.cli.defaults import MISSING, OURS, Defaults, is_foreign, leaves
-from tser_lightning.cli.mistakes import as_typed, nearest
-from tser_lightning.cli.names import is_place_of_data, not_a_setting
-from tser_lightning.cli.rules import Number, Rule, rule
+from tser_lightning.config.command import TYPOGRAPHY, Setting
+from tser_lightning.config.defaults import Defaults, leaves
+from tser_lightning.config.mistakes import as_typed, nearest
+from tser_lightning.config.rules import Number, Rule, rule
+from tser_lightning.config.unknown_settings import is_place_of_data, not_a_setting
 from tser_lightning.mistake import Mistake
 from tser_lightning.records.source_code import own_names
+from tser_lightning.registry.targets import MISSING, importable, is_foreign
 
 FIXED_CLASSES = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")
 EXAMPLES = {
@@ -196,17 +196,6 @@ def _no_name(key: str, target: str) -> Mistake | None:
         why=f"it defines {', '.join(list(public.values())[:8]) or 'nothing'}",
         fix=f"{key}={module}.{public[close[0]] if close else 'NAME'}",
     )
-
-
-def importable(target: str) -> bool:
-    """Tell whether the top package of a dotted path is there; nothing is imported."""
-    top, dot, _ = target.partition(".")
-    if target == MISSING or top in OURS:
-        return True
-    try:
-        return bool(dot) and importlib.util.find_spec(top) is not None
-    except (ValueError, ImportError):
-        return False
 
 
 def _no_module(key: str, target: str) -> Mistake:

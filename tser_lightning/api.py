@@ -1,21 +1,18 @@
 """The Python face: names from conf/ to objects, without a command line."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from tser_lightning.cli import build
-from tser_lightning.cli.run import Run, compose_run
-from tser_lightning.cli.tasks import run_task
-from tser_lightning.cli.trust import NAMES, check_received, damaged, targets
-from tser_lightning.cli.trust import trust as trust
+from tser_lightning.config.run import Run, compose_run
+from tser_lightning.deploy.load import load_student as load_student
 from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student
-from tser_lightning.plain_yaml import BYTES
+from tser_lightning.registry import build
+from tser_lightning.registry.trust import trust as trust
+from tser_lightning.tasks.run_task import run_task
 from tser_lightning.training import Teacher, load_weights
 
 
@@ -129,46 +126,3 @@ def train(experiment: str = "digits", overrides: Sequence[str] = ()) -> dict[str
         Mistake: What the command line would refuse.
     """
     return run_task(compose_run([f"experiment={experiment}", *overrides]))
-
-
-def load_student(path: str | Path) -> Student:
-    """Load a trained student from `student.safetensors` and the `student.json` beside it; no config is needed.
-
-    Raises:
-        Mistake: A missing or damaged file.
-    """
-    path = Path(path)
-    card_file = path.with_suffix(".json")
-    if not card_file.is_file():
-        raise Mistake(
-            what=f"there is no {card_file}",
-            why="it says what the weights beside it belong to",
-            fix="both files of a run directory, side by side",
-        )
-    card = _read_card(card_file)
-    if path.is_file() and NAMES.issuperset(targets(card)):  # code of the user's own may ask its tensors for values
-        with torch.device("meta"):  # a width of 10^6 costs nothing here
-            numbers = sum(parameter.numel() for parameter in _student_of(card, card_file).parameters())
-        if numbers > path.stat().st_size:
-            raise damaged(card_file, f"its network has {numbers} numbers, {path} is smaller than that")
-    student = _student_of(card, card_file)
-    load_weights(student, path)
-    return student.eval()
-
-
-def _read_card(file: Path) -> dict[str, Any]:
-    try:
-        if file.stat().st_size > BYTES:
-            raise ValueError("it is too large")
-        card = json.loads(file.read_text())
-        check_received(card, file)
-    except (ValueError, RecursionError) as error:
-        raise error if isinstance(error, Mistake) else damaged(file, str(error)) from error
-    return dict(card)
-
-
-def _student_of(card: Mapping[str, Any], file: Path) -> Student:
-    try:
-        return build.build_student(card, num_classes=card["num_classes"], in_channels=card["shape"][0])
-    except (KeyError, TypeError, IndexError, AttributeError, RuntimeError) as error:
-        raise damaged(file, f"{type(error).__name__} {str(error)[:120]}") from error

@@ -20,16 +20,15 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from tser_lightning.cli.combinations import for_hydra, hydra_settings, is_basic, jobs_of
-from tser_lightning.cli.config import PRIMARY, Configs
-from tser_lightning.cli.finished import hashes_of_data, is_still_true
-from tser_lightning.cli.jobs import Job, Jobs, say
-from tser_lightning.cli.mistakes import Mistakes, refuse
-from tser_lightning.cli.run import Run, compose_run
-from tser_lightning.cli.show import with_hydra
-from tser_lightning.cli.trust import untrusted_targets
+from tser_lightning.config.hydra_loader import PRIMARY, Configs, with_hydra
+from tser_lightning.config.mistakes import Mistakes, refuse
+from tser_lightning.config.run import Run, compose_run
 from tser_lightning.mistake import Mistake
 from tser_lightning.records.run_directory import RunDirectory
+from tser_lightning.registry.trust import untrusted_targets
+from tser_lightning.sweep.combinations import for_hydra, hydra_settings, is_basic, jobs_of
+from tser_lightning.sweep.jobs import Job, Jobs, say
+from tser_lightning.tasks.evaluate import hashes_of_data, is_still_true
 
 
 def multirun(overrides: Sequence[str], configs: Configs) -> int:

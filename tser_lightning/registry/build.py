@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from tser_lightning.cli.trust import TRICKS, check_trusted, trusted, untrusted
 from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student, relu
+from tser_lightning.registry.trust import TRICKS, check_trusted, trusted, untrusted
 from tser_lightning.training import Machine, Recipe
 
 Config = Mapping[str, Any]

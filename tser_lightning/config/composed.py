@@ -10,15 +10,16 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tser_lightning.cli.check import Checker
-from tser_lightning.cli.command import PATHS, Setting, chosen, read
-from tser_lightning.cli.config import Composition, Configs
-from tser_lightning.cli.defaults import MISSING, Defaults, leaves
-from tser_lightning.cli.found_files import outside
-from tser_lightning.cli.hydra_errors import uncomposable
-from tser_lightning.cli.mistakes import as_typed, refuse
-from tser_lightning.cli.names import unknown_setting
+from tser_lightning.config.check import Checker
+from tser_lightning.config.command import PATHS, Setting, chosen, read
+from tser_lightning.config.defaults import Defaults, leaves
+from tser_lightning.config.found_files import outside
+from tser_lightning.config.hydra_errors import uncomposable
+from tser_lightning.config.hydra_loader import Composition, Configs
+from tser_lightning.config.mistakes import as_typed, refuse
+from tser_lightning.config.unknown_settings import unknown_setting
 from tser_lightning.mistake import Mistake
+from tser_lightning.registry.targets import MISSING
 
 
 class Composed:

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tser_lightning.cli.command import Setting
-from tser_lightning.cli.defaults import Defaults, is_foreign
-from tser_lightning.cli.mistakes import as_typed, nearest
+from tser_lightning.config.command import Setting
+from tser_lightning.config.defaults import Defaults
+from tser_lightning.config.mistakes import as_typed, nearest
 from tser_lightning.mistake import Mistake
+from tser_lightning.registry.targets import is_foreign
 
 # What the same thing is called elsewhere.
 OTHER_NAMES = {

@@ -6,10 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tser_lightning.cli.config import Configs
-
-MISSING = "???"
-OURS = ("tser_lightning", "torch", "torchvision", "lightning")
+from tser_lightning.config.hydra_loader import Configs
 
 
 @dataclass(frozen=True)
@@ -73,12 +70,3 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from leaves(value, f"{key}.")
         else:
             yield key, value
-
-
-def is_foreign(node: Any, default: Any) -> bool:
-    """Tell whether a node makes an object of the user's own class; no file of ours names its settings."""
-    if not isinstance(node, Mapping) or "_target_" not in node:
-        return False
-    target = node["_target_"]
-    known = default.get("_target_") if isinstance(default, Mapping) else None
-    return isinstance(target, str) and (target != known or target.partition(".")[0] not in OURS)

@@ -3,10 +3,9 @@
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from tser_lightning.cli.check import importable
-from tser_lightning.cli.defaults import MISSING
 from tser_lightning.mistake import Mistake
 from tser_lightning.records.source_code import own_module
+from tser_lightning.registry.targets import MISSING, importable, targets
 
 # By name, each looked at: none of them imports by name, loads an object, or writes anywhere but in its own folder.
 LISTED = {
@@ -71,18 +70,6 @@ def check_trusted(target: str, made: Any) -> None:
     own_names = {".".join([*places[:depth], getattr(made, "__qualname__", "")]) for depth in range(1, len(places) + 1)}
     if not own_names & NAMES:  # what is on the list may be imported under another name
         raise untrusted(target, home)
-
-
-def targets(node: Any) -> Iterator[str]:
-    """Walk all `_target_` of a config, at any depth."""
-    if isinstance(node, Mapping):
-        if isinstance(target := node.get("_target_"), str):
-            yield target
-        for value in node.values():
-            yield from targets(value)
-    elif isinstance(node, list | tuple):
-        for value in node:
-            yield from targets(value)
 
 
 def untrusted(target: str, home: str | None = None) -> Mistake:

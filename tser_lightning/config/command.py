@@ -12,9 +12,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from tser_lightning.cli.config import Configs
-from tser_lightning.cli.mistakes import as_typed, nearest
-from tser_lightning.cli.rules import ListOf, rule
+from tser_lightning.config.hydra_loader import Configs
+from tser_lightning.config.mistakes import as_typed, nearest
+from tser_lightning.config.rules import ListOf, rule
 from tser_lightning.mistake import Mistake
 
 TYPOGRAPHY = str.maketrans(

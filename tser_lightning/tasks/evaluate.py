@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from tser_lightning.cli.run import Run
-from tser_lightning.cli.trust import check_received, damaged, targets
+from tser_lightning.config.run import Run
 from tser_lightning.mistake import Failure, Mistake
 from tser_lightning.records.run_directory import TEST_IMAGES, RunDirectory
 from tser_lightning.records.source_code import code_hashes
+from tser_lightning.registry.targets import targets
+from tser_lightning.registry.trust import check_received, damaged
 from tser_lightning.report.table import steps_table
 
 if TYPE_CHECKING:
-    from tser_lightning.cli.built import Built
+    from tser_lightning.tasks.run_parts import Built
     from tser_lightning.training import Teacher
 
 log = logging.getLogger("tser_lightning")
@@ -28,8 +29,8 @@ def hashes_of_data(node: str) -> dict[str, str]:
     Args:
         node: Its config as JSON: what a cache can hold.
     """
-    from tser_lightning.cli.build import instantiate
-    from tser_lightning.cli.built import data_hashes
+    from tser_lightning.registry.build import instantiate
+    from tser_lightning.tasks.run_parts import data_hashes
 
     return data_hashes(instantiate(json.loads(node)))
 
@@ -78,7 +79,7 @@ def evaluate(run: Run) -> dict[str, Any]:
 
 def _images(home: RunDirectory, parts: "Built") -> dict[str, str]:
     """Say, and note, that a run is measured on images that are not its own."""
-    from tser_lightning.cli.built import data_hashes
+    from tser_lightning.tasks.run_parts import data_hashes
 
     if not {TEST_IMAGES, "data"} & set(home.other_inputs(data_hashes(parts.data))):
         return {}
@@ -129,10 +130,10 @@ def finished(home: RunDirectory, run: Run) -> "Built":
     Raises:
         Mistake: Classes of other names, or a file that is missing or damaged.
     """
-    from tser_lightning.cli.api import load_student
-    from tser_lightning.cli.build import build_data, build_loss, build_machine, build_recipe
-    from tser_lightning.cli.built import Built, check_machine, use_cpu
+    from tser_lightning.deploy.load import load_student
     from tser_lightning.records.first_version import terms_alone
+    from tser_lightning.registry.build import build_data, build_loss, build_machine, build_recipe
+    from tser_lightning.tasks.run_parts import Built, check_machine, use_cpu
     from tser_lightning.training.evaluation_memory import bound_evaluation
 
     config = received(home.path / "config.yaml") | {"machine": run.config["machine"]}
@@ -166,7 +167,7 @@ def _check_classes(home: RunDirectory, data: Any) -> None:
 
 def _teacher(home: RunDirectory, config: Mapping[str, Any], data: Any) -> "Teacher | None":
     """The teacher of a run if it is at hand; of those that were trained here, the one with the weights it had then."""
-    from tser_lightning.cli.teachers import kept_teacher, obtain_teacher
+    from tser_lightning.tasks.teachers import kept_teacher, obtain_teacher
 
     name = (home.result() or {}).get("teacher", "teacher")
     if config["teacher"].get("weights") != "train":

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from tser_lightning.cli.mistakes import nearest
+from tser_lightning.config.mistakes import nearest
 from tser_lightning.mistake import Mistake
 
 

@@ -1,4 +1,4 @@
-"""What `task=` names. Nothing here imports torch before it is known that there is work to do."""
+"""`task=distill`: train a student from its teacher. Imports no torch before it is known that there is work to do."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -7,34 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from tser_lightning.cli.finished import evaluate, finished, is_still_true, measure_fully, scores
-from tser_lightning.cli.run import Run
-from tser_lightning.cli.trust import named, targets, trust
-from tser_lightning.mistake import Mistake
+from tser_lightning.config.run import Run
 from tser_lightning.records.run_directory import RunDirectory
 from tser_lightning.records.source_code import code_hashes
+from tser_lightning.registry.targets import targets
 from tser_lightning.report.table import steps_table
+from tser_lightning.tasks.evaluate import finished, is_still_true, measure_fully, scores
 
 if TYPE_CHECKING:
-    from tser_lightning.cli.built import Built
+    from tser_lightning.tasks.run_parts import Built
 
 log = logging.getLogger("tser_lightning")
-
-
-def run_task(run: Run) -> dict[str, Any]:
-    """Do what a checked command asks for.
-
-    Returns:
-        The numbers that came out; those of result.json for `distill`.
-    """
-    if run.config["task"] not in TASKS:
-        raise Mistake(
-            what=f"task={run.config['task']} is no task of this program",
-            why="a file in conf/task gives one of them other settings; it cannot make a new one",
-            fix=f"task: one of {', '.join(TASKS)} in that file",
-        )
-    trust(*run.config["trusted_modules"], *named(run.given))
-    return TASKS[run.config["task"]](run)
 
 
 def distill(run: Run) -> dict[str, Any]:
@@ -58,10 +41,10 @@ def distill(run: Run) -> dict[str, Any]:
 
 def _distilled(run: Run, home: RunDirectory, do: Callable[["Built", Any], dict[str, Any]]) -> dict[str, Any]:
     """Hold the directory of a run while it is done, and keep what comes out."""
-    from tser_lightning.cli.built import built
-    from tser_lightning.cli.logbook import log_run, opened_log
     from tser_lightning.records.provenance import provenance
     from tser_lightning.records.weights_and_biases import warned_of
+    from tser_lightning.tasks.logbook import log_run, opened_log
+    from tser_lightning.tasks.run_parts import built
 
     with home.restored_at_failure():
         parts = built(run.config, run.choices["teacher"])  # all mistakes show before there is a run directory
@@ -154,57 +137,3 @@ def student_card(config: Mapping[str, Any], data: Any) -> dict[str, Any]:
         "mean": list(config["data"].get("mean") or []),
         "std": list(config["data"].get("std") or []),
     }
-
-
-def teach(run: Run) -> dict[str, Any]:
-    """Train the teacher alone, so that later runs find it."""
-    from tser_lightning.cli.build import build_data, build_machine
-    from tser_lightning.cli.built import use_cpu
-    from tser_lightning.cli.teachers import obtain_teacher
-    from tser_lightning.training import Once, examine
-
-    use_cpu(run.config)
-    data = build_data(run.config)
-    data.verify()
-    teacher = obtain_teacher(run.config, run.choices["teacher"], data)
-    if teacher is None:
-        raise Mistake(
-            what="there is no teacher to train", why="teacher=none was chosen", fix="teacher=resnet34, for example"
-        )
-    scores = examine(Once(teacher.net), None, data, "test", machine=build_machine(run.config))
-    log.info("teacher %s on %s: %.2f %% (test)", run.choices["teacher"], data.name, scores["acc"])
-    return {"teacher": run.choices["teacher"], "data": data.name, "teacher/acc": scores["acc"]}
-
-
-def prepare(run: Run) -> dict[str, Any]:
-    """Build the prepared form of a data set."""
-    from tser_lightning.cli.build import instantiate
-
-    data = instantiate(run.config["data"])
-    data.prepare()
-    log.info("%s is ready", data.name)
-    return {"data": data.name}
-
-
-def report(run: Run) -> dict[str, Any]:
-    """Compare finished runs: a page, tables and figures."""
-    from tser_lightning.cli.logbook import dashboard_of, publish_report
-    from tser_lightning.report.write import write_report
-
-    dashboard = dashboard_of(run)  # a mistake in it shows before the work
-    settings = run.config["report"]
-    files = write_report(run.config["runs"], settings["dir"], settings["baseline"])
-    log.info("report: %s", files[0])
-    place = publish_report(run, files, dashboard)
-    if place is not None:
-        log.info("dashboard: %s", place)
-    return {"report": str(files[0])}
-
-
-TASKS: dict[str, Callable[[Run], dict[str, Any]]] = {
-    "distill": distill,
-    "teach": teach,
-    "evaluate": evaluate,
-    "prepare": prepare,
-    "report": report,
-}

@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tser_lightning.cli.check import missing_settings, unimportable_targets
-from tser_lightning.cli.composed import Composed
-from tser_lightning.cli.config import Configs
-from tser_lightning.cli.defaults import leaves
-from tser_lightning.cli.files import check_files
-from tser_lightning.cli.mistakes import as_typed, refuse
-from tser_lightning.cli.trust import untrusted_targets
+from tser_lightning.config.check import missing_settings, unimportable_targets
+from tser_lightning.config.check_files import check_files
+from tser_lightning.config.composed import Composed
+from tser_lightning.config.defaults import leaves
+from tser_lightning.config.hydra_loader import Configs
+from tser_lightning.config.mistakes import as_typed, refuse
 from tser_lightning.mistake import Mistake
 from tser_lightning.records.identity import identity, matters, run_name
+from tser_lightning.registry.trust import untrusted_targets
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Trained students in the places where they are used."""

@@ -1,0 +1,1 @@
+"""What a config may name, and how objects are made from plain settings that name it."""

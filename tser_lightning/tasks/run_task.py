@@ -1,0 +1,34 @@
+"""From a checked command to the module of its task."""
+
+import importlib
+import importlib.util
+from typing import Any
+
+import tser_lightning.tasks
+from tser_lightning.config.run import Run
+from tser_lightning.mistake import Mistake
+from tser_lightning.registry.trust import named, trust
+
+
+def run_task(run: Run) -> dict[str, Any]:
+    """Do what a checked command asks for.
+
+    Returns:
+        The numbers that came out; those of result.json for `distill`.
+
+    Raises:
+        Mistake: There is no module of that name in `tser_lightning/tasks`, or it has no function of that name.
+    """
+    name = str(run.config["task"])
+    trust(*run.config["trusted_modules"], *named(run.given))
+    place = f"{tser_lightning.tasks.__name__}.{name}"
+    found = name.isidentifier() and importlib.util.find_spec(place)
+    task = getattr(importlib.import_module(place), name, None) if found else None
+    if task is None or name == run_task.__name__:
+        raise Mistake(
+            what=f"task={name} is no task of this program",
+            why=f"there is no tser_lightning/tasks/{name}.py with a function {name}, which is what a task is",
+            fix="task: distill, or the name of another task, in that file of conf/task",
+        )
+    result: dict[str, Any] = task(run)
+    return result

@@ -1,0 +1,28 @@
+"""`task=teach`: train the teacher alone."""
+
+import logging
+from typing import Any
+
+from tser_lightning.config.run import Run
+from tser_lightning.mistake import Mistake
+from tser_lightning.registry.build import build_data, build_machine
+from tser_lightning.tasks.run_parts import use_cpu
+from tser_lightning.tasks.teachers import obtain_teacher
+from tser_lightning.training import Once, examine
+
+log = logging.getLogger("tser_lightning")
+
+
+def teach(run: Run) -> dict[str, Any]:
+    """Train the teacher alone, so that later runs find it."""
+    use_cpu(run.config)
+    data = build_data(run.config)
+    data.verify()
+    teacher = obtain_teacher(run.config, run.choices["teacher"], data)
+    if teacher is None:
+        raise Mistake(
+            what="there is no teacher to train", why="teacher=none was chosen", fix="teacher=resnet34, for example"
+        )
+    scores = examine(Once(teacher.net), None, data, "test", machine=build_machine(run.config))
+    log.info("teacher %s on %s: %.2f %% (test)", run.choices["teacher"], data.name, scores["acc"])
+    return {"teacher": run.choices["teacher"], "data": data.name, "teacher/acc": scores["acc"]}

@@ -204,13 +204,13 @@ def with_evil(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("kind", FILES)
 def test_an_experiment_that_was_found_runs_nothing(with_evil: Path, kind: str) -> None:
     (with_evil / "experiments" / "found.yaml").write_text(f"# @package _global_\n{FILES[kind]}\n")
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises((Mistake, Mistakes)):
         multirun(
             ["experiment=found", "teacher=none", "debug=step", *COMMANDS.get(kind, "").split()],
             Configs(),
         )
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
     assert not (with_evil / "ran").exists()
     assert "evil" not in sys.modules
 

@@ -78,7 +78,10 @@ class Composed:
             raise AssertionError("unreachable") from error
 
     def _leave_out(self) -> None:
-        """Drop what the experiment sets for its own options where others were chosen."""
+        """Drop what the experiment sets for its own options where others were chosen.
+
+        Losses are what an experiment compares: its temperature is for those that have one, which is no news.
+        """
         strays = list(_strays(self.raw, self.defaults.config))
         name = self.choices["experiment"]
         bare = self.bare_experiment() if strays else None
@@ -87,7 +90,7 @@ class Composed:
             parent, _, last = key.rpartition(".")
             del OmegaConf.select(self.raw, parent)[last]
             group = key.partition(".")[0]
-            if self.defaults.at(f"{group}._target_") is not None:
+            if group != "loss" and self.defaults.at(f"{group}._target_") is not None:
                 note = f"experiment={name} sets {key}, which {self.defaults.place(key)} does not have: left out"
                 self.notes.append(note)
 

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tser_lightning.config.command import TYPOGRAPHY, Setting
+from tser_lightning.config.command import Setting
 from tser_lightning.config.defaults import Defaults, leaves
 from tser_lightning.config.mistakes import as_typed, nearest
+from tser_lightning.config.readings import meant_inside, readings
 from tser_lightning.config.rules import Number, Rule, rule
 from tser_lightning.config.unknown_settings import is_place_of_data, not_a_setting
 from tser_lightning.mistake import Mistake
@@ -126,6 +127,8 @@ def _not_a_value(key: str, value: Any, default: Mapping[str, Any], defaults: Def
     group = packaged.partition("@")[0]
     if group in defaults.groups and isinstance(value, str):
         fix = f"{packaged}={nearest(value, defaults.groups[group]) or defaults.choices.get(packaged, 'NAME')}"
+    elif meant := meant_inside(key, value, default):
+        fix = f"{meant[0]}={as_typed(meant[1])}"
     else:
         fix = f"{key}.{names[0]}={as_typed(default[names[0]])}" if names else "--cfg job"
     return Mistake(
@@ -137,29 +140,8 @@ def _not_a_value(key: str, value: Any, default: Mapping[str, Any], defaults: Def
 
 def _better(key: str, value: Any, default: Any, known: Rule) -> str:
     """Give the value that was most likely meant, else the default."""
-    meant = next((other for other in _readings(value) if known.accepts(other)), default)
+    meant = next((other for other in readings(value) if known.accepts(other)), default)
     return f"{key}={EXAMPLES.get(key, 'VALUE') if meant == MISSING else as_typed(meant)}"
-
-
-def _readings(value: Any) -> Iterator[Any]:
-    """Read a value in other ways: "true" in quotes, 4.0 for 4, 16 for [16], a typographic minus."""
-    if isinstance(value, str):
-        text = value.translate(TYPOGRAPHY).strip("'\" ")
-        switch = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-        yield switch.get(text.lower(), text.lower())
-        for kind in (int, float):
-            try:
-                yield kind(text)
-            except (ValueError, OverflowError):
-                continue
-    elif isinstance(value, float) and value.is_integer():
-        yield int(value)
-    elif type(value) is int and value in (0, 1):
-        yield bool(value)
-    elif isinstance(value, list) and len(value) == 1:
-        yield value[0]
-    if isinstance(value, str | int | float):
-        yield [value]
 
 
 def missing_settings(raw: Mapping[str, Any], defaults: Defaults) -> list[Mistake]:

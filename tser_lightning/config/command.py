@@ -6,20 +6,18 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
 
 from tser_lightning.config.hydra_loader import Configs
 from tser_lightning.config.mistakes import as_typed, nearest
+from tser_lightning.config.readings import OFF, TYPOGRAPHY, meant_inside
 from tser_lightning.config.rules import ListOf, rule
 from tser_lightning.mistake import Mistake
-
-TYPOGRAPHY = str.maketrans(
-    {"\u2212": "-", "\u2013": "-", "\u2014": "-", "\u201c": '"', "\u201d": '"', "\u2018": "'", "\u2019": "'"}
-)
 
 # Settings whose value is a path, which may hold any character.
 PATHS = ("data.path", "data.root", "machine.runs_dir", "report.dir", "run", "teacher.weights")
@@ -230,7 +228,7 @@ def _put(override: Override, text: str, command: Command, configs: Configs) -> N
         raise Mistake(
             what=f"~{key} takes a setting away",
             why="a run can only be done again if every setting has a value",
-            fix=f"{key}={_example(options)}" if options else f"{key}=VALUE",
+            fix=_switched_off(key, configs),
         )
     if override.is_sweep_override():
         raise _sweep(key, text)
@@ -238,6 +236,20 @@ def _put(override: Override, text: str, command: Command, configs: Configs) -> N
         command.choices[key] = _choice(override, options, configs)
     else:
         command.settings[group] = Setting(group, value, override.is_add() or override.is_force_add())
+
+
+def _switched_off(key: str, configs: Configs) -> str:
+    """Write what comes nearest to a setting, or a group of them, that is not there."""
+    default = OmegaConf.select(configs.compose(whole=False).config, key, default="VALUE", throw_on_missing=False)
+    if "none" in (options := configs.options(key.partition("@")[0])):
+        return f"{key}=none"
+    if not isinstance(default, DictConfig):
+        return f"{key}={as_typed(default)}"
+    node = cast(dict[str, Any], OmegaConf.to_container(default))
+    meant = meant_inside(key, None, node)
+    if meant is not None:
+        return f"{meant[0]}={meant[1]}"
+    return f"{key}={_example(options)}" if options else f"{key}.{next(iter(node), 'NAME')}=VALUE"
 
 
 def _sweep(key: str, text: str) -> Mistake:
@@ -270,18 +282,21 @@ def unknown_option(key: str, value: str, options: Sequence[str], configs: Config
         fix = f"mv {shlex.quote(misnamed)} {shlex.quote(f'{misnamed[:-4]}.yaml')}"
     elif stem in options:
         fix = shlex.quote(f"{key}={stem}")
-    elif close is None and homes:
+    elif "none" in options and value.lower() in ("", *OFF):
+        fix = f"{key}=none"
+    elif close is None and homes and value.lower() not in OFF:
         fix = f"{homes[0]}={value}"
     elif close is None and "." in value and "custom" in options:
         fix = f"{group}=custom {group}._target_={value}"
-    elif group == "teacher" and value in ("null", "false", ""):
-        fix = "teacher=none"
     else:
         fix = f"{key}={close or _example(options)}"
-    own = f"; one of your own is {group}=custom {group}._target_=my_module.MyClass" if "custom" in options else ""
+    own = f"{group}=custom {group}._target_=my_module.MyClass" if "custom" in options else ""
+    home = "experiments/" if group == "experiment" else f"conf/{group}"
+    if own and close is None and fix == f"{key}={_example(options)}":
+        fix = f"{fix}, or one of your own: {own}"
     return Mistake(
         what=f"{key}={value}: there is no {group} of that name",
-        why=f"{'experiments/' if group == 'experiment' else f'conf/{group}'} has {', '.join(options)}{own}",
+        why=f"{home} has {', '.join(options)}" + (f"; one of your own is {own}" if own else ""),
         fix=fix,
     )
 

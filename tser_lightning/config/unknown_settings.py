@@ -6,6 +6,7 @@ from typing import Any
 from tser_lightning.config.command import Setting
 from tser_lightning.config.defaults import Defaults
 from tser_lightning.config.mistakes import as_typed, nearest
+from tser_lightning.config.readings import OFF, meant_inside
 from tser_lightning.mistake import Mistake
 from tser_lightning.registry.targets import is_foreign
 
@@ -98,6 +99,10 @@ def _meant(setting: Setting, parent: str, names: list[str], defaults: Defaults) 
     inside = nearest(last, names) if parent else None
     same = sorted((known for known in defaults.keys if known.rpartition(".")[2] == last), key=len)
     best = f"{parent}.{inside}" if inside else next(iter(same), None) or nearest(key, [*names, *defaults.keys])
+    if best is None and (group := next((known for known in defaults.keys if f".{last}." in f".{known}"), None)):
+        parent = group[: f".{group}.".index(f".{last}.") + len(last)]
+        meant = meant_inside(parent, setting.value, defaults.at(parent))
+        return f"{meant[0]}={as_typed(meant[1])}" if meant else f"{group}=..."
     if best is None:
         return "--cfg job shows all settings, --help the groups"
     if best in defaults.groups:
@@ -108,7 +113,7 @@ def _meant(setting: Setting, parent: str, names: list[str], defaults: Defaults) 
 
 def _meant_choice(key: str, value: str, names: list[str], defaults: Defaults) -> str | None:
     """Take a misspelt group, or another word for it, from the option that was given for it."""
-    homes = [group for group, options in defaults.groups.items() if value in options]
+    homes = [group for group, options in defaults.groups.items() if value in options and value.lower() not in OFF]
     misspelt = nearest(key, [name for name in names if name in defaults.groups])
     if misspelt in homes or (misspelt and not homes and nearest(value, defaults.groups[misspelt])):
         return f"{misspelt}={nearest(value, defaults.groups[misspelt])}"

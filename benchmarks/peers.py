@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.rounds import DEVICE
+from tser_lightning.kernels.backends import BACKENDS
 from tser_lightning.models import Student
 from tser_lightning.models.fusing import allow_fusing
 from tser_lightning.models.memory_format import lay_out
 from tser_lightning.models.resnet import resnet18
 from tser_lightning.neurons import LIF
-from tser_lightning.neurons.backends import BACKENDS
 from tser_lightning.training.speed import CUDA_GRAPHS, compiled
 
 SLOPE = 4.0

@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "tser_lightning"
-LIBRARY = {"training", "measure", "data", "losses", "models", "neurons"}
+LIBRARY = {"training", "measure", "data", "losses", "models", "neurons", "kernels"}
 MAY_IMPORT = {
-    "neurons": set(),
-    "models": {"neurons"},
+    "kernels": set(),
+    "neurons": {"kernels"},
+    "models": {"neurons", "kernels"},
     "losses": {"neurons"},
     "data": set(),
-    "measure": {"models", "neurons"},
-    "training": {"measure", "data", "losses", "models", "neurons"},
+    "measure": {"models", "neurons", "kernels"},
+    "training": {"measure", "data", "losses", "models", "neurons", "kernels"},
     "records": LIBRARY,
     "report": LIBRARY | {"records"},
     "registry": LIBRARY | {"records"},
@@ -78,3 +79,11 @@ def test_no_two_modules_import_each_other_in_a_circle() -> None:
             break
         graph = {file: imports for file, imports in graph.items() if file not in leaves}
     assert not graph, sorted(str(file.relative_to(PACKAGE)) for file in graph)
+
+
+def test_the_kernels_know_no_module_of_torch() -> None:
+    for file in (PACKAGE / "kernels").glob("*.py"):
+        nodes = list(ast.walk(ast.parse(file.read_text())))
+        froms = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+        assert not any(node.module == "torch" and alias.name == "nn" for node in froms for alias in node.names), file
+        assert not any(isinstance(node, ast.Attribute) and node.attr == "nn" for node in nodes), file

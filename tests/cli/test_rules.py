@@ -37,8 +37,8 @@ def test_what_a_setting_takes(key: str, default: Any, good: list[Any], bad: list
 
 
 def test_choices_are_those_of_the_library() -> None:
-    from tser_lightning.neurons.backends import BACKENDS
-    from tser_lightning.neurons.surrogate import SURROGATES
+    from tser_lightning.kernels.backends import BACKENDS
+    from tser_lightning.kernels.surrogate import SURROGATES
 
     def choices(key: str) -> set[str | None]:
         known = RULES[key]

@@ -1,7 +1,7 @@
 """A norm and the activation behind it: computed as one where that is possible, which no number shows.
 
 Every architecture calls `norm_act` where a norm is followed by an activation. The pair is one operation
-(`neurons.norm_lif`) where a plain `BatchNorm2d` is followed by a LIF, IF, PLIF or LSG neuron in a student. Everything
+(`kernels.norm_lif`) where a plain `BatchNorm2d` is followed by a LIF, IF, PLIF or LSG neuron in a student. Everything
 else is called as it is written: other norms (tdBN, TEBN),
 other neurons, an ANN's ReLU, a streaming student, a norm or a neuron that somebody listens to with a hook, and a
 network that is being compiled or exported without Triton's kernels, where the compiler does the fusing.
@@ -13,7 +13,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from tser_lightning.neurons.backends import chosen
+from tser_lightning.kernels.backends import chosen
 from tser_lightning.neurons.neuron import LIF
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tser_lightning.neurons.packing import contiguous
+from tser_lightning.kernels.packing import contiguous
 
 SMALL = 4 * 4  # pixels
 BLOCK = 8  # channels that a convolution takes at once on a processor with AVX2

@@ -10,11 +10,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from tser_lightning.kernels.packing import packed_spikes
 from tser_lightning.mistake import Mistake
 from tser_lightning.models.foreign import refuse_foreign_neurons
 from tser_lightning.models.recompute import recomputed_blocks
 from tser_lightning.neurons.clock import Clock, OverTime
-from tser_lightning.neurons.packing import packed_spikes
 
 
 class Student(nn.Module):

@@ -1,14 +1,14 @@
 """What a student is made of: neurons, their surrogate gradients, and the clock that they share."""
 
+from tser_lightning.kernels.lif import lif
+from tser_lightning.kernels.surrogate import SURROGATES, fire
 from tser_lightning.neurons.clock import Clock, OverTime
 from tser_lightning.neurons.glif import GLIF
 from tser_lightning.neurons.im_lif import IMLIF
-from tser_lightning.neurons.lif import lif
 from tser_lightning.neurons.lsg import LSG
 from tser_lightning.neurons.mpbn import MPBN
 from tser_lightning.neurons.neuron import IF, LIF, PLIF, Neuron
 from tser_lightning.neurons.pfa import PFA
-from tser_lightning.neurons.surrogate import SURROGATES, fire
 
 __all__ = [
     "GLIF",

@@ -6,9 +6,9 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tser_lightning.neurons.dynamics import at_rest
+from tser_lightning.kernels.dynamics import at_rest
+from tser_lightning.kernels.surrogate import fire, surrogate_named
 from tser_lightning.neurons.neuron import Neuron
-from tser_lightning.neurons.surrogate import fire, surrogate_named
 
 
 class GLIFState(NamedTuple):

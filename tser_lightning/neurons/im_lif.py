@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tser_lightning.neurons.dynamics import at_rest
+from tser_lightning.kernels.dynamics import at_rest
 from tser_lightning.neurons.neuron import LIF
 
 

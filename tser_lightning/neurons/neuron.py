@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from tser_lightning.neurons.backends import chosen
+from tser_lightning.kernels.backends import chosen
+from tser_lightning.kernels.dynamics import Decay, Reset
+from tser_lightning.kernels.lif import check_choices, lif, resolved
+from tser_lightning.kernels.norm_lif import Settings, norm_lif
+from tser_lightning.kernels.surrogate import Scale, surrogate_named
+from tser_lightning.neurons.batch_norm import batch_norm
 from tser_lightning.neurons.clock import OverTime
-from tser_lightning.neurons.dynamics import Decay, Reset
-from tser_lightning.neurons.lif import check_choices, lif, resolved
-from tser_lightning.neurons.norm_lif import Settings, norm_lif
-from tser_lightning.neurons.surrogate import Scale, surrogate_named
 
 
 class Neuron(OverTime):
@@ -122,7 +123,7 @@ class LIF(Neuron):
         )
         static = steps > 1 and len(y) == self.clock.images
         settings = Settings(steps, static, dynamics, chosen(self.backend, y, self.surrogate), scale)
-        return norm_lif(y, residual, norm, self.leak(), settings)
+        return norm_lif(y, residual, batch_norm(norm, y), self.leak(), settings)
 
     def leak(self) -> Decay:
         """What is left of the membrane after one step."""

@@ -14,12 +14,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from tser_lightning.data.image_data import ImageData
+from tser_lightning.kernels.backends import chosen
 from tser_lightning.mistake import Mistake
 from tser_lightning.models.fusing import allow_fusing
 from tser_lightning.models.memory_format import lay_out
 from tser_lightning.models.student import Student
 from tser_lightning.neurons import LIF
-from tser_lightning.neurons.backends import chosen
 from tser_lightning.neurons.neuron import Neuron
 from tser_lightning.training.recipe import Machine, Recipe
 

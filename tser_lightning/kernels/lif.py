@@ -1,21 +1,21 @@
 """Leaky integrate-and-fire neurons over all steps at once (Eq. 1-3 of the paper), behind one function.
 
 Legend: T time step, B image, M everything but time, in the order in which it lies in memory.
-A backend is a pair of functions over [T, M] tensors: see `backends`. To torch all of them are one operator.
+A backend computes it over [T, M] tensors: see `backends`. To torch all of them are one operator.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tser_lightning.neurons.backends import BACKENDS, bodies, chosen
-from tser_lightning.neurons.dynamics import Decay, Dynamics, Reset, at_rest
-from tser_lightning.neurons.layout import Layout
-from tser_lightning.neurons.operators import differentiable, operator, read, written
-from tser_lightning.neurons.packing import is_spikes
-from tser_lightning.neurons.surrogate import Scale, differentiable_step, surrogate_named
+from tser_lightning.kernels.backends import BACKENDS, backend_named, chosen
+from tser_lightning.kernels.dynamics import Decay, Dynamics, Reset, at_rest
+from tser_lightning.kernels.layout import Layout
+from tser_lightning.kernels.operators import apart, differentiable, gradients, operator, read, written
+from tser_lightning.kernels.packing import is_spikes
+from tser_lightning.kernels.reference import lif_reference
+from tser_lightning.kernels.surrogate import Scale, surrogate_named
 
 
 def _forward(
@@ -24,7 +24,7 @@ def _forward(
     how = read(recipe)
     layout = Layout(currents_TB)
     x_TM = layout.matrix(currents_TB)
-    spikes_TM, v_M = bodies(how.backend).forward(
+    spikes_TM, v_M = backend_named(how.backend).lif_forward(
         x_TM, _start(x_TM, v_init, layout), how.full(decay, scale)[0], how.dynamics
     )
     return layout.unmatrix(spikes_TM), layout.unmatrix(v_M)
@@ -46,7 +46,7 @@ def _backward(
     x_TM = layout.matrix(currents_TB)
     start = _start(x_TM, v_init, layout)
     none = start.new_zeros(())
-    found = bodies(how.backend).backward(
+    found = backend_named(how.backend).lif_backward(
         x_TM,
         start,
         how.full(decay, scale)[0],
@@ -115,39 +115,6 @@ def _differentiate(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]
 
 
 _differentiable_lif = differentiable(_lif, _keep, _differentiate)
-
-
-def apart(*inputs: Any) -> list[Any]:
-    """Views of tensors: what was computed from one of them does not depend on its view, so no path counts twice."""
-    return [value.view_as(value) if isinstance(value, Tensor) else value for value in inputs]
-
-
-def gradients(
-    outputs: Sequence[Tensor], grads: Sequence[Tensor | None], inputs: Sequence[Any], needed: Sequence[bool]
-) -> list[Tensor | None]:
-    """Gradients of the needed inputs as a graph of their own; None for the others."""
-    given = [(output, grad) for output, grad in zip(outputs, grads, strict=True) if grad is not None]
-    wanted = [value for value, need in zip(inputs, needed, strict=True) if need]
-    found = iter(torch.autograd.grad([o for o, _ in given], wanted, [g for _, g in given], create_graph=True))
-    return [next(found) if need else None for need in needed]
-
-
-def lif_reference(
-    currents_TB: Tensor, v_init: Tensor | None, decay: Decay, scale: Scale, dynamics: Dynamics
-) -> tuple[Tensor, Tensor]:
-    """The same neuron as plain operations, left to autograd.
-
-    The oracle of the other backends, what torch.compile and exporters trace, and the way to second derivatives.
-    """
-    v = at_rest(currents_TB, v_init)
-    spikes = []
-    for x in currents_TB.unbind(0):
-        h = dynamics.charge(v, x.to(v.dtype), decay)
-        s = differentiable_step(h - dynamics.v_threshold, scale, dynamics.gradient)
-        spikes.append(s.to(currents_TB.dtype))
-        s = s.detach() if dynamics.detach_reset else s
-        v = h * (1 - s) if dynamics.reset == "hard" else h - dynamics.v_threshold * s
-    return torch.stack(spikes), v
 
 
 def lif(

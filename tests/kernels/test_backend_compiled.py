@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tser_lightning.neurons.backends import compiled_body
-from tser_lightning.neurons.dynamics import Dynamics
-from tser_lightning.neurons.norm_lif import Settings, norm_lif
+from tser_lightning.kernels.backend_compiled import compiled_body
+from tser_lightning.kernels.dynamics import Dynamics
+from tser_lightning.kernels.norm_lif import Settings, norm_lif
+from tser_lightning.neurons.batch_norm import batch_norm
 
 CASES = list(
     itertools.product((False, True), repeat=4)
@@ -41,7 +42,7 @@ def results(
     nn.init.normal_(norm.bias, 1, generator=generator)
     decay = torch.tensor(0.6, dtype=norm.weight.dtype, requires_grad=True) if learns else 0.6
     settings = Settings(3, static, Dynamics(True, 1.0, reset, False, "sigmoid"), backend, 4.0)
-    spikes = norm_lif(y, residual, norm, decay, settings)
+    spikes = norm_lif(y, residual, batch_norm(norm, y), decay, settings)
     inputs = {"y": y, "residual": residual, "weight": norm.weight, "bias": norm.bias, "decay": decay}
     wanted = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
     found = torch.autograd.grad(spikes, list(wanted.values()), drawn(6).detach())
@@ -114,5 +115,6 @@ def test_many_lengths_in_one_process_all_stay_compiled(recwarn: pytest.WarningsR
     counters.clear()
     norm, dynamics = nn.BatchNorm2d(2), Dynamics(True, 1.0, "hard", False, "sigmoid")
     for steps in range(1, 11):
-        norm_lif(torch.randn(2 * steps, 2, 3, 3), None, norm, 0.5, Settings(steps, False, dynamics, "compiled", 4.0))
+        y = torch.randn(2 * steps, 2, 3, 3)
+        norm_lif(y, None, batch_norm(norm, y), 0.5, Settings(steps, False, dynamics, "compiled", 4.0))
     assert counters["stats"]["unique_graphs"] == 10

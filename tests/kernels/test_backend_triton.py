@@ -10,8 +10,8 @@ pytest.importorskip("triton")
 
 INTERPRETED = """
 import itertools, torch
-from tser_lightning.neurons.lif import lif
-from tser_lightning.neurons.surrogate import SURROGATES
+from tser_lightning.kernels.lif import lif
+from tser_lightning.kernels.surrogate import SURROGATES
 torch.manual_seed(0)
 
 def results(backend, x, decay, v_init, **settings):
@@ -61,10 +61,11 @@ for ours, expected in zip(*grads):
 NORM_INTERPRETED = """
 import itertools, torch
 from torch import nn
-from tser_lightning.neurons.dynamics import Dynamics
-from tser_lightning.neurons.norm_lif import Settings, norm_lif
-from tser_lightning.neurons.operators import written
-from tser_lightning.neurons.surrogate import SURROGATES
+from tser_lightning.kernels.dynamics import Dynamics
+from tser_lightning.kernels.norm_lif import Settings, norm_lif
+from tser_lightning.neurons.batch_norm import batch_norm
+from tser_lightning.kernels.operators import written
+from tser_lightning.kernels.surrogate import SURROGATES
 
 def results(backend, y, residual, decay, scale, steps, static, affine, training, dynamics):
     torch.manual_seed(1)
@@ -72,7 +73,7 @@ def results(backend, y, residual, decay, scale, steps, static, affine, training,
     for tensor in (*norm.parameters(), norm.running_mean, norm.running_var):
         nn.init.uniform_(tensor, 0.5, 2)
     y, residual = (None if t is None else t.detach().clone().requires_grad_() for t in (y, residual))
-    spikes = norm_lif(y, residual, norm, decay, Settings(steps, static, dynamics, backend, scale))
+    spikes = norm_lif(y, residual, batch_norm(norm, y), decay, Settings(steps, static, dynamics, backend, scale))
     wanted = [t for t in (y, residual, *norm.parameters(), decay) if isinstance(t, torch.Tensor) and t.requires_grad]
     grads = torch.autograd.grad((spikes * torch.arange(spikes.numel()).view(spikes.shape).cos()).sum(), wanted)
     return spikes, [*grads, norm.running_mean, norm.running_var]
@@ -119,7 +120,7 @@ weights, found = torch.randn(4, 5, 5, 3).permute(0, 3, 1, 2), []
 for backend in ("triton", "eager"):
     whole.grad, residual.grad = None, None
     y = whole.requires_grad_()[:, ::2]
-    spikes = norm_lif(y, residual.requires_grad_(), nn.BatchNorm2d(3), 0.5,
+    spikes = norm_lif(y, residual.requires_grad_(), batch_norm(nn.BatchNorm2d(3), y), 0.5,
                       Settings(2, False, Dynamics(True, 1.0, "hard", False, "sigmoid"), backend, 4.0))
     (spikes * weights).sum().backward()
     found.append((spikes, whole.grad, residual.grad))
@@ -128,22 +129,23 @@ for ours, expected in zip(*found, strict=True):
 
 # In 16 bit the current is not rounded on the way, so that a few spikes are others.
 y = 2 * torch.randn(8, 6, 5, 5)
-spikes = [norm_lif(y.to(dtype), None, nn.BatchNorm2d(6), 0.5, Settings(4, False, Dynamics(True, 1.0, "hard", False,
-          "sigmoid"), "triton", 4.0)) for dtype in (torch.bfloat16, torch.float32)]
+spikes = [norm_lif(y, None, batch_norm(nn.BatchNorm2d(6), y), 0.5, Settings(4, False, Dynamics(True, 1.0, "hard", False,
+          "sigmoid"), "triton", 4.0)) for y in (y.bfloat16(), y)]
 assert spikes[0].dtype == torch.bfloat16
 assert (spikes[0] != spikes[1]).float().mean() < 0.02
 
 y = 2 * torch.randn(4 * 16, 16, 32, 32)
-spikes = [norm_lif(y, None, nn.BatchNorm2d(16), 0.5, Settings(4, False, Dynamics(True, 1.0, "hard", False, "sigmoid"),
-          backend, 4.0)) for backend in ("triton", "eager")]
+dynamics = Dynamics(True, 1.0, "hard", False, "sigmoid")
+spikes = [norm_lif(y, None, batch_norm(nn.BatchNorm2d(16), y), 0.5, Settings(4, False, dynamics, backend, 4.0))
+          for backend in ("triton", "eager")]
 assert (spikes[0] != spikes[1]).sum() <= 1 + 1e-6 * y.numel()
 """
 
 OTHER_SURROGATES = """
 import torch
 from tser_lightning.neurons import lif
-from tser_lightning.neurons.backends import _compared
-from tser_lightning.neurons.surrogate import SURROGATES, Surrogate
+from tser_lightning.kernels.backends import _compared
+from tser_lightning.kernels.surrogate import SURROGATES, Surrogate
 
 def gaussian(u, scale):
     return torch.exp(-scale * u * u)
@@ -168,24 +170,25 @@ import torch
 from torch._dynamo.backends.common import aot_autograd
 from tser_lightning.models import Student
 from tser_lightning.models.resnet import resnet_small
-from tser_lightning.neurons import LIF, triton_norm_lif
-from tser_lightning.neurons.backends import _compared, _triton_agrees
+from tser_lightning.kernels import backend_triton
+from tser_lightning.neurons import LIF
+from tser_lightning.kernels.backends import _compared, _triton_agrees
 
 # A GPU is asked whether its kernels are right while a network is compiled for it.
 device = torch.device("cpu")
 asked = torch.compile(lambda x: x + _triton_agrees(device, "sigmoid"), fullgraph=True, backend="eager")
 assert asked(torch.zeros(())) == 1
-right = triton_norm_lif.norm_backward_kernel
+right = backend_triton.norm_backward_kernel
 class Wrong:
     def __getitem__(self, grid):
         return lambda *args: right[grid](*args[:4], args[4] * 1.1, *args[5:])  # a larger variance
-triton_norm_lif.norm_backward_kernel = Wrong()
+backend_triton.norm_backward_kernel = Wrong()
 _compared.cache_clear()
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     assert not _triton_agrees(device, "sigmoid")
 assert "are not eager's" in str(said[-1].message), said
-triton_norm_lif.norm_backward_kernel = right
+backend_triton.norm_backward_kernel = right
 
 torch.manual_seed(0)
 student = Student(resnet_small(5, 3, partial(LIF, backend="triton"), widths=(4, 8)), 3)
@@ -234,7 +237,7 @@ def compile_for(kernel, pointers, numbers, **constants):
 """
 
 COMPILED = """
-from tser_lightning.neurons import triton_kernels as kernels, triton_surrogates as surrogates
+from tser_lightning.kernels import triton_lif_kernels as kernels, triton_surrogates as surrogates
 
 T = 4
 common = dict(T=T, OWN_V=False, LEARNT=False, DECAY_INPUT=True, HARD=True, BLOCK=1024)
@@ -253,7 +256,7 @@ for dtype, share in (("bf16", 1), ("fp32", 2)):  # eight numbers are one access 
 
 NORM_COMPILED = """
 import itertools
-from tser_lightning.neurons import triton_norm_kernels as kernels, triton_surrogates as surrogates
+from tser_lightning.kernels import triton_norm_kernels as kernels, triton_surrogates as surrogates
 
 T = 4
 for dtype, last, static in itertools.product(("bf16", "fp32"), (True, False), (False, True)):

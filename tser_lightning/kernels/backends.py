@@ -1,39 +1,71 @@
-"""How LIF neurons are computed.
+"""Who computes LIF neurons, alone and behind a batch norm: each backend is a module with the functions of `Backend`.
 
-    eager      torch, block by block (`blocks`); the one on a CPU, everywhere.
-    compiled   `dynamics`, with a norm before it `compiled_norm_lif`, fused by torch.compile; needs a C++ compiler (or a
-               GPU), some seconds at the first call.
-    triton     two kernels (`triton_lif`), three or four with a norm before it (`triton_norm_lif`); needs a GPU.
-    reference  plain operations and autograd (`lif.lif_reference`).
+    eager      torch, block by block; the one on a CPU, everywhere.
+    compiled   fused by torch.compile; needs a C++ compiler (or a GPU), some seconds at the first call.
+    triton     two kernels, three or four with a norm before the neurons; needs a GPU.
+    reference  plain operations and autograd (`reference.lif_reference`).
     auto       triton on a GPU where it gives eager's numbers, else eager.
 
 Under torch.compile Triton's kernels stay what they are, operators that the compiled program calls. Without them the
 reference is traced, so that the compiler fuses the neurons with what is around them; exporters trace it always.
 """
 
+import importlib
 import importlib.util
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
+from tser_lightning.kernels.batch_norm import Cell, Form, Inputs, NormGradients
+from tser_lightning.kernels.dynamics import Decay, Dynamics, Gradients
+from tser_lightning.kernels.surrogate import Scale, surrogate_named
 from tser_lightning.mistake import Mistake
-from tser_lightning.neurons.blocks import backward_blocks, forward_blocks
-from tser_lightning.neurons.dynamics import Gradients, backward_body, forward_body
-from tser_lightning.neurons.surrogate import surrogate_named
 
-BACKENDS = ("auto", "eager", "compiled", "triton", "reference")
+MODULES = {
+    "eager": "tser_lightning.kernels.backend_eager",
+    "compiled": "tser_lightning.kernels.backend_compiled",
+    "triton": "tser_lightning.kernels.backend_triton",
+}
+BACKENDS = ("auto", *MODULES, "reference")
 
 
-class Bodies(NamedTuple):
-    """The two passes over [T, M] tensors; signatures of `dynamics.forward_body` and `backward_body`."""
+class Backend(Protocol):
+    """What a backend's module has; legend and signatures as in `dynamics` and `batch_norm`."""
 
-    forward: Callable[..., tuple[Tensor, Tensor]]
-    backward: Callable[..., Gradients]
+    def lif_forward(self, currents_TM: Tensor, v_M: Tensor, decay: Decay, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
+        """Spikes [T, M] and the last membrane [M] from currents and the first membrane, [M] or one number."""
+
+    def lif_backward(
+        self,
+        currents_TM: Tensor,
+        v_M: Tensor,
+        decay: Decay,
+        dynamics: Dynamics,
+        scale: Scale,
+        grad_spikes_TM: Tensor,
+        grad_v_M: Tensor,
+        learn_decay: bool,
+    ) -> Gradients:
+        """Gradients of what `lif_forward` took."""
+
+    def norm_lif_forward(self, inputs: Inputs, cell: Cell, form: Form) -> Tensor:
+        """Spikes [T*B, C, H, W] of neurons at rest that see norm(y) + residual."""
+
+    def norm_lif_backward(
+        self, inputs: Inputs, cell: Cell, form: Form, grad_NCHW: Tensor, needed: Sequence[bool]
+    ) -> NormGradients:
+        """Gradients of y, residual, weight, bias and decay, as far as they are needed."""
+
+
+@cache
+def backend_named(name: str) -> Backend:
+    """Import the module of a backend: not before it is used, because Triton is not there on every machine."""
+    return cast(Backend, importlib.import_module(MODULES[name]))
 
 
 def chosen(backend: str, currents: Tensor, surrogate: str) -> str:
@@ -71,28 +103,6 @@ def _kernels(backend: str, currents: Tensor, surrogate: str) -> bool:
     return True
 
 
-@cache
-def bodies(backend: str) -> Bodies:
-    """Give the two passes of eager, compiled or triton."""
-    if backend == "compiled":
-        return Bodies(compiled_body(forward_body), compiled_body(backward_body))
-    if backend == "triton":  # imported here, because triton is not there on every machine
-        from tser_lightning.neurons.triton_lif import backward_triton, forward_triton
-
-        return Bodies(forward_triton, backward_triton)
-    return Bodies(forward_blocks, backward_blocks)
-
-
-@cache
-def compiled_body(body: Callable[..., Any]) -> Callable[..., Any]:
-    """Let torch.compile make kernels of a body: one for each T, form and dtype, whatever the sizes."""
-    from torch._dynamo import config
-
-    # Torch gives a function eight, then it runs line by line, much slower: a process that tries some T needs more.
-    config.recompile_limit = max(config.recompile_limit, 64)
-    return torch.compile(body, dynamic=True)
-
-
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _triton_agrees(device: torch.device, surrogate: str) -> bool:
     return _compared(device, surrogate)
@@ -103,10 +113,10 @@ def _compared(device: torch.device, surrogate: str) -> bool:
     """Whether Triton runs on this device and gives eager's numbers there; else says why not, once."""
     if importlib.util.find_spec("triton") is None:
         return False
-    from tser_lightning.neurons.triton_check import numbers
+    from tser_lightning.kernels.self_check import numbers
 
     try:
-        ours, expected = (numbers(backend, device, surrogate) for backend in ("triton", "eager"))
+        ours, expected = (numbers(backend_named(name), device, surrogate) for name in ("triton", "eager"))
     except Exception as error:  # whatever a driver or a compiler can come up with: eager works
         warnings.warn(f"neurons run without Triton, slower: {str(error).partition(chr(10))[0][:200]}", stacklevel=2)
         return False

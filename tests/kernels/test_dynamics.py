@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tser_lightning.neurons.lif import lif
+from tser_lightning.kernels.lif import lif
 
 CASES = list(itertools.product(("hard", "soft"), (False, True), (False, True), (False, True)))
 

@@ -1,9 +1,16 @@
-"""Batch normalisation, an optional residual and LIF as Triton kernels: what a GPU runs where a neuron follows a norm.
+"""LIF as Triton kernels: what a GPU runs.
 
-Passes over memory, each of T*B*C*H*W numbers, after the one of the statistics. Forward: the convolution's output y is
-read, spikes are written. Backward: y and the gradient are read for the sums over each channel, and again for the
-gradient of y, which is written. With a residual, which is read besides, its gradient is written with the sums, and the
-gradient of y needs that and y alone. Statistics that are constants need no sums: backward is one kernel.
+Legend: T time step, M everything but time. Alone it is two kernels, each one pass over memory: the forward kernel reads
+the currents and writes the spikes in their dtype; the backward one reads the currents and the gradient, goes through
+the steps again in registers and writes one gradient. The membrane is float32 whatever the currents are. One thread
+takes eight neurons, so that 16-bit tensors move 16 bytes at a time. M stays an argument: another batch size is no new
+compilation, another T is.
+
+Behind a batch norm: passes over memory, each of T*B*C*H*W numbers, after the one of the statistics. Forward: the
+convolution's output y is read, spikes are written. Backward: y and the gradient are read for the sums over each
+channel, and again for the gradient of y, which is written. With a residual, which is read besides, its gradient is
+written with the sums, and the gradient of y needs that and y alone. Statistics that are constants need no sums:
+backward is one kernel.
 An input that is the same at all steps is read once, and its gradient is summed over them in registers.
 """
 
@@ -13,12 +20,61 @@ import torch
 import triton
 from torch import Tensor
 
-from tser_lightning.neurons.norm_lif import Cell, Form, Gradients, Inputs, room
-from tser_lightning.neurons.surrogate import SURROGATES
-from tser_lightning.neurons.triton_norm_kernels import norm_backward_kernel, norm_forward_kernel, norm_input_kernel
+from tser_lightning.kernels.batch_norm import Cell, Form, Inputs, NormGradients, room
+from tser_lightning.kernels.dynamics import Decay, Dynamics, Gradients
+from tser_lightning.kernels.surrogate import SURROGATES, Scale
+from tser_lightning.kernels.triton_lif_kernels import backward_kernel, forward_kernel
+from tser_lightning.kernels.triton_norm_kernels import norm_backward_kernel, norm_forward_kernel, norm_input_kernel
 
+BLOCK = 1024  # neurons of one program: 128 threads of eight
 THREADS = 128  # of one program
 CHANNELS = 64  # of a tile, at most, with channels last: the more pixels it has, the fewer parts has a channel's sum
+
+
+def _rows(tensor_TM: Tensor) -> Tensor:
+    """What a kernel can walk: neurons beside each other, steps at any distance, also none (one image for all)."""
+    return tensor_TM if tensor_TM.stride(1) == 1 or tensor_TM.shape[1] == 1 else tensor_TM.contiguous()
+
+
+def lif_forward(currents_TM: Tensor, v_M: Tensor, decay: Decay, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
+    """Go through all steps; returns the spikes and the last membrane."""
+    x_TM = _rows(currents_TM)
+    T, M = x_TM.shape
+    spikes_TM, last_M = x_TM.new_empty(T, M), v_M.new_empty(M)
+    if M:
+        forward_kernel[(triton.cdiv(M, BLOCK),)](
+            x_TM, v_M.contiguous(), decay, spikes_TM, last_M, M, x_TM.stride(0), dynamics.v_threshold,
+            T, v_M.ndim > 0, isinstance(decay, Tensor), dynamics.decay_input, dynamics.reset == "hard", BLOCK,
+        )  # fmt: skip
+    return spikes_TM, last_M
+
+
+def lif_backward(
+    currents_TM: Tensor,
+    v_M: Tensor,
+    decay: Decay,
+    dynamics: Dynamics,
+    scale: Scale,
+    grad_spikes_TM: Tensor,
+    grad_v_M: Tensor,
+    learn_decay: bool,
+) -> Gradients:
+    """Recompute the membrane from the input, then go back through all steps."""
+    x_TM, grad_TM = _rows(currents_TM), _rows(grad_spikes_TM)
+    T, M = x_TM.shape
+    programs = triton.cdiv(M, BLOCK)
+    own_v, has_last = v_M.ndim > 0, grad_v_M.ndim > 0
+    grad_x_TM, grad_start = x_TM.new_empty(T, M), v_M.new_empty(M if own_v else programs)
+    grad_decay = v_M.new_zeros(programs if learn_decay else 0)
+    if M:
+        backward_kernel[(programs,)](
+            x_TM, v_M.contiguous(), decay, scale, grad_TM, grad_v_M.contiguous() if has_last else grad_start,
+            grad_x_TM, grad_start, grad_decay, M, x_TM.stride(0), grad_TM.stride(0), dynamics.v_threshold,
+            T, own_v, has_last, isinstance(decay, Tensor), isinstance(scale, Tensor),
+            learn_decay, dynamics.decay_input, dynamics.reset == "hard", dynamics.detach_reset,
+            SURROGATES[dynamics.surrogate].for_triton(), BLOCK,
+        )  # fmt: skip
+    return Gradients(grad_x_TM, grad_start if own_v else grad_start.sum(), grad_decay.sum() if learn_decay else None)
 
 
 class Tiles:
@@ -47,7 +103,7 @@ class Tiles:
         return tensor.contiguous(memory_format=self.format)
 
 
-def norm_forward_triton(inputs: Inputs, cell: Cell, form: Form) -> Tensor:
+def norm_lif_forward(inputs: Inputs, cell: Cell, form: Form) -> Tensor:
     """Give the spikes [T*B, C, H, W]."""
     decay, _, dynamics = cell
     images = form.images(inputs.y)
@@ -63,9 +119,9 @@ def norm_forward_triton(inputs: Inputs, cell: Cell, form: Form) -> Tensor:
     return spikes
 
 
-def norm_backward_triton(
+def norm_lif_backward(
     inputs: Inputs, cell: Cell, form: Form, grad_NCHW: Tensor, needed: Sequence[bool]
-) -> Gradients:
+) -> NormGradients:
     """Give the gradients that are needed."""
     decay, scale, dynamics = cell
     images = form.images(inputs.y)
@@ -105,4 +161,4 @@ def norm_backward_triton(
             )  # fmt: skip
     # Results of an operator may not share their memory.
     grad_bias, grad_weight = (None, None) if sums is None else (sums[0], sums[1].clone())
-    return Gradients(grad_y, grad_x, grad_weight, grad_bias, None if grad_decay is None else grad_decay.sum())
+    return NormGradients(grad_y, grad_x, grad_weight, grad_bias, None if grad_decay is None else grad_decay.sum())

@@ -1,7 +1,7 @@
 # mypy: ignore-errors
 # ruff: noqa: RUF005
 # What follows is compiled by Triton, which has types and syntax of its own.
-"""The kernels behind `triton_lif`, and one step of a neuron, which those of `triton_norm_kernels` share.
+"""The kernels of neurons alone, and one step of a neuron, which those behind a norm (`triton_norm_kernels`) share.
 
 Triton's interpreter runs them on a CPU (TRITON_INTERPRET=1), its compiler builds them for a GPU that is not there: the
 tests do both, since each accepts errors that the other finds.

@@ -1,4 +1,4 @@
-"""LIF in eager torch, block by block: every temporary stays in the processor's cache.
+"""LIF in eager torch, block by block: every temporary stays in the processor's cache. A norm before it is torch's own.
 
 Legend: T time step, M everything but time, K neurons of one block; h, v, s as in `dynamics`.
 The same numbers as `dynamics.forward_body` and `backward_body`, about five times faster on a CPU: a step costs a few
@@ -9,13 +9,16 @@ with the surrogate gradient g and keep = 1 - s - h g (soft reset: 1 - v_threshol
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from tser_lightning.neurons.dynamics import Decay, Dynamics, Gradients
-from tser_lightning.neurons.surrogate import Scale
+from tser_lightning.kernels.batch_norm import Cell, Form, Inputs, NormGradients, through_norm
+from tser_lightning.kernels.dynamics import Decay, Dynamics, Gradients, at_rest
+from tser_lightning.kernels.layout import Layout
+from tser_lightning.kernels.surrogate import Scale
 
 NEURONS_PER_THREAD = 1 << 16
 """Size of a block: 256 KiB a step. Smaller ones cost more calls, larger ones leave the second-level cache."""
@@ -27,7 +30,7 @@ def blocks(neurons: int, device: torch.device) -> Iterator[slice]:
     return (slice(first, min(first + size, neurons)) for first in range(0, neurons, size))
 
 
-def forward_blocks(currents_TM: Tensor, v_M: Tensor, decay: Decay, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
+def lif_forward(currents_TM: Tensor, v_M: Tensor, decay: Decay, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
     """Go through all steps; returns the spikes and the last membrane."""
     spikes_TM = currents_TM.new_empty(currents_TM.shape)
     last_M = v_M.expand(currents_TM.shape[1:]).clone()
@@ -48,7 +51,7 @@ def forward_blocks(currents_TM: Tensor, v_M: Tensor, decay: Decay, dynamics: Dyn
     return spikes_TM, last_M
 
 
-def backward_blocks(
+def lif_backward(
     currents_TM: Tensor,
     v_M: Tensor,
     decay: Decay,
@@ -130,3 +133,34 @@ def _back(grad_h_TK: Tensor, keep_TK: Tensor, grad_v: Tensor, decay: Decay) -> N
     for grad_h, keep in zip(reversed(grad_h_TK.unbind(0)), reversed(keep_TK.unbind(0)), strict=True):
         grad_h.addcmul_(keep, grad_v)
         torch.mul(grad_h, decay, out=grad_v)
+
+
+def norm_lif_forward(inputs: Inputs, cell: Cell, form: Form) -> Tensor:
+    """Give the spikes [T*B, C, H, W]."""
+    currents_TB = form.over_time(_currents(inputs, form))
+    layout = Layout(currents_TB)
+    x_TM = layout.matrix(currents_TB)
+    spikes_TM, _ = lif_forward(x_TM, at_rest(x_TM, None), cell.decay, cell.dynamics)
+    return layout.unmatrix(spikes_TM).flatten(0, 1)
+
+
+def norm_lif_backward(
+    inputs: Inputs, cell: Cell, form: Form, grad_NCHW: Tensor, needed: Sequence[bool]
+) -> NormGradients:
+    """Give the gradients that are needed."""
+    currents_TB = form.over_time(_currents(inputs, form))
+    layout = Layout(currents_TB)
+    x_TM = layout.matrix(currents_TB)
+    grad_TM = layout.matrix(grad_NCHW.unflatten(0, (form.steps, -1)))
+    rest = at_rest(x_TM, None)
+    found = lif_backward(x_TM, rest, cell.decay, cell.dynamics, cell.scale, grad_TM, rest, needed[4])
+    del currents_TB, x_TM, grad_TM
+    grad_TB = layout.unmatrix(found.currents)
+    grad_currents = grad_TB.sum(0) if form.static else grad_TB.flatten(0, 1)
+    return through_norm(inputs, form, grad_currents, found.decay, needed)
+
+
+def _currents(inputs: Inputs, form: Form) -> Tensor:
+    """What reaches the neurons, in memory of its own."""
+    out = F.batch_norm(inputs.y, inputs.mean, inputs.var, inputs.weight, inputs.bias, False, 0.0, form.eps)
+    return out if inputs.residual is None else out.add_(inputs.residual)

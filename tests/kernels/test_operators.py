@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from tser_lightning.kernels.dynamics import Dynamics
+from tser_lightning.kernels.lif import lif
+from tser_lightning.kernels.norm_lif import Settings, norm_lif
+from tser_lightning.kernels.operators import written
 from tser_lightning.models import Student
 from tser_lightning.models.fusing import Layers
 from tser_lightning.neurons import LIF, LSG, PLIF, Neuron
-from tser_lightning.neurons.dynamics import Dynamics
-from tser_lightning.neurons.lif import lif
-from tser_lightning.neurons.norm_lif import Settings, norm_lif
-from tser_lightning.neurons.operators import written
+from tser_lightning.neurons.batch_norm import batch_norm
 
 OPERATORS = torch.ops.tser_lightning
 DYNAMICS = Dynamics(True, 1.0, "hard", False, "sigmoid")
@@ -135,7 +136,7 @@ def test_can_be_recomputed(reentrant: bool) -> None:
     y = torch.randn(6, 4, 3, 3, requires_grad=True)
 
     def block(y: Tensor) -> Tensor:
-        spikes = norm_lif(y, None, norm, 0.5, Settings(3, False, DYNAMICS, "eager", 4.0))
+        spikes = norm_lif(y, None, batch_norm(norm, y), 0.5, Settings(3, False, DYNAMICS, "eager", 4.0))
         return lif((spikes + y).unflatten(0, (3, 2)))[0]
 
     weights = torch.arange(y.numel()).view(3, 2, 4, 3, 3).cos()

@@ -1,7 +1,7 @@
 # mypy: ignore-errors
 # ruff: noqa: RUF005
 # What follows is compiled by Triton, which has types and syntax of its own.
-"""The kernels behind `triton_norm_lif`.
+"""The kernels of neurons behind a batch norm.
 
 A program takes a tile of R rows and K neighbours in memory. With channels last a row is a pixel and the neighbours are
 channels; else a row is an image, the neighbours are pixels and the tile has one channel. A pointer that is None is a
@@ -11,7 +11,7 @@ tensor that is not there or not wanted. x = (y - mean) w / sqrt(var + eps) + b, 
 import triton
 import triton.language as tl
 
-from tser_lightning.neurons.triton_kernels import step, step_back
+from tser_lightning.kernels.triton_lif_kernels import step, step_back
 
 
 @triton.jit

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn import functional as F
 
 _known: ContextVar["dict[int, _Spikes] | None"] = ContextVar("spikes that may be packed", default=None)
 
@@ -102,7 +103,7 @@ def to_bits(spikes_M: Tensor) -> Tensor:
     A product with the powers of two: one pass over memory, on every device. float32 holds its sums exactly.
     """
     spare = -len(spikes_M) % 8
-    padded = torch.nn.functional.pad(spikes_M, (0, spare)) if spare else spikes_M
+    padded = F.pad(spikes_M, (0, spare)) if spare else spikes_M
     wide = padded if padded.dtype == torch.float64 else padded.float()
     return (wide.view(-1, 8) @ _powers(wide.dtype, wide.device)).to(torch.uint8)
 

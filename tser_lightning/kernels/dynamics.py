@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from tser_lightning.neurons.surrogate import SURROGATES, Scale
+from tser_lightning.kernels.surrogate import SURROGATES, Scale
 
 Reset = Literal["hard", "soft"]
 Decay = float | Tensor

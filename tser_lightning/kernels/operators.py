@@ -5,15 +5,15 @@ besides tensors travels as one text: the dispatcher takes some 3 us for every ar
 """
 
 from ast import literal_eval
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from tser_lightning.neurons.dynamics import Decay, Dynamics
-from tser_lightning.neurons.surrogate import Scale
+from tser_lightning.kernels.dynamics import Decay, Dynamics
+from tser_lightning.kernels.surrogate import Scale
 
 _LIBRARY = torch.library.Library("tser_lightning", "DEF")
 
@@ -108,3 +108,18 @@ def differentiable(operator: Any, keep: Callable[..., None], backward: Callable[
         return operator(*inputs) if torch.compiler.is_compiling() else Road.apply(*inputs)
 
     return call
+
+
+def apart(*inputs: Any) -> list[Any]:
+    """Views of tensors: what was computed from one of them does not depend on its view, so no path counts twice."""
+    return [value.view_as(value) if isinstance(value, Tensor) else value for value in inputs]
+
+
+def gradients(
+    outputs: Sequence[Tensor], grads: Sequence[Tensor | None], inputs: Sequence[Any], needed: Sequence[bool]
+) -> list[Tensor | None]:
+    """Gradients of the needed inputs as a graph of their own; None for the others."""
+    given = [(output, grad) for output, grad in zip(outputs, grads, strict=True) if grad is not None]
+    wanted = [value for value, need in zip(inputs, needed, strict=True) if need]
+    found = iter(torch.autograd.grad([o for o, _ in given], wanted, [g for _, g in given], create_graph=True))
+    return [next(found) if need else None for need in needed]

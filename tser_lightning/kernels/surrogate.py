@@ -75,7 +75,7 @@ class Surrogate:
         return getattr(importlib.import_module(self.triton), self.gradient.__name__)
 
 
-_TRITON = "tser_lightning.neurons.triton_surrogates"
+_TRITON = "tser_lightning.kernels.triton_surrogates"
 SURROGATES = {
     "sigmoid": Surrogate(sigmoid, 4.0, _TRITON),
     "atan": Surrogate(atan, 2.0, _TRITON),

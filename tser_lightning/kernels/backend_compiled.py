@@ -1,4 +1,4 @@
-"""Batch normalisation, an optional residual and LIF fused by torch.compile: one kernel reads y and writes spikes.
+"""LIF, alone or behind a norm, fused by torch.compile: one kernel reads the input and writes spikes.
 
 Legend: T time step, B image, C channel, P pixel. With channels last tensors are [T, B*P, C], and what a channel is
 multiplied and moved by is [C]; otherwise they are [T, B, C, P] and [C, 1].
@@ -6,26 +6,49 @@ Backward is one kernel as well, which gives the gradient of the currents. The re
 is torch's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from tser_lightning.neurons.backends import compiled_body
-from tser_lightning.neurons.dynamics import Decay, Dynamics, at_rest, backward_body, forward_body
-from tser_lightning.neurons.norm_lif import Cell, Form, Gradients, Inputs, through_norm
-from tser_lightning.neurons.surrogate import Scale
+from tser_lightning.kernels.batch_norm import Cell, Form, Inputs, NormGradients, through_norm
+from tser_lightning.kernels.dynamics import Decay, Dynamics, Gradients, at_rest, backward_body, forward_body
+from tser_lightning.kernels.surrogate import Scale
 
 
-def norm_forward_compiled(inputs: Inputs, cell: Cell, form: Form) -> Tensor:
+def lif_forward(currents_TM: Tensor, v_M: Tensor, decay: Decay, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
+    """Go through all steps; returns the spikes and the last membrane."""
+    found: tuple[Tensor, Tensor] = compiled_body(forward_body)(currents_TM, v_M, decay, dynamics)
+    return found
+
+
+def lif_backward(*inputs: Any) -> Gradients:
+    """Recompute the membrane from the input, then go back through all steps; as `dynamics.backward_body`."""
+    found: Gradients = compiled_body(backward_body)(*inputs)
+    return found
+
+
+@cache
+def compiled_body(body: Callable[..., Any]) -> Callable[..., Any]:
+    """Let torch.compile make kernels of a body: one for each T, form and dtype, whatever the sizes."""
+    from torch._dynamo import config
+
+    # Torch gives a function eight, then it runs line by line, much slower: a process that tries some T needs more.
+    config.recompile_limit = max(config.recompile_limit, 64)
+    return torch.compile(body, dynamic=True)
+
+
+def norm_lif_forward(inputs: Inputs, cell: Cell, form: Form) -> Tensor:
     """Give the spikes [T*B, C, H, W]."""
     spikes = compiled_body(norm_forward_body)(*_by_channel(inputs, form), cell.decay, cell.dynamics)
     return _as_images(spikes, inputs.y)
 
 
-def norm_backward_compiled(
+def norm_lif_backward(
     inputs: Inputs, cell: Cell, form: Form, grad_NCHW: Tensor, needed: Sequence[bool]
-) -> Gradients:
+) -> NormGradients:
     """Give the gradients that are needed."""
     grad_currents, grad_decay = compiled_body(norm_backward_body)(
         *_by_channel(inputs, form),

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tser_lightning.kernels.packing import contiguous, from_bits, packed_spikes, to_bits
 from tser_lightning.models import Student
 from tser_lightning.models.resnet import resnet_small
 from tser_lightning.neurons import LIF, lif
-from tser_lightning.neurons.packing import contiguous, from_bits, packed_spikes, to_bits
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

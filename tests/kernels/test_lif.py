@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from torch import Tensor
 
-from tser_lightning.neurons.backends import BACKENDS, bodies
-from tser_lightning.neurons.lif import lif
-from tser_lightning.neurons.surrogate import SURROGATES
+from tser_lightning.kernels import backend_compiled
+from tser_lightning.kernels.backends import BACKENDS
+from tser_lightning.kernels.lif import lif
+from tser_lightning.kernels.surrogate import SURROGATES
 
 SWITCHES = [
     {"surrogate": surrogate, "reset": reset, "detach_reset": detach, "decay_input": decay_input}
@@ -367,7 +368,7 @@ def test_compiled_is_one_kernel_each_way() -> None:
     from torch._inductor import config, metrics
 
     torch.compiler.reset()
-    bodies.cache_clear()
+    backend_compiled.compiled_body.cache_clear()
     metrics.reset()
     with config.patch(force_disable_caches=True):
         x = (2 * torch.randn(4, 50_001)).requires_grad_()

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tser_lightning.neurons import blocks
-from tser_lightning.neurons.lif import lif
+from tser_lightning.kernels import backend_eager
+from tser_lightning.kernels.lif import lif
 
 
 def results(x: Tensor, backend: str, **settings: Any) -> list[Tensor]:
@@ -25,7 +25,7 @@ def test_blocks_of_any_size_give_the_numbers_of_the_reference(
     x = (2 * torch.randn(3, 7, 11, dtype=torch.float64)).requires_grad_()
     expected = results(x, "reference", **settings)
     for size in (1, 10, 77, 1000):
-        monkeypatch.setattr(blocks, "NEURONS_PER_THREAD", size)
+        monkeypatch.setattr(backend_eager, "NEURONS_PER_THREAD", size)
         for ours, theirs in zip(results(x, "eager", **settings), expected, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
@@ -42,6 +42,6 @@ def test_float32_spikes_flip_less_than_once_in_a_million() -> None:
 def test_every_neuron_is_in_one_block() -> None:
     cpu = torch.device("cpu")
     for neurons in (0, 1, 32768, 100_000):
-        covered = [i for block in blocks.blocks(neurons, cpu) for i in range(neurons)[block]]
+        covered = [i for block in backend_eager.blocks(neurons, cpu) for i in range(neurons)[block]]
         assert covered == list(range(neurons))
-    assert len(list(blocks.blocks(10**6, torch.device("meta")))) == 1
+    assert len(list(backend_eager.blocks(10**6, torch.device("meta")))) == 1

@@ -1,4 +1,6 @@
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,8 @@ from tser_lightning.mistake import Mistake
 from tser_lightning.report.cells import Cell, Comparisons, compare_methods
 from tser_lightning.report.collect import collect
 from tser_lightning.report.grid import make_grid
-from tser_lightning.report.table import spread
+from tser_lightning.report.statistics import summarise
+from tser_lightning.report.table import interval, spread
 
 Build = Callable[..., Path]
 
@@ -51,6 +54,29 @@ def test_another_baseline_can_be_named_and_a_wrong_one_is_refused(runs: Path, tm
     assert cells["vanilla_kd"].comparison is not None
     with pytest.raises(Mistake, match="no method is called 'tsr'"):
         comparisons_of(tmp_path, "tsr")
+
+
+def test_runs_are_compared_by_any_measure_with_its_own_direction(runs: Path, tmp_path: Path) -> None:
+    for index, path in enumerate(sorted(runs.glob("*/result.json"))):
+        result = json.loads(path.read_text())
+        path.write_text(json.dumps(result | {"test/ece": 0.3 * index**1.5 + (20 if result["loss"] == "ts" else 0)}))
+    comparisons = compare_methods(make_grid(collect(runs / "*")), name="test/ece")
+    cells = cells_by_row(comparisons)
+    whole = {name: sum(cell.values.values()) / 3 for name, cell in cells.items() if len(cell.values) == 3}
+    lowest = min(whole, key=lambda name: whole[name])
+    assert [name for name, cell in cells.items() if cell.best] == [lowest]
+    ours, base = cells["ts"].values, cells["vanilla_kd"].values
+    found = cells["ts"].comparison
+    assert found is not None
+    assert found.p == pytest.approx(float(stats.ttest_rel(list(ours.values()), list(base.values())).pvalue))
+    assert "the lowest mean" in " ".join(comparisons.notes)
+    assert interval(replace(cells["ts"], summary=summarise([0.5, 9.0, 1.0]))).startswith("[0.00, ")  # no error below 0
+
+
+def test_a_measure_that_no_run_has_is_refused_with_the_one_that_was_meant(runs: Path) -> None:
+    with pytest.raises(Mistake, match="was measured in none of the runs") as refused:
+        compare_methods(make_grid(collect(runs / "*")), name="test/eec")
+    assert "report.measure=test/ece" in str(refused.value.args) + refused.value.fix
 
 
 def test_with_several_neurons_each_method_meets_the_baseline_of_its_own(build: Build, tmp_path: Path) -> None:

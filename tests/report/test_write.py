@@ -1,13 +1,19 @@
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tser_lightning.mistake import Mistake
+from tser_lightning.records.dashboard import definition, workspace
+from tser_lightning.records.measures import HIGHER, MEASURES, Measure
+from tser_lightning.report.table import steps_table
 from tser_lightning.report.write import write_report
 
 Build = Callable[..., Path]
@@ -41,6 +47,32 @@ class Outline(HTMLParser):
                 self.ids.append(str(value))
             if name in ("href", "src", "xlink:href"):
                 self.addresses.append(str(value))
+
+
+def test_a_new_measure_is_one_declaration_and_shows_everywhere(build: Build, tmp_path: Path) -> None:
+    for loss, margin in (("vanilla_kd", 0.25), ("tser", 0.5)):
+        path = build(loss, 1) / "result.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"test/margin": margin}))
+    new = Measure("test/margin", "margin of the logits", "nats", HIGHER, "first minus second", "report.write", 3)
+    MEASURES.append(replace(new, kind="certainty", brief=True))
+    try:
+        write_report(str(tmp_path / "runs" / "*"), tmp_path / "report", measure="test/margin")
+        panels = json.dumps(definition(workspace("me/snn")))
+        console = Console(record=True)
+        console.print(steps_table([json.loads(path.read_text())]))
+    finally:
+        MEASURES.pop()
+    page, markdown, latex, csv = (
+        (tmp_path / "report" / name).read_text() for name in ("report.html", "table.md", "table.tex", "results.csv")
+    )
+    assert "margin of the logits in nats" in page
+    assert "first minus second" in page
+    assert "margin of the logits in nats" in markdown
+    assert "**0.500**" in markdown
+    assert "margin of the logits in nats" in latex
+    assert "test/margin" in csv.splitlines()[0].split(",")
+    assert "test/margin" in panels
+    assert "margin of the logits in nats" in console.export_text()
 
 
 def test_the_report_is_one_page_that_needs_nothing_else(report: Path) -> None:

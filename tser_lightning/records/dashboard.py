@@ -6,9 +6,16 @@ from typing import Any
 
 from tser_lightning.durable import write_text
 from tser_lightning.mistake import Mistake
+from tser_lightning.records.measures import MEASURES, Measure, families
 
 AXES = ("loss.name", "loss.alpha", "loss.tau", "loss.lam", "student.name", "student.timesteps", "seed")
-COSTS = ("test/energy_mj", "test/firing_rate", "train/seconds")
+
+KINDS = {"teacher": "Teacher", "certainty": "Certainty", "activity": "Activity"}
+
+
+def _of(kind: str) -> list[Measure]:
+    """Give the measures of a kind that a finished run has one number of."""
+    return [each for each in MEASURES if each.kind == kind and not each.is_family and not each.name.startswith("val/")]
 
 
 def workspace(place: str) -> Any:
@@ -51,11 +58,12 @@ def workspace(place: str) -> Any:
     columns.append(wr.ParallelCoordinatesPlotColumn(metric=accuracy))
     sections = {
         "Accuracy": [bars("test/acc"), line("epoch", "val/acc"), wr.ParallelCoordinatesPlot(columns=columns)],
-        "Time steps": [line("by_step/t", "by_step/acc_step"), line("by_step/t", "by_step/acc_t")],
+        "Time steps": [line("by_step/t", f"by_step/{name}") for name in families()],
+        **{title: [bars(each.name) for each in _of(kind)] for kind, title in KINDS.items()},
         "Sweeps": [against(wr.Config(axis)) for axis in ("loss.lam", "loss.tau", "loss.alpha", "student.timesteps")],
         "Cost": [
-            against(wr.SummaryMetric(COSTS[0])),
-            *map(bars, COSTS),
+            *(against(wr.SummaryMetric(each.name)) for each in _of("cost") if each.name == "test/energy_mj"),
+            *(bars(each.name) for each in _of("cost")),
             line("by_layer/index", "by_layer/firing_rate"),
         ],
         "Training": [line("epoch", f"train/{part}") for part in ("loss", "ce", "kl", "entropy")],

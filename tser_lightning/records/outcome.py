@@ -6,7 +6,8 @@ from typing import Any
 
 import wandb
 
-BY_STEP = ("acc_t", "acc_step", "entropy_step", "ece_step")
+from tser_lightning.records.measures import families, measured
+
 CHECKPOINTS = ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "student.safetensors", "student.json")
 
 
@@ -20,7 +21,7 @@ def log_outcome(run: Any, result: Mapping[str, Any], layers: Mapping[str, Mappin
         result: The content of result.json.
         layers: `firing_by_layer` of measures.json, if it was measured.
     """
-    run.summary.update(dict(result))
+    run.summary.update({**result, **{each.name: each.of(result) for each in measured(result)}})
     if "val/best_acc" in result:
         run.log({"val/best_acc": result["val/best_acc"]})  # W&B's searches go by what is logged
     _log_rows(run, "by_step", list(_steps(result)))
@@ -33,10 +34,10 @@ def log_outcome(run: Any, result: Mapping[str, Any], layers: Mapping[str, Mappin
 
 
 def _steps(result: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-    """One row per time step: accuracy of the mean of the first t, and what each step says alone."""
+    """One row per time step, with every measure that is declared by the step."""
     t = 1
     while f"test/acc_t{t}" in result:
-        yield {"t": t, **{name: result[f"test/{name}{t}"] for name in BY_STEP if f"test/{name}{t}" in result}}
+        yield {"t": t, **{name: result[f"test/{name}{t}"] for name in families() if f"test/{name}{t}" in result}}
         t += 1
 
 

@@ -15,6 +15,7 @@ import wandb
 
 from tser_lightning.durable import first_process
 from tser_lightning.mistake import Mistake
+from tser_lightning.records.measures import HIGHER, LOWER, MEASURES, NEITHER
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
@@ -25,7 +26,7 @@ log = logging.getLogger("tser_lightning")
 CONNECT_SECONDS = 30
 ANSWER_SECONDS = 5
 REFUSALS = (wandb.errors.CommError, wandb.errors.AuthenticationError, wandb.errors.UsageError)
-EPOCHS = {"train/*": "", "val/*": "", "val/loss": "min,last", "val/acc": "max,last", "val/acc5": "max,last"}
+EXTREME = {HIGHER: "max,last", LOWER: "min,last", NEITHER: None}
 
 
 LONGEST = 104  # of a name: W&B makes "run-NAME-by_steptable-XXXXXX" of it, and allows 128 characters
@@ -120,8 +121,11 @@ def _begun(mode: str, settings: Mapping[str, Any]) -> Any:
     try:
         run = _started(mode, settings)
         run.define_metric("epoch")
-        for metric, summary in EPOCHS.items():
-            run.define_metric(metric, step_metric="epoch", summary=summary or None)
+        for metric in ("train/*", "val/*"):
+            run.define_metric(metric, step_metric="epoch")
+        for each in MEASURES:
+            if each.name.startswith("val/") and not each.is_family and not each.derived:
+                run.define_metric(each.name, step_metric="epoch", summary=EXTREME[each.better])
         return run
     except Mistake:
         raise

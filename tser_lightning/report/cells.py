@@ -1,16 +1,18 @@
 """What stands in a cell of the comparison: accuracy over seeds, its test against the baseline, the printed number."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 
 from tser_lightning.mistake import Mistake
+from tser_lightning.records.measures import HIGHER, NEITHER, Measure, measure, measured
 from tser_lightning.report.collect import RunRecord
 from tser_lightning.report.grid import Grid, latest
 from tser_lightning.report.labels import LOSSES, Label
 from tser_lightning.report.published import Published, published, teacher_of
 from tser_lightning.report.statistics import Comparison, Summary, compare, summarise
 
-MEASURE = "test/acc"
+ACCURACY = "test/acc"
 BASELINE = "vanilla_kd"
 PLAIN_NEURONS = ("lif", "if")
 PLAIN_NORMS = ("bn", "BatchNorm2d")
@@ -19,10 +21,10 @@ RECIPE = ("trainer", "optim", "schedule", "data")
 PUBLISHED_TAU = 5
 
 SELECTION = {
-    "val": "selection=val: test accuracy in percent of the epoch with the best validation accuracy",
-    "last": "selection=last: test accuracy in percent of the last epoch",
-    "paper": "selection=paper: BEST TEST EPOCH, in percent; the epoch was chosen on the test split itself, as the "
-    "field does, which is too high by some tenths",
+    "val": "selection=val: measured once, with the weights of the epoch with the best validation accuracy",
+    "last": "selection=last: measured once, with the weights after the last epoch",
+    "paper": "selection=paper: BEST TEST EPOCH; the epoch was chosen on the test split itself, as the field does, "
+    "which gives accuracies that are too high by some tenths",
 }
 
 
@@ -31,15 +33,17 @@ class Cell:
     """One method in one setting.
 
     Attributes:
-        values: Test accuracy in percent by seed, finished runs alone.
+        measure: What its numbers are.
+        values: By seed, finished runs alone.
         missing: Seeds that other methods of this setting have and this one has not.
         failed: Runs that are not finished.
         summary: Over the seeds; None if no run is finished.
         comparison: With the baseline; None for the baseline itself or without one.
         published: What the paper prints for this method here.
-        best: Whether no other method of this setting that has as many seeds as any has a higher mean.
+        best: Whether no other method of this setting that has as many seeds as any has a better mean.
     """
 
+    measure: Measure
     values: Mapping[int, float] = field(default_factory=dict)
     missing: tuple[int, ...] = ()
     failed: tuple[RunRecord, ...] = ()
@@ -57,13 +61,20 @@ class Comparisons:
         grid: The runs.
         cells: A cell for every row and column that has runs.
         baseline: By row, the row that it is compared with.
+        measure: What is compared.
         notes: What the table rests on: selection, tests, what is unequal.
     """
 
     grid: Grid
     cells: Mapping[tuple[Label, Label], Cell]
     baseline: Mapping[Label, Label]
+    measure: Measure
     notes: tuple[str, ...]
+
+    @property
+    def uneven(self) -> bool:
+        """Whether there are more seeds of one method than of another."""
+        return len({cell.summary.n for cell in self.cells.values() if cell.summary}) > 1
 
     @property
     def rows(self) -> list[Label]:
@@ -75,6 +86,10 @@ class Comparisons:
         """Settings."""
         return self.grid.columns
 
+    def cell(self, row: Label, column: Label) -> Cell:
+        """Give the cell of a method in a setting; an empty one where there are no runs."""
+        return self.cells.get((row, column), Cell(self.measure))
+
     def teacher(self, column: Label) -> str:
         """Name the teachers of a setting with their test accuracy in percent."""
         records = [record for runs in self.grid.of_column(column).values() for record in runs]
@@ -83,46 +98,68 @@ class Comparisons:
         return ", ".join(f"{name} {accuracy:.2f}" for name, accuracy in named)
 
 
-def compare_methods(grid: Grid, baseline: str | None = None) -> Comparisons:
+def compare_methods(grid: Grid, baseline: str | None = None, name: str = ACCURACY) -> Comparisons:
     """Work out every cell.
 
     Args:
         grid: The runs.
         baseline: A loss, or the whole name of a row; None: vanilla_kd where it was run.
+        name: The measure to compare by, e.g. "test/ece".
 
     Raises:
-        Mistake: No row has that name.
+        Mistake: No row has the name of the baseline, or no run has the measure.
     """
+    what = _known(grid, name)
     against = _baselines(grid, baseline)
     cells: dict[tuple[Label, Label], Cell] = {}
     for column in grid.columns:
-        values = {row: latest(records, lambda r: r.numbers[MEASURE]) for row, records in grid.of_column(column).items()}
+        values = {row: latest(records, lambda r: r.value(what)) for row, records in grid.of_column(column).items()}
+        values = {row: by_seed for row, by_seed in values.items() if by_seed}
         summaries = {row: summarise(list(by_seed.values())) for row, by_seed in values.items()}
-        best = _best(summaries)
+        best = _best(summaries, what)
         placed = {row: grid.cells[row, column] for row in grid.rows if (row, column) in grid.cells}
         seeds = {record.seed or 0 for records in placed.values() for record in records}
         for row, records in placed.items():
             base, own = against.get(row), values.get(row, {})
             cells[row, column] = Cell(
+                measure=what,
                 values=own,
                 missing=tuple(sorted(seeds - set(own))),
                 failed=tuple(record for record in records if not record.finished and (record.seed or 0) not in own),
                 summary=summaries.get(row),
                 comparison=compare(own, values.get(base, {})) if base not in (None, row) and own else None,
-                published=_printed(column, records),
+                published=_printed(column, records) if name == ACCURACY else None,
                 best=row in best,
             )
-    return Comparisons(grid, cells, against, tuple(_notes(grid, against, cells)))
+    return Comparisons(grid, cells, against, what, tuple(_notes(grid, against, cells, what)))
 
 
-def _best(summaries: Mapping[Label, Summary]) -> set[Label]:
-    """Choose the rows in bold: the highest mean, as printed, of those with the most seeds; none where one row is all.
+def _known(grid: Grid, name: str) -> Measure:
+    """Find the measure of a name; a `Mistake` where no finished run has it."""
+    records = [record for found in grid.cells.values() for record in found if record.finished]
+    what = measure(name)
+    if records and all(record.value(what) is None for record in records):
+        known = [each.name for each in measured(dict.fromkeys(n for record in records for n in record.numbers))]
+        near = get_close_matches(name, known, n=1, cutoff=0.4)
+        raise Mistake(
+            what=f"report.measure={name} was measured in none of the runs",
+            why=f"they have {', '.join(known)}",
+            fix=f"report.measure={(near or [ACCURACY])[0]}",
+        )
+    return what
+
+
+def _best(summaries: Mapping[Label, Summary], what: Measure) -> set[Label]:
+    """Choose the rows in bold: the best mean, as printed, of those with the most seeds; none where one row is all.
 
     A mean over fewer seeds is not held against one over more: the luckiest of single runs would often win.
     """
     most = max((summary.n for summary in summaries.values()), default=0)
-    means = {row: round(summary.mean, 2) for row, summary in summaries.items() if summary.n == most}
-    return {row for row, mean in means.items() if mean == max(means.values())} if len(means) > 1 else set()
+    means = {row: float(what.printed(summary.mean)) for row, summary in summaries.items() if summary.n == most}
+    if len(means) < 2 or what.better == NEITHER:
+        return set()
+    best = (max if what.better == HIGHER else min)(means.values())
+    return {row for row, mean in means.items() if mean == best}
 
 
 def _printed(column: Label, records: Sequence[RunRecord]) -> Published | None:
@@ -187,16 +224,18 @@ def _besides_loss(row: Label) -> list[tuple[str, object]]:
     return [(key, value) for key, value in pairs if not key.startswith("loss")]
 
 
-def _notes(grid: Grid, against: Mapping[Label, Label], cells: Mapping[tuple[Label, Label], Cell]) -> list[str]:
+def _notes(
+    grid: Grid, against: Mapping[Label, Label], cells: Mapping[tuple[Label, Label], Cell], what: Measure
+) -> list[str]:
     records = [record for found in grid.cells.values() for record in found if record.finished]
     rules = sorted({str(record.settings.get("selection")) for record in records})
-    notes = [f"{SELECTION.get(rule, f'selection={rule}')}." for rule in rules]
-    notes.append(
-        "Mean +- standard deviation over seeds (n - 1), number of seeds in brackets; 95 % t-interval of the mean."
-    )
+    notes = [f"{what.name}: {what.meaning}, {what.unit or 'a number without unit'}."] if what.meaning else []
+    notes += [f"{SELECTION.get(rule, f'selection={rule}')}." for rule in rules]
+    notes.append(f"Mean +- standard deviation over {_seeds(cells.values())} (n - 1); 95 % t-interval of the mean.")
     if any(cell.best for cell in cells.values()):
+        extreme = "highest" if what.better == HIGHER else "lowest"
         notes.append(
-            "Bold: the highest mean of a setting, among the methods with the most seeds there; it says nothing of "
+            f"Bold: the {extreme} mean of a setting, among the methods with the most seeds there; it says nothing of "
             "whether the difference is significant."
         )
     bases = sorted({str(base) for base in against.values()})
@@ -218,3 +257,10 @@ def _notes(grid: Grid, against: Mapping[Label, Label], cells: Mapping[tuple[Labe
     if any(record.settings.get("data") == "synthetic" for record in records):
         notes.append("data=synthetic is random data: its accuracies mean nothing.")
     return [*notes, *(f"{note[0].upper()}{note[1:]}." for note in grid.notes)]
+
+
+def _seeds(cells: Iterable[Cell]) -> str:
+    """Say over how many seeds there are means: "3 seeds", "1 to 3 seeds"."""
+    counts = sorted({cell.summary.n for cell in cells if cell.summary}) or [0]
+    few, most = counts[0], counts[-1]
+    return f"{few if few == most else f'{few} to {most}'} seed{'s' if most != 1 else ''}"

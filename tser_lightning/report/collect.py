@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from tser_lightning.plain_yaml import load
+from tser_lightning.records.measures import Measure
 
 SKIPPED = {"teachers", "wandb", ".sweeps"}
 RECORDS = ("result.json", "run.json", "config.yaml", "metrics.csv")
@@ -95,6 +96,10 @@ class RunRecord:
             return _mapping(self.path / "measures.json")
         except (OSError, DamageError):
             return {}
+
+    def value(self, measure: Measure) -> float | None:
+        """Give one of its numbers, also one that is worked out of others; None if it was not measured."""
+        return measure.of(self.numbers)
 
     def numbered(self, prefix: str) -> dict[int, float]:
         """Give the numbers named `prefix` and a number, e.g. {1: 90.2, 2: 95.1} for "test/acc_t"."""

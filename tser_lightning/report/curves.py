@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tser_lightning.records.measures import measure
 from tser_lightning.report.cells import Comparisons
 from tser_lightning.report.collect import RunRecord
 from tser_lightning.report.drawing import Figure, in_order, left_out, main_rows, seeds_of, shown, slug
@@ -14,14 +15,7 @@ from tser_lightning.report.labels import Label
 from tser_lightning.report.style import legend, look, panels, styled
 
 MOST_PANELS = 6
-TITLES = {
-    "val/acc": "validation accuracy in %",
-    "test/acc": "test accuracy in %",
-    "train/loss": "training loss, all terms",
-    "train/ce": "cross-entropy",
-    "train/kl": "KL to the teacher",
-    "train/entropy": "student's entropy",
-}
+FIRST = ("val/acc", "test/acc", "train/loss", "train/ce", "train/kl", "train/entropy")
 
 
 @styled
@@ -33,7 +27,7 @@ def training_curves(comparisons: Comparisons) -> list[Figure]:
 
 def _curves_of(comparisons: Comparisons, column: Label, found: dict[Label, list[RunRecord]]) -> Figure | None:
     there = {name for records in found.values() for record in records for name in record.metrics}
-    names = [*(name for name in TITLES if name in there)]
+    names = [*(name for name in FIRST if name in there)]
     names += sorted(name for name in there - set(names) if name.startswith("train/"))
     if not names:
         return None
@@ -45,7 +39,7 @@ def _curves_of(comparisons: Comparisons, column: Label, found: dict[Label, list[
             line = _band(axes, [record for record in records if name in record.metrics], name, color)
             if line is not None:
                 entries[str(row)] = line
-        axes.set(xlabel="epoch", title=TITLES.get(name, name.removeprefix("train/")))
+        axes.set(xlabel="epoch", title=measure(name).heading)
         if name.endswith("/acc"):
             _magnify_the_end(axes)
     legend(figure, in_order(comparisons, entries))

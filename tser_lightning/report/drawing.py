@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from tser_lightning.records.measures import Measure
 from tser_lightning.report.cells import Comparisons
 from tser_lightning.report.collect import RunRecord
 from tser_lightning.report.grid import Grid, latest
@@ -86,9 +87,14 @@ def left_out(comparisons: Comparisons, *columns: Label) -> str:
     return "".join(f" Not shown here: {count} other settings of {loss}." for loss, count in sorted(hidden.items()))
 
 
-def accuracy_of(record: RunRecord, _: float = 0.0) -> float | None:
-    """Give the test accuracy in percent of the mean over all steps."""
-    return record.numbers.get("test/acc")
+def reader(what: Measure) -> Callable[..., float | None]:
+    """Make a function that reads a measure of a run as it is printed, wherever on an axis it is asked for."""
+
+    def read(record: RunRecord, _: float = 0.0) -> float | None:
+        value = record.value(what)
+        return None if value is None else what.factor * value
+
+    return read
 
 
 def line_over(

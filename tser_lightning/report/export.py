@@ -4,23 +4,24 @@ import csv
 import io
 from collections.abc import Callable, Iterable
 
+from tser_lightning.records.measures import measured
 from tser_lightning.report.cells import Cell, Comparisons
 from tser_lightning.report.collect import RunRecord
 from tser_lightning.report.labels import Label
-from tser_lightning.report.table import interval, p_value, printed, spread, unfinished
+from tser_lightning.report.table import interval, p_value, printed, seeds, spread, unfinished
 
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 
 
 def results_csv(records: Iterable[RunRecord]) -> str:
-    """Write every run as a line, with everything that it says of itself."""
+    """Write every run as a line, with everything that it says of itself; measures under their names."""
     lines = [
         {
             "run": record.name,
             "status": record.status,
             "reason": record.reason,
             **{key: value for key, value in record.settings.items() if value is not None},
-            **record.numbers,
+            **{what.name: record.value(what) for what in measured(record.numbers)},
             **provenance_of(record),
         }
         for record in records
@@ -50,7 +51,8 @@ def provenance_of(record: RunRecord) -> dict[str, str]:
 
 
 FIELDS: dict[str, Callable[[Cell], str]] = {
-    "accuracy": lambda cell: spread(cell, PLUS_MINUS),
+    "value": lambda cell: spread(cell, PLUS_MINUS),
+    "seeds": seeds,
     "95 % interval": interval,
     "p": p_value,
     "published": lambda cell: printed(cell, PLUS_MINUS),
@@ -58,18 +60,19 @@ FIELDS: dict[str, Callable[[Cell], str]] = {
 
 
 def fields_of(comparisons: Comparisons, column: Label) -> list[str]:
-    """Name what there is to show of a setting: its accuracy, and the rest where any method has it."""
+    """Name what there is to show of a setting: its value, and the rest where any method has it."""
     cells = [cell for (_, other), cell in comparisons.cells.items() if other == column]
-    return [name for name, say in FIELDS.items() if name == "accuracy" or any(map(say, cells))]
+    names = [name for name, say in FIELDS.items() if name == "value" or any(map(say, cells))]
+    return [name for name in names if name != "seeds" or comparisons.uneven]
 
 
 def _line(comparisons: Comparisons, row: Label, bold: str) -> list[str]:
     words = []
     for column in comparisons.columns:
-        cell = comparisons.cells.get((row, column), Cell())
+        cell = comparisons.cell(row, column)
         for name in fields_of(comparisons, column):
             text = FIELDS[name](cell)
-            words.append(bold.replace("TEXT", text) if cell.best and name == "accuracy" else text)
+            words.append(bold.replace("TEXT", text) if cell.best and name == "value" else text)
     return words
 
 
@@ -83,7 +86,8 @@ def _gaps(comparisons: Comparisons) -> list[str]:
 def table_md(comparisons: Comparisons) -> str:
     """Write the comparison as Markdown."""
     fields = [(column, name) for column in comparisons.columns for name in fields_of(comparisons, column)]
-    head = ["method", *(f"{column}: {name}" if name == "accuracy" else name for column, name in fields)]
+    heading = comparisons.measure.heading
+    head = ["method", *(f"{column}: {heading}" if name == "value" else name for column, name in fields)]
     rows = [head, ["---", *("---:" for _ in fields)]]
     rows += [[str(row), *_line(comparisons, row, "**TEXT**")] for row in comparisons.rows]
     table = ["| " + " | ".join(word.replace("|", "\\|") for word in line) + " |" for line in rows]
@@ -101,7 +105,7 @@ def table_tex(comparisons: Comparisons) -> str:
         fields = fields_of(comparisons, column)
         rules.append(rf"\cmidrule(lr){{{len(names) + 2}-{len(names) + 1 + len(fields)}}}")
         spans.append(rf"\multicolumn{{{len(fields)}}}{{c}}{{{escape_tex(str(column))}}}")
-        names += map(escape_tex, fields)
+        names += [escape_tex(comparisons.measure.heading if name == "value" else name) for name in fields]
     body = [[escape_tex(str(row)), *_escaped(_line(comparisons, row, "\1TEXT\2"))] for row in comparisons.rows]
     lines = [
         r"% needs \usepackage{booktabs}",

@@ -6,17 +6,18 @@ from typing import Any
 
 from matplotlib.ticker import EngFormatter
 
-from tser_lightning.report.cells import Comparisons, compare_methods
+from tser_lightning.records.measures import Measure, measure
+from tser_lightning.report.cells import ACCURACY, Comparisons, compare_methods
 from tser_lightning.report.collect import RunRecord
 from tser_lightning.report.drawing import (
     Figure,
     Point,
-    accuracy_of,
     in_order,
     left_out,
     line_over,
     main_rows,
     point,
+    reader,
     seeds_of,
     shown,
     slug,
@@ -50,7 +51,7 @@ def accuracy_per_step(results: Sequence[Result], path: Path) -> None:
 
 @styled
 def steps(comparisons: Comparisons) -> list[Figure]:
-    """Draw Fig. 2 for every setting: each step alone, the mean of all steps, the teacher."""
+    """Draw Fig. 2 for every setting: each step alone, the mean of all steps, the teacher; of ECE and the like too."""
     return [
         figure
         for column in comparisons.columns
@@ -59,36 +60,44 @@ def steps(comparisons: Comparisons) -> list[Figure]:
 
 
 def _steps_of(comparisons: Comparisons, column: Label, found: dict[Label, list[RunRecord]]) -> Figure | None:
-    total = max((len(r.numbered("test/acc_step")) for records in found.values() for r in records), default=0)
+    whole = _with_steps(comparisons.measure)
+    total = max((len(r.numbered(f"{whole.name}_step")) for records in found.values() for r in records), default=0)
     if total < 2:
         return None
     figure, (axes,) = panels(1, width=max(6.4, 1.1 * (total + 1)), height=3.8)
-    entries, width, lowest = {}, 0.8 / len(found), 100.0
+    entries, width, lows = {}, 0.8 / len(found), list[float]()
     for index, (row, records) in enumerate(found.items()):
         shift = width * (index - (len(found) - 1) / 2)
         color = look(row, main_rows(comparisons.grid))["color"]
-        names = [f"test/acc_step{step}" for step in range(1, total + 1)]
-        points = [point(records, lambda record, name=name: record.numbers.get(name)) for name in names]  # type: ignore[misc]
-        mean = point(records, lambda record: record.numbers.get("test/acc"))
+        alone = [measure(f"{whole.name}_step{step}") for step in range(1, total + 1)]
+        points = [point(records, reader(step)) for step in alone]
+        mean = point(records, reader(whole))
         if mean is not None:
             axes.axhline(mean.mean, color=color, lw=1.4, zorder=1)
         places = [place + shift for place in range(1, total + 1)]
-        said = f", {mean.mean:.2f}" if mean else ""
+        said = f", {mean.mean:.{whole.digits}f}" if mean else ""
         entries[f"{row}{said}"] = _bars(axes, places, points, width, color)
-        lowest = min([lowest, *(p.mean - p.std for p in points if p is not None)])
-    entries |= _teacher_line(axes, found)
+        lows += [p.mean - p.std for p in points if p is not None]
+    is_accuracy = whole.name == ACCURACY
+    entries |= _teacher_line(axes, found) if is_accuracy else {}
     axes.set_xticks(range(1, total + 1))
-    axes.set(xlabel="time step", ylabel="test accuracy in %", title=", ".join(column.parts))
-    axes.set_ylim(max(0.0, lowest - 0.15 * (100 - lowest) - 0.5), min(100.5, axes.get_ylim()[1]))
+    axes.set(xlabel="time step", ylabel=whole.heading, title=", ".join(column.parts))
+    if is_accuracy:
+        axes.set_ylim(max(0.0, min(lows) - 0.15 * (100 - min(lows)) - 0.5), min(100.5, axes.get_ylim()[1]))
     legend(figure, entries, "line: mean of all steps")
     return Figure(
         f"fig2_steps_{slug(column)}",
-        f"Accuracy of each time step: {', '.join(column.parts)}",
-        f"As Fig. 2 of the paper. Bars: accuracy of each step's own logits, with one standard deviation over "
-        f"{seeds_of(found.values())}; lines: accuracy of the mean of all steps. The axis does not begin at 0."
-        f"{left_out(comparisons, column)}",
+        f"{whole.title[0].upper()}{whole.title[1:]} of each time step: {', '.join(column.parts)}",
+        f"{'As Fig. 2 of the paper. ' if is_accuracy else ''}Bars: {whole.title} of each step's own logits, with one "
+        f"standard deviation over {seeds_of(found.values())}; lines: that of the mean of all steps."
+        f"{' The axis does not begin at 0.' if is_accuracy else ''}{left_out(comparisons, column)}",
         figure,
     )
+
+
+def _with_steps(what: Measure) -> Measure:
+    """Give a measure that is taken of single steps too: the one that is compared, or else the accuracy."""
+    return what if measure(f"{what.name}_step1").source else measure(ACCURACY)
 
 
 def _bars(axes: Any, places: Sequence[float], points: Sequence[Point | None], width: float, color: Any) -> Any:
@@ -146,7 +155,7 @@ def full_range(record: RunRecord) -> dict[int, float]:
 
 @styled
 def energy(comparisons: Comparisons) -> list[Figure]:
-    """Draw accuracy against energy, students and teacher."""
+    """Draw what is compared against energy, students and teacher."""
     name = "test/energy_mj"
     columns = [
         column
@@ -160,12 +169,12 @@ def energy(comparisons: Comparisons) -> list[Figure]:
     for axes, column in zip(places, columns, strict=True):
         for row, records in shown(comparisons, column).items():
             cost = point(records, lambda record: joules(record.numbers.get(name)))
-            accuracy = point(records, accuracy_of)
-            if cost and accuracy:
+            value = point(records, reader(comparisons.measure))
+            if cost and value:
                 entries[str(row)] = axes.errorbar(
                     cost.mean,
-                    accuracy.mean,
-                    accuracy.std,
+                    value.mean,
+                    value.std,
                     cost.std,
                     ls="none",
                     ms=6,
@@ -173,18 +182,20 @@ def energy(comparisons: Comparisons) -> list[Figure]:
                     capsize=2,
                     **look(row, main_rows(comparisons.grid)),
                 )
-        entries |= _teacher_dot(axes, shown(comparisons, column))
+        if comparisons.measure.name == ACCURACY:
+            entries |= _teacher_dot(axes, shown(comparisons, column))
         axes.margins(x=0.15, y=0.15)
         axes.set_xlim(left=0)
         axes.xaxis.get_major_locator().set_params(nbins=5)
         axes.xaxis.set_major_formatter(EngFormatter("J"))  # small nets take nanojoules, large ones millijoules
-        axes.set(xlabel="energy per image", ylabel="test accuracy in %", title=", ".join(column.parts))
+        axes.set(xlabel="energy per image", ylabel=comparisons.measure.heading, title=", ".join(column.parts))
     legend(figure, in_order(comparisons, entries))
     caption = (
         "Energy by the paper's convention (45 nm, 0.9 pJ per AC, 4.6 pJ per MAC, arithmetic alone); bars are one "
         f"standard deviation over seeds.{left_out(comparisons, *columns)}"
     )
-    return [Figure("energy", "Accuracy against energy", caption, figure)]
+    title = comparisons.measure.title
+    return [Figure("energy", f"{title[0].upper()}{title[1:]} against energy", caption, figure)]
 
 
 def joules(millijoules: float | None) -> float | None:

@@ -18,7 +18,7 @@ from tser_lightning.report.paper_tables import ASSUMPTIONS, PLUS_MINUS, PlainTab
 from tser_lightning.report.style import inline_svg
 from tser_lightning.report.table import difference, interval, p_value, printed, spread, unfinished
 
-SECTIONS = {"summary": "Summary", "figures": "Figures", "tables": "Ablation and cost"}
+SECTIONS = {"summary": "Summary", "figures": "Figures", "tables": "Ablation and cost", "measures": "All measures"}
 LAST_SECTIONS = {"selection": "How the numbers were chosen", "provenance": "Provenance"}
 
 RULES = {
@@ -30,13 +30,14 @@ RULES = {
 }
 
 
-EMPTY = {"accuracy": "\N{EN DASH}", "best": False, "empty": False, "lines": []}
+EMPTY = {"value": "\N{EN DASH}", "best": False, "empty": False, "lines": []}
 
 
 def page(
     comparisons: Comparisons,
     records: Sequence[RunRecord],
     tables: Sequence[PlainTable],
+    measures: Sequence[PlainTable],
     drawn: Sequence[tuple[Figure, Path]],
 ) -> str:
     """Write the page.
@@ -45,6 +46,7 @@ def page(
         comparisons: The summary table.
         records: All runs, finished or not.
         tables: Further tables.
+        measures: All that was measured, by setting.
         drawn: Figures with their SVG files.
 
     Returns:
@@ -57,17 +59,19 @@ def page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    there = {"summary": True, "tables": bool(tables), "figures": bool(drawn)}
+    there = {"summary": True, "tables": bool(tables), "figures": bool(drawn), "measures": bool(measures)}
     names = {key: name for key, name in SECTIONS.items() if there[key]} | LAST_SECTIONS
     return environment.get_template("page.html.j2").render(
         title=_title(comparisons),
         subtitle=_subtitle(records),
         sections=list(names.items()),
         columns=[{"parts": column.parts, "teacher": comparisons.teacher(column)} for column in comparisons.columns],
+        heading=comparisons.measure.heading,
         rows=[_row(comparisons, row) for row in comparisons.rows],
         notes=[note.replace("+-", PLUS_MINUS) for note in [*comparisons.notes, *_doubts(comparisons)]],
         unfinished=unfinished(comparisons),
         tables=tables,
+        measures=measures,
         assumptions=ASSUMPTIONS,
         figures=[_figure(figure, file) for figure, file in drawn],
         selection=_selection(records),
@@ -94,14 +98,15 @@ def _row(comparisons: Comparisons, row: Label) -> dict[str, Any]:
     return {
         "name": str(row),
         "baseline": row in comparisons.baseline.values(),
-        "cells": [_cell(cell) if cell else EMPTY for cell in cells],
+        "cells": [_cell(cell, comparisons.uneven) if cell else EMPTY for cell in cells],
     }
 
 
-def _cell(cell: Cell) -> dict[str, Any]:
+def _cell(cell: Cell, uneven: bool) -> dict[str, Any]:
     points, p, paper = difference(cell), p_value(cell), printed(cell, PLUS_MINUS)
     why = cell.comparison.reason if cell.comparison and not p else ""
     lines = [
+        f"{cell.summary.n} seed{'s' if cell.summary.n > 1 else ''}" if cell.summary and uneven else "",
         f"95 %: {interval(cell)}" if interval(cell) else "",
         f"{points} to baseline" + (f", p = {p}" if p else "") if points else "",
         f"no p: {why}" if why else "",
@@ -109,7 +114,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
         f"without seed {', '.join(map(str, cell.missing))}" if cell.missing and cell.summary else "",
     ]
     return {
-        "accuracy": spread(cell, PLUS_MINUS),
+        "value": spread(cell, PLUS_MINUS),
         "best": cell.best,
         "empty": cell.summary is None and bool(cell.failed),
         "lines": [line for line in lines if line],

@@ -1,12 +1,13 @@
 """Tables laid out as the paper's Tables 3 and 4."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from math import floor, log10
 
-from tser_lightning.report.cells import Cell, Comparisons
+from tser_lightning.records.measures import HIGHER, LOWER, MEASURES, NEITHER, Measure, measure, measured
+from tser_lightning.report.cells import Comparisons
 from tser_lightning.report.collect import RunRecord
-from tser_lightning.report.drawing import main_rows, point, shown
+from tser_lightning.report.drawing import main_rows, point, reader, shown
 from tser_lightning.report.labels import Label
 from tser_lightning.report.published import paper
 from tser_lightning.report.table import difference, printed, spread
@@ -22,6 +23,7 @@ SWITCHES = {  # loss: separated CE, separated KL, entropy regulariser
 
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 CHECK = "\N{CHECK MARK}"
+UP, DOWN = "\N{UPWARDS ARROW}", "\N{DOWNWARDS ARROW}"  # which way is better
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def ablation(comparisons: Comparisons) -> PlainTable | None:
     ]
     if not columns:
         return None
-    cells = [[comparisons.cells.get((row, column), Cell()) for column in columns] for row in rows]
+    cells = [[comparisons.cell(row, column) for column in columns] for row in rows]
     paper_has = [any(line[place].published for line in cells) for place in range(len(columns))]
     head = ["method", "CE separated", "KL separated", "entropy"]
     for column, has in zip(columns, paper_has, strict=True):
@@ -67,68 +69,51 @@ def ablation(comparisons: Comparisons) -> PlainTable | None:
     return PlainTable("Ablation of temporal separation and entropy (as Table 3)", head, lines)
 
 
-COSTS: dict[str, tuple[str, float, int]] = {  # heading: name in result.json, factor, digits
-    "accuracy in %": ("test/acc", 1, 2),
-    "firing rate in %": ("test/firing_rate", 1, 2),
-    "OPs in M": ("test/ops", 1e-6, 2),
-    "ACs in M": ("test/acs", 1e-6, 2),
-    "MACs in M": ("test/macs", 1e-6, 2),
-    "energy in mJ": ("test/energy_mj", 1, 4),
-    "energy, BatchNorm folded": ("test/energy_folded_mj", 1, 4),
-    "training in s": ("train/seconds", 1, 0),
-    "peak memory in MiB": ("train/peak_memory_mb", 1, 0),
-}
 ASSUMPTIONS = (
     "Per image, over all time steps; mean and standard deviation over seeds. Energy at 45 nm, arithmetic alone: 0.9 pJ "
     "per AC, 4.6 pJ per MAC; by the paper's convention the stem is charged at every step and BatchNorm counts."
 )
-TEACHER = {
-    "accuracy in %": "teacher/acc",
-    "MACs in M": "teacher/macs",
-    "OPs in M": "teacher/macs",
-    "energy in mJ": "teacher/energy_mj",
-    "energy, BatchNorm folded": "teacher/energy_folded_mj",
-}
 
 
 def costs(comparisons: Comparisons, column: Label) -> PlainTable | None:
     """List what a classification costs by method, as Table 4, with the ANN teacher last; None without such numbers."""
     found = shown(comparisons, column)
     records = [record for runs in found.values() for record in runs]
-    head = [title for title, (name, _, _) in COSTS.items() if any(name in record.numbers for record in records)]
+    head = [what for what in _priced() if any(record.value(what) is not None for record in records)]
     if not any("test/energy_mj" in record.numbers for record in records):
         return None
-    digits = {title: _digits(found.values(), title) for title in head}
-    lines = [
-        [str(row), *(_cost(runs, title, COSTS[title][0], digits[title]) for title in head)]
-        for row, runs in found.items()
-    ]
-    teacher = [_cost(records, title, TEACHER.get(title, ""), digits[title]) for title in head]
-    lines.append(["teacher (ANN)", *teacher])
+    exact = [replace(what, digits=_digits(found.values(), what)) for what in head]
+    lines = [[str(row), *(_cost(runs, what) for what in exact)] for row, runs in found.items()]
+    twins = [replace(measure(what.name.replace("test/", "teacher/")), digits=what.digits) for what in exact]
+    lines.append(["teacher (ANN)", *(_cost(records, what) if _is(what, "teacher") else "" for what in twins)])
     title = f"Cost: {', '.join(column.parts)} (as Table 4)"
-    return PlainTable(title, ["method", *head], lines, _table_4(column))
+    return PlainTable(title, ["method", *(what.heading for what in head)], lines, _table_4(column))
 
 
-def _digits(found: Iterable[Sequence[RunRecord]], title: str) -> int:
+def _priced() -> list[Measure]:
+    costs = [each for each in MEASURES if each.kind == "cost" and not _is(each, "teacher")]
+    return [measure("test/acc"), measure("test/firing_rate"), *costs]
+
+
+def _is(what: Measure, split: str) -> bool:
+    return what.name.startswith(f"{split}/")
+
+
+def _digits(found: Iterable[Sequence[RunRecord]], what: Measure) -> int:
     """Give the decimals of a column: as many as show three figures of its smallest number, where that is below 1."""
-    name, factor, least = COSTS[title]
-    numbers = [point(records, _named(name)) for records in found]
-    sizes = [factor * number.mean for number in numbers if number is not None and number.mean > 0]
+    least = what.digits
+    numbers = [point(records, reader(what)) for records in found]
+    sizes = [number.mean for number in numbers if number is not None and number.mean > 0]
     return max(least, 2 - floor(log10(min(sizes)))) if least and sizes and min(sizes) < 1 else least
 
 
-def _cost(records: Sequence[RunRecord], title: str, name: str, digits: int) -> str:
-    factor = COSTS[title][1]
-    number = point(records, _named(name))
+def _cost(records: Sequence[RunRecord], what: Measure) -> str:
+    number, digits = point(records, reader(what)), what.digits
     if number is None:
         return ""
-    shows = number.n > 1 and factor * number.std > 0.5 * 10**-digits
-    std = f" {PLUS_MINUS} {factor * number.std:.{digits}f}" if shows else ""
-    return f"{factor * number.mean:.{digits}f}{std}"
-
-
-def _named(name: str) -> Callable[[RunRecord], float | None]:
-    return lambda record: record.numbers.get(name)
+    shows = number.n > 1 and number.std > 0.5 * 10**-digits
+    std = f" {PLUS_MINUS} {number.std:.{digits}f}" if shows else ""
+    return f"{number.mean:.{digits}f}{std}"
 
 
 def _table_4(column: Label) -> list[str]:
@@ -139,3 +124,17 @@ def _table_4(column: Label) -> list[str]:
     doubt = f" ({printed_there['doubt']})" if "doubt" in printed_there else ""
     ops, macs = printed_there["ops"] * 1e-6, printed_there["macs"] * 1e-6
     return [f"The paper prints {ops:.0f} M OPs, {macs:.1f} M MACs and, by row, {energies} mJ{doubt}."]
+
+
+def every_measure(comparisons: Comparisons, column: Label) -> PlainTable:
+    """List all that was measured in a setting, by method, but for what there is one of per time step."""
+    found = shown(comparisons, column)
+    names = dict.fromkeys(name for runs in found.values() for record in runs for name in record.numbers)
+    lines = []
+    for what in measured(names):
+        if what in MEASURES or not what.source:  # no member of a family
+            better = {HIGHER: UP, LOWER: DOWN, NEITHER: ""}[what.better]
+            numbers = [_cost(runs, replace(what, digits=_digits(found.values(), what))) for runs in found.values()]
+            lines.append([f"{what.heading} {better}".rstrip(), *numbers, what.meaning or "not declared", what.name])
+    head = ["measure", *map(str, found), "what it is", "name in result.json"]
+    return PlainTable(f"All measures: {', '.join(column.parts)}", head, lines)

@@ -78,10 +78,9 @@ def compare(values: Mapping[int, float], baseline: Mapping[int, float]) -> Compa
     mean = statistics.fmean(differences)
     if len(seeds) == 1:
         return Comparison(1, mean, reason="one seed in common with the baseline")
-    std = statistics.stdev(differences)
-    if std <= 1e-9:  # equal differences leave rounding noise behind
+    if statistics.stdev(differences) <= 1e-9:  # equal differences leave rounding noise behind
         return Comparison(len(seeds), mean, reason="the difference is the same for every seed")
-    from scipy.stats import t
+    from scipy.stats import ttest_rel
 
-    statistic = mean / (std / math.sqrt(len(seeds)))
-    return Comparison(len(seeds), mean, float(2 * t.sf(abs(statistic), len(seeds) - 1)))
+    test = ttest_rel([values[seed] for seed in seeds], [baseline[seed] for seed in seeds])
+    return Comparison(len(seeds), mean, float(test.pvalue))

@@ -1,19 +1,19 @@
-"""Figures of sweeps: accuracy against a setting of the loss (Figs. 3 and 4) or against T."""
+"""Figures of sweeps: accuracy, or what is compared, against a setting of the loss (Figs. 3 and 4) or against T."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tser_lightning.report.cells import Comparisons
 from tser_lightning.report.collect import RunRecord
-from tser_lightning.report.drawing import Figure, accuracy_of, line_over, main_rows, point, seeds_of
+from tser_lightning.report.drawing import Figure, line_over, main_rows, point, reader, seeds_of
 from tser_lightning.report.labels import Label
 from tser_lightning.report.style import legend, look, panels, styled
 
 SWEEPS = {
-    "loss.lam": ("fig3_lambda", "Accuracy against the weight of the entropy", "lambda"),
-    "loss.tau": ("fig4_tau", "Accuracy against the temperature", "tau"),
-    "loss.alpha": ("alpha", "Accuracy against the weight of the teacher", "alpha"),
-    "student.timesteps": ("timesteps", "Accuracy against the number of time steps", "time steps T"),
+    "loss.lam": ("fig3_lambda", "the weight of the entropy", "lambda"),
+    "loss.tau": ("fig4_tau", "the temperature", "tau"),
+    "loss.alpha": ("alpha", "the weight of the teacher", "alpha"),
+    "student.timesteps": ("timesteps", "the number of time steps", "time steps T"),
 }
 REFERENCES = ("vanilla_kd", "ts")
 
@@ -23,7 +23,7 @@ Series = dict[Label, dict[Label, dict[float, list[RunRecord]]]]  # column, row, 
 
 @styled
 def sweeps(comparisons: Comparisons) -> list[Figure]:
-    """Draw accuracy against every setting of a loss that was swept with numbers, and against T."""
+    """Draw the measure against every setting of a loss that was swept with numbers, and against T."""
     keys = dict.fromkeys(key for row in comparisons.rows for key in row.keys if key.startswith("loss."))
     drawn = [_sweep(comparisons, key, _series(comparisons, key)) for key in [*keys, "student.timesteps"]]
     return [figure for figure in drawn if figure is not None]
@@ -49,13 +49,14 @@ def _without(label: Label, key: str) -> Label:
 def _sweep(comparisons: Comparisons, key: str, series: Series) -> Figure | None:
     if not series:
         return None
-    name, title, symbol = SWEEPS.get(key, (f"sweep_{key.replace('.', '_')}", f"Accuracy against {key}", key))
+    name, swept, symbol = SWEEPS.get(key, (f"sweep_{key.replace('.', '_')}", key, key))
+    what = comparisons.measure
     rows = list(dict.fromkeys(row for lines in series.values() for row in lines))
     figure, places = panels(len(series))
     entries: dict[str, Any] = {}
     for axes, (column, lines) in zip(places, series.items(), strict=True):
         for row, line in lines.items():
-            entries[str(row)] = line_over(axes, line, accuracy_of, look(row, rows))
+            entries[str(row)] = line_over(axes, line, reader(what), look(row, rows))
         spots = sorted({x for line in lines.values() for x in line})
         if spots[0] > 0 and spots[-1] / spots[0] > 50:
             axes.set_xscale("log")
@@ -63,11 +64,12 @@ def _sweep(comparisons: Comparisons, key: str, series: Series) -> Figure | None:
         axes.set_xticks(spots, [f"{spot:g}" for spot in spots])
         if key.startswith("loss."):
             entries |= _references(axes, comparisons, column, lines)
-        axes.set(xlabel=symbol, ylabel="test accuracy in %", title=", ".join(column.parts))
+        axes.set(xlabel=symbol, ylabel=what.heading, title=", ".join(column.parts))
         axes.margins(y=0.15)
     legend(figure, entries)
     cells = [records for lines in series.values() for line in lines.values() for records in line.values()]
     caption = f"Mean and one standard deviation over {seeds_of(cells)}; the axis does not begin at 0."
+    title = f"{what.title[0].upper()}{what.title[1:]} against {swept}"
     return Figure(name, title, caption, figure)
 
 
@@ -79,7 +81,7 @@ def _references(
     for row in main_rows(comparisons.grid):
         records = [r for r in comparisons.grid.cells.get((row, column), []) if r.finished]
         if row.get("loss") in REFERENCES and row.get("loss") not in swept and records:
-            level = point(records, accuracy_of)
+            level = point(records, reader(comparisons.measure))
             if level is not None:
                 color = look(row, main_rows(comparisons.grid))["color"]
                 yield f"{row} (not swept)", axes.axhline(level.mean, color=color, ls="--", lw=1.2)

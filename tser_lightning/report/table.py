@@ -6,15 +6,16 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from tser_lightning.records.measures import MEASURES, Measure, measure
 from tser_lightning.report.cells import Cell, Comparisons
 from tser_lightning.report.labels import Label
 
 Result = Mapping[str, Any]
 
 
-def _number(result: Result, name: str, digits: int = 2) -> str:
-    value = result.get(name)
-    return "not measured" if value is None else f"{value:.{digits}f}"
+def _number(result: Result, what: Measure) -> str:
+    value = what.of(result)
+    return "not measured" if value is None else what.printed(value)
 
 
 def steps_table(results: Sequence[Result]) -> Table:
@@ -27,33 +28,44 @@ def steps_table(results: Sequence[Result]) -> Table:
     first = results[0]
     table = Table(
         title=f"{first['data']}: {first['student']} taught by {first['teacher']} "
-        f"({_number(first, 'teacher/acc')} %); test split, in %",
+        f"({_number(first, measure('teacher/acc'))} %); test split, in %",
         title_justify="left",
     )
     table.add_column("")
     for result in results:
         table.add_column(str(result["loss"]), justify="right", no_wrap=True)
-    rows = {f"accuracy, mean of steps 1-{t}" if t > 1 else "accuracy, step 1": f"acc_t{t}" for t in range(1, steps + 1)}
-    rows |= {f"accuracy, step {t} alone": f"acc_step{t}" for t in range(2, steps + 1)}
-    rows |= {"agreement with the teacher": "agreement", "firing rate": "firing_rate"}
-    for title, name in rows.items():
-        table.add_row(title, *(_number(result, f"test/{name}") for result in results))
+    for what in _brief(results, steps):
+        table.add_row(what.title if what.unit == "%" else what.heading, *(_number(result, what) for result in results))
     return table
 
 
+def _brief(results: Sequence[Result], steps: int) -> list[Measure]:
+    """Choose the measures of the short table: accuracies, and what is declared to be in it, measured or not."""
+    names = [f"test/acc_t{t}" for t in range(1, steps + 1)] + [f"test/acc_step{t}" for t in range(2, steps + 1)]
+    return [*map(measure, names), *(each for each in MEASURES if each.brief)]
+
+
 def spread(cell: Cell, plus_minus: str = "+-") -> str:
-    """Say accuracy over seeds: "96.31 +- 0.22 (3)"; without numbers, why there are none."""
+    """Say a number over seeds: "96.31 +- 0.22"; without numbers, why there are none."""
     if cell.summary is None:
-        return ", ".join(sorted({record.status for record in cell.failed})) or "no run"
-    std = "" if cell.summary.std is None else f" {plus_minus} {cell.summary.std:.2f}"
-    return f"{cell.summary.mean:.2f}{std} ({cell.summary.n})"
+        return ", ".join(sorted({record.status for record in cell.failed})) or "not measured"
+    std = "" if cell.summary.std is None else f" {plus_minus} {cell.measure.printed(cell.summary.std)}"
+    return f"{cell.measure.printed(cell.summary.mean)}{std}"
+
+
+def seeds(cell: Cell) -> str:
+    """Say how many seeds there are: "3"; empty where there is none."""
+    return "" if cell.summary is None else str(cell.summary.n)
 
 
 def interval(cell: Cell) -> str:
     """Say the 95 % interval of the mean: "[95.80, 96.90]"; empty where there is none."""
     bounds = cell.summary.interval if cell.summary else None
-    # What is outside 0 to 100 holds no accuracy, so that the interval covers as much without it.
-    return "" if bounds is None else f"[{max(bounds[0], 0):.2f}, {min(bounds[1], 100):.2f}]"
+    if bounds is None:
+        return ""
+    # What is outside of what is possible holds no value, so that the interval covers as much without it.
+    low, high = cell.measure.bounds
+    return f"[{cell.measure.printed(max(bounds[0], low))}, {cell.measure.printed(min(bounds[1], high))}]"
 
 
 def p_value(cell: Cell) -> str:
@@ -63,9 +75,9 @@ def p_value(cell: Cell) -> str:
 
 
 def difference(cell: Cell) -> str:
-    """Say the mean difference from the baseline in points: "+1.02"; empty where there is none."""
+    """Say the mean difference from the baseline: "+1.02"; empty where there is none."""
     value = cell.comparison.difference if cell.comparison else None
-    return "" if value is None else f"{value:+.2f}"
+    return "" if value is None else f"{'' if value < 0 else '+'}{cell.measure.printed(value)}"
 
 
 def printed(cell: Cell, plus_minus: str = "+-") -> str:
@@ -93,7 +105,8 @@ def summary_tables(comparisons: Comparisons) -> list[Table]:
 
 
 SINGLE = {
-    "accuracy": spread,
+    "value": spread,
+    "seeds": seeds,
     "95 % interval": interval,
     "to baseline": difference,
     "p": p_value,
@@ -103,12 +116,14 @@ SINGLE = {
 
 def _single(comparisons: Comparisons, column: Label) -> Table:
     teacher = comparisons.teacher(column)
-    table = Table(title=f"{column}: test accuracy in %{f' (teacher {teacher})' if teacher else ''}")
-    cells = {row: comparisons.cells.get((row, column), Cell()) for row in comparisons.rows}
+    what = comparisons.measure
+    table = Table(title=f"{column}: {what.heading}{f' (teacher {teacher})' if teacher else ''}")
+    cells = {row: comparisons.cell(row, column) for row in comparisons.rows}
     names = [name for name, say in SINGLE.items() if any(map(say, cells.values()))]
+    names = [name for name in names if name != "seeds" or comparisons.uneven]
     table.add_column("method")
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(what.title if name == "value" else name, justify="right")
     for row, cell in cells.items():
         words = [SINGLE[name](cell) for name in names]
         table.add_row(
@@ -118,14 +133,15 @@ def _single(comparisons: Comparisons, column: Label) -> Table:
 
 
 def _side_by_side(comparisons: Comparisons) -> Table:
-    table = Table(title="Test accuracy in %")
+    heading = comparisons.measure.heading
+    table = Table(title=f"{heading[0].upper()}{heading[1:]}")
     table.add_column("method")
     for column in comparisons.columns:
         teacher = comparisons.teacher(column)
         table.add_column("\n".join([*column.parts, *([f"teacher {teacher}"] if teacher else [])]), justify="right")
     for row in comparisons.rows:
         cells = [comparisons.cells.get((row, column)) for column in comparisons.columns]
-        table.add_row(_named(comparisons, row), *(_stacked(cell) if cell else "" for cell in cells))
+        table.add_row(_named(comparisons, row), *(_stacked(cell, comparisons.uneven) if cell else "" for cell in cells))
     return table
 
 
@@ -133,10 +149,11 @@ def _named(comparisons: Comparisons, row: Label) -> Text:
     return Text(f"{row} (baseline)" if row in comparisons.baseline.values() else str(row))
 
 
-def _stacked(cell: Cell) -> Text:
+def _stacked(cell: Cell, uneven: bool) -> Text:
     text = Text(spread(cell), style="bold" if cell.best else "")
-    p, paper = p_value(cell), printed(cell)
-    for line in (f"p={p}" if p else "", f"published {paper}" if paper else ""):
+    p, paper, n = p_value(cell), printed(cell), seeds(cell)
+    lines = (f"n={n}" if n and uneven else "", f"p={p}" if p else "", f"published {paper}" if paper else "")
+    for line in lines:
         if line:
             text.append(f"\n{line}", style="not bold dim")
     return text

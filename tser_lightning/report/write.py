@@ -9,7 +9,7 @@ from rich.console import Console
 
 from tser_lightning.durable import remove_parts, write_bytes
 from tser_lightning.mistake import Mistake
-from tser_lightning.report.cells import Comparisons, compare_methods
+from tser_lightning.report.cells import ACCURACY, Comparisons, compare_methods
 from tser_lightning.report.collect import collect
 from tser_lightning.report.export import results_csv, table_md, table_tex
 from tser_lightning.report.grid import make_grid
@@ -22,7 +22,10 @@ log = logging.getLogger("tser_lightning")
 
 
 def write_report(
-    runs: str | Path | Iterable[str | Path], folder: str | Path, baseline: str | None = None
+    runs: str | Path | Iterable[str | Path],
+    folder: str | Path,
+    baseline: str | None = None,
+    measure: str = ACCURACY,
 ) -> list[Path]:
     """Compare runs: print the table, write report.html, results.csv, table.md, table.tex and figures/.
 
@@ -30,12 +33,13 @@ def write_report(
         runs: One glob of run directories or several, e.g. "runs/digits-*".
         folder: Where to write; made if it is not there.
         baseline: What the p-values compare with: a loss, or the whole name of a row; None: vanilla_kd if it is there.
+        measure: What runs are compared by, e.g. "test/ece": see `records.measures`.
 
     Returns:
         The files, report.html first.
 
     Raises:
-        Mistake: No run matches, or no method is called like the baseline.
+        Mistake: No run matches, or no method is called like the baseline, or none has the measure.
     """
     patterns = [runs] if isinstance(runs, str | Path) else list(runs)
     records = collect(patterns)
@@ -45,10 +49,10 @@ def write_report(
             why="a report is made of runs that have been started",
             fix="runs='runs/*' (in quotes, so that the shell leaves it alone)",
         )
-    comparisons = compare_methods(make_grid(records), baseline)
+    comparisons = compare_methods(make_grid(records), baseline, measure)
     Console().print(*summary_tables(comparisons))
     from tser_lightning.report.page import page  # drawing is imported late: the table does not need it
-    from tser_lightning.report.paper_tables import ablation, costs
+    from tser_lightning.report.paper_tables import ablation, costs, every_measure
 
     folder = Path(folder)
     remove_parts(folder / "figures")  # also of figures that are not drawn again
@@ -59,6 +63,7 @@ def write_report(
             comparisons,
             records,
             [table for table in tables if table is not None],
+            [every_measure(comparisons, column) for column in comparisons.columns],
             [(figure, next(file for file in files if file.suffix == ".svg")) for figure, files in drawn],
         ),
         "results.csv": results_csv(records),

@@ -14,7 +14,7 @@ def report(run: Run) -> dict[str, Any]:
     """Compare finished runs: a page, tables and figures."""
     dashboard = dashboard_of(run)  # a mistake in it shows before the work
     settings = run.config["report"]
-    files = write_report(run.config["runs"], settings["dir"], settings["baseline"])
+    files = write_report(run.config["runs"], settings["dir"], settings["baseline"], settings["measure"])
     log.info("report: %s", files[0])
     place = publish_report(run, files, dashboard)
     if place is not None:

@@ -8,6 +8,7 @@ from torch import nn
 
 from tser_lightning.config.run import Run, compose_run
 from tser_lightning.deploy.load import load_student as load_student
+from tser_lightning.deploy.weights import start_student
 from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student
 from tser_lightning.registry import build
@@ -33,10 +34,11 @@ def build_student(
         in_channels: Of the images.
         neuron: A name in conf/neuron, or that with settings: `{"name": "lif", "decay_input": False}`.
         norm: A name in conf/norm, likewise.
-        **settings: Override the config's, e.g. `timesteps=4`, `stem="imagenet"`.
+        **settings: Override the config's, e.g. `timesteps=4`, `stem="imagenet"`; `weights="sew_resnet34.pth"` starts
+            from a file, in our names or in those of published code.
 
     Raises:
-        Mistake: An unknown name or setting.
+        Mistake: An unknown name or setting, or weights that do not fit.
     """
     parts: dict[str, Mapping[str, Any]] = {
         "student": {"name": name, **settings},
@@ -48,7 +50,10 @@ def build_student(
         _check_place(settings, groups)
     own = {f"{group}.{key}": value for group, part in parts.items() for key, value in part.items() if key != "name"}
     run = _part(groups, own)
-    return build.build_student(run.config, num_classes=num_classes, in_channels=in_channels)
+    student = build.build_student(run.config, num_classes=num_classes, in_channels=in_channels)
+    if (source := run.config["student"]["weights"]) is not None:
+        start_student(student, source, {**run.config, "num_classes": num_classes})
+    return student
 
 
 def build_teacher(

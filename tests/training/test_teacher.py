@@ -7,7 +7,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tser_lightning.mistake import Mistake
-from tser_lightning.training.teacher import Once, Teacher, check_teacher, load_weights
+from tser_lightning.training.teacher import Once, Teacher, check_teacher
+from tser_lightning.training.weights import load_weights
 
 
 def network() -> nn.Sequential:

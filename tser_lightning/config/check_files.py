@@ -26,12 +26,16 @@ def check_files(config: Mapping[str, Any], choices: Mapping[str, str], spoiled: 
         checks["machine"] = lambda: _writable("machine.runs_dir", machine["runs_dir"])
         checks["data"] = lambda: _data(data)
         checks["teacher"] = lambda: _weights(config, choices)
+        checks["student"] = lambda: _start(config["student"]["weights"])
+    elif task == "evaluate" and config["run"] is None:
+        checks["data"] = lambda: _data(data)
+        checks["student"] = lambda: _start(config["student"]["weights"])
     elif task == "prepare":
         checks["data"] = lambda: _writable("data.root", data.get("root", "."))
     elif task == "report":
         checks["report"] = lambda: _writable("report.dir", config["report"]["dir"])
     if "run" in config:
-        checks["run"] = lambda: _finished(config["run"], machine["runs_dir"])
+        checks["run"] = lambda: _finished(config["run"], machine["runs_dir"], config["student"]["weights"])
     mistakes = []
     for part, check in checks.items():
         try:
@@ -73,8 +77,14 @@ def _writable(key: str, folder: str) -> None:
         ) from error
 
 
-def _finished(run: str, runs_dir: str) -> None:
-    if run == "???" or Path(run, "student.safetensors").is_file():
+def _finished(run: str | None, runs_dir: str, weights: str | None) -> None:
+    if run is None and weights is None:
+        raise Mistake(
+            what="run is not set",
+            why="task=evaluate measures the student of a finished run, or that of student.weights",
+            fix="run=runs/NAME",
+        )
+    if run is None or run == "???" or Path(run, "student.safetensors").is_file():
         return
     runs = sorted(str(path.parent) for path in Path(runs_dir).glob("*/student.safetensors"))
     exists = Path(run).is_dir()
@@ -109,6 +119,21 @@ def _weights(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
         )
 
 
+def _start(weights: str | None) -> None:
+    """Raise a `Mistake` if what a student is to start from is not there; published files may have to be fetched."""
+    scheme, colon, rest = str(weights).partition(":")
+    if weights in (None, "teacher") or (colon and scheme == "published"):
+        return
+    path = Path(rest, "student.safetensors") if colon and scheme == "run" else Path(str(weights))
+    if not path.is_file():
+        raise Mistake(
+            what=f"student.weights={weights}: {'this is a folder' if path.is_dir() else f'there is no file {path}'}",
+            why="a student starts from FILE, teacher (its ANN twin), run:DIR (a finished run) or published:NAME",
+            fix=f"student.weights=run:{path}" if path.is_dir() else "student.weights=null, or an existing file",
+        )
+    readable_weights(path, "student")
+
+
 def _zoo(scheme: str, name: str) -> None:
     if scheme not in ("torchvision", "timm") or not name:
         raise Mistake(
@@ -124,7 +149,7 @@ def _zoo(scheme: str, name: str) -> None:
         )
 
 
-def readable_weights(path: Path) -> int | None:
+def readable_weights(path: Path, whose: str = "teacher") -> int | None:
     """Look whether a file holds weights, by its header alone.
 
     Returns:
@@ -136,26 +161,27 @@ def readable_weights(path: Path) -> int | None:
     with path.open("rb") as file:
         start = file.read(8)
         if path.suffix == ".safetensors":
-            return _classes(_header(path, start, file.read(min(int.from_bytes(start, "little"), path.stat().st_size))))
+            text = file.read(min(int.from_bytes(start, "little"), path.stat().st_size))
+            return _classes(_header(path, start, text, whose))
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if any(name.endswith("data.pkl") for name in archive.namelist()):
                 return None
     elif start[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04"):  # torch's format before 1.6
         return None
-    raise _damaged(path, "it is neither safetensors nor a whole torch file")
+    raise _damaged(path, "it is neither safetensors nor a whole torch file", whose)
 
 
-def _header(path: Path, start: bytes, text: bytes) -> dict[str, Any]:
+def _header(path: Path, start: bytes, text: bytes, whose: str) -> dict[str, Any]:
     size = int.from_bytes(start, "little")
     try:
         header: dict[str, Any] = json.loads(text)
         tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
         end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
     except (ValueError, AttributeError, KeyError, TypeError, IndexError, RecursionError) as error:
-        raise _damaged(path, "its header is no header of safetensors") from error
+        raise _damaged(path, "its header is no header of safetensors", whose) from error
     if 8 + size + end != path.stat().st_size:
-        raise _damaged(path, f"it has {path.stat().st_size} bytes, its header promises {8 + size + end}")
+        raise _damaged(path, f"it has {path.stat().st_size} bytes, its header promises {8 + size + end}", whose)
     return tensors
 
 
@@ -168,9 +194,9 @@ def _classes(tensors: Mapping[str, Any]) -> int | None:
     return heads[0] if len(heads) == 1 else None
 
 
-def _damaged(path: Path, reason: str) -> Mistake:
+def _damaged(path: Path, reason: str, whose: str) -> Mistake:
     return Mistake(
-        what=f"teacher.weights={path} cannot be read",
+        what=f"{whose}.weights={path} cannot be read",
         why=f"{reason}: damaged, or cut off while it was copied",
-        fix="a fresh copy of the file, or teacher.weights=train",
+        fix=f"a fresh copy of the file, or {whose}.weights={'train' if whose == 'teacher' else 'null'}",
     )

@@ -20,7 +20,7 @@ from tser_lightning.config.rules import ListOf, rule
 from tser_lightning.mistake import Mistake
 
 # Settings whose value is a path, which may hold any character.
-PATHS = ("data.path", "data.root", "machine.runs_dir", "report.dir", "run", "teacher.weights")
+PATHS = ("data.path", "data.root", "machine.runs_dir", "report.dir", "run", "teacher.weights", "student.weights")
 
 
 @dataclass(frozen=True)

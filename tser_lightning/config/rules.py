@@ -157,13 +157,13 @@ COUNT = Number(1, 1_000_000, whole=True)
 SEED = Number(0, 2**32 - 1, whole=True)
 
 # What is not handed to a class that a config names, but read by this package: the same for a class of a user's own.
-READ_HERE = ("student.timesteps", "teacher.seed", "teacher.weights")
+READ_HERE = ("student.timesteps", "student.weights", "teacher.seed", "teacher.weights")
 
 # The first pattern that fits a dotted name holds. A setting that is not here is checked against its default's type.
 RULES: Mapping[str, Rule] = {
     "seed": SEED,
     "teacher.seed": SEED,
-    "run": Text(),
+    "run": Text(null=True),
     "trusted_modules": ListOf(Text()),
     "runs": Either((Text(), ListOf(Text()))),
     "data.num_classes": Number(2, 1_000_000, whole=True),
@@ -182,6 +182,7 @@ RULES: Mapping[str, Rule] = {
     "data.path": Text(),
     "data.root": Text(),
     "teacher.weights": Text(null=True),
+    "student.weights": Text(null=True),
     "teacher._target_": Text(null=True),
     "student.timesteps": Number(1, 1000, whole=True),
     "*.widths": ListOf(Number(1, 65536, whole=True)),

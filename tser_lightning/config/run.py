@@ -91,7 +91,7 @@ FOR_EVALUATION = ("task", "run", "experiment", "student.timesteps", "data.root",
 
 def _not_for_this_task(composed: Composed) -> list[Mistake]:
     """Refuse what `task=evaluate` would not look at, since it takes the config of the run."""
-    if composed.config["task"] != "evaluate":
+    if composed.config["task"] != "evaluate" or composed.config.get("run") is None:
         return []
     given = (key for key in (*composed.command.choices, *composed.command.settings) if matters(key))
     return [

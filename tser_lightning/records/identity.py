@@ -27,7 +27,7 @@ IRRELEVANT = (
     "trusted_modules",
 )
 # Settings that came later, by dotted name, and the value that stands for how it was before them: runs keep their names.
-ADDED = {"data.augment.rand_from": "timm"}
+ADDED = {"data.augment.rand_from": "timm", "student.weights": None}
 HASHED = ("data.eval_batch_size",)  # by a value of the first version's, whatever it is
 LONGEST = 119
 

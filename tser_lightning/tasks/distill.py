@@ -75,6 +75,7 @@ def _measured_again(home: RunDirectory, result: Mapping[str, Any], parts: "Built
 
 def _train(run: Run, home: RunDirectory, parts: "Built", logged: Any) -> dict[str, Any]:
     from tser_lightning.records.weights_and_biases import lightning_logger
+    from tser_lightning.tasks.run_parts import card_of
     from tser_lightning.training import fit, save_network
 
     config = run.config
@@ -94,7 +95,7 @@ def _train(run: Run, home: RunDirectory, parts: "Built", logged: Any) -> dict[st
         record=home.record,
     )
     measured = scores(parts)
-    save_network(parts.student, home.path / "student.safetensors", student_card(config, parts.data))
+    save_network(parts.student, home.path / "student.safetensors", card_of(config, parts.data))
     return {**_about(run), **_selected(run, home), **measured, **numbers}
 
 
@@ -121,19 +122,4 @@ def _about(run: Run) -> dict[str, Any]:
         **run.changed,
         "seed": run.config["seed"],
         "selection": run.config["selection"],
-    }
-
-
-def student_card(config: Mapping[str, Any], data: Any) -> dict[str, Any]:
-    """What is needed to build a student again from its weights alone, and to give it the images that it knows."""
-    return {
-        "student": config["student"],
-        "neuron": config["neuron"],
-        "norm": config["norm"],
-        "num_classes": data.num_classes,
-        "classes": list(data.classes) if data.classes else None,
-        "shape": list(data.shape),
-        "resize": getattr(data, "resize", None),
-        "mean": list(config["data"].get("mean") or []),
-        "std": list(config["data"].get("std") or []),
     }

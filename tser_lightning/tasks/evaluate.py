@@ -65,7 +65,11 @@ def is_still_true(home: RunDirectory, run: Run, hashes: Callable[[str], dict[str
 
 
 def evaluate(run: Run) -> dict[str, Any]:
-    """Measure a finished run's student on a test split again, at any number of time steps."""
+    """Measure a finished run's student on a test split again, at any number of time steps; or one of other weights."""
+    if run.config["run"] is None:
+        from tser_lightning.tasks.weights_alone import evaluate_weights
+
+        return evaluate_weights(run)
     home = RunDirectory(run.config["run"])
     parts = finished(home, run)
     parts.student.timesteps = run.given.get("student.timesteps", parts.student.timesteps)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import lightning.pytorch as pl
@@ -9,6 +10,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
+from tser_lightning.deploy.weights import start_student, weights_file
 from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student
 from tser_lightning.records.run_directory import TEST_IMAGES, TRAINING_IMAGES
@@ -20,6 +22,8 @@ from tser_lightning.training.fit import quiet_lightning
 from tser_lightning.training.probe import probe
 from tser_lightning.training.sharding import strategy_for
 from tser_lightning.training.speed import check_speed, keep_freed_memory
+
+STARTING_WEIGHTS = "weights that the student starts from"
 
 
 @dataclass
@@ -33,11 +37,12 @@ class Built:
     recipe: Recipe
     machine: Machine
     callbacks: list[Any]
+    start: str | None = None
 
     def fingerprints(self) -> dict[str, str]:
         """Hash what the result depends on besides the config."""
         teacher = {} if self.teacher is None else {"teacher": self.teacher.fingerprint()}
-        return data_hashes(self.data) | teacher
+        return data_hashes(self.data) | teacher | start_hash(self.start)
 
 
 def data_hashes(data: Any) -> dict[str, str]:
@@ -76,9 +81,32 @@ def built(config: Mapping[str, Any], teacher_name: str) -> Built:
     torch.manual_seed(config["seed"])
     student = build.build_student(config, num_classes=data.num_classes, in_channels=data.shape[0])
     teacher = obtain_teacher(config, teacher_name, data)
+    if config["student"]["weights"] is not None:
+        start_student(student, config["student"]["weights"], card_of(config, data), teacher and teacher.net)
     probe(student, loss, teacher, data, machine=machine, seed=config["seed"])
     bound_evaluation(student, teacher, data, machine)
-    return Built(data, student, loss, teacher, recipe, machine, callbacks)
+    return Built(data, student, loss, teacher, recipe, machine, callbacks, config["student"]["weights"])
+
+
+def start_hash(source: str | None) -> dict[str, str]:
+    """Hash the file that a student starts from, by the name that messages use; empty if it starts from none here."""
+    file = weights_file(source)
+    return {} if file is None or not file.is_file() else {STARTING_WEIGHTS: sha256(file.read_bytes()).hexdigest()}
+
+
+def card_of(config: Mapping[str, Any], data: Any) -> dict[str, Any]:
+    """What is needed to build a student again from its weights alone, and to give it the images that it knows."""
+    return {
+        "student": config["student"],
+        "neuron": config["neuron"],
+        "norm": config["norm"],
+        "num_classes": data.num_classes,
+        "classes": list(data.classes) if data.classes else None,
+        "shape": list(data.shape),
+        "resize": getattr(data, "resize", None),
+        "mean": list(config["data"].get("mean") or []),
+        "std": list(config["data"].get("std") or []),
+    }
 
 
 def use_cpu(config: Mapping[str, Any]) -> None:

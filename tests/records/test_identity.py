@@ -47,10 +47,12 @@ def test_where_a_run_is_done_does_not_matter(tree: dict[str, Any], machine: dict
 
 
 def test_a_setting_that_came_later_leaves_the_runs_from_before_their_names() -> None:
-    before = {"data": {"augment": {"rand_ops": 1}}}
-    after = {"data": {"augment": {"rand_ops": 1, "rand_from": "timm"}}}
-    other = {"data": {"augment": {"rand_ops": 1, "rand_from": "spikformer"}}}
-    assert identity(before) == identity(after) != identity(other)
+    def named(target: str, **augment: object) -> str:
+        return identity({"data": {"_target_": target, "augment": {"rand_ops": 1, **augment}}})
+
+    ours = "tser_lightning.data.Digits"
+    assert named(ours) == named(ours, rand_from="timm") != named(ours, rand_from="spikformer")
+    assert named("my_data.Set") != named("my_data.Set", rand_from="timm")
 
 
 def test_the_batch_size_of_evaluation_does_not_matter_and_names_stay_what_they_were() -> None:

@@ -9,11 +9,12 @@ from tser_lightning.config.command import Setting
 from tser_lightning.config.defaults import Defaults, leaves
 from tser_lightning.config.mistakes import as_typed, nearest
 from tser_lightning.config.readings import meant_inside, readings
-from tser_lightning.config.rules import Number, Rule, rule
 from tser_lightning.config.unknown_settings import is_place_of_data, not_a_setting
 from tser_lightning.mistake import Mistake
 from tser_lightning.records.source_code import own_names
 from tser_lightning.registry.targets import MISSING, importable, is_foreign
+from tser_lightning.schema.setting import Setting as Declared
+from tser_lightning.schema.setting import setting, undeclared
 
 FIXED_CLASSES = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")
 EXAMPLES = {
@@ -47,53 +48,58 @@ class Checker:
         Yields:
             The dotted name of a setting and what is wrong with it.
         """
-        yield from self._walk(config, self.defaults.config, "", False)
+        yield from self._walk(config, config, self.defaults.config, "", False)
 
     def _walk(
-        self, config: dict[str, Any], default: Mapping[str, Any], prefix: str, foreign: bool
+        self, whole: dict[str, Any], config: dict[str, Any], default: Mapping[str, Any], prefix: str, foreign: bool
     ) -> Iterator[tuple[str, Mistake]]:
         for name, value in list(config.items()):
             key = f"{prefix}{name}"
             if name not in default:
-                if mistake := self._new(key, value, default, foreign):
+                if mistake := self._new(whole, key, value, default, foreign):
                     yield key, mistake
             elif not isinstance(default[name], Mapping):
-                if mistake := self._leaf(config, name, key, default[name], foreign):
+                if mistake := self._leaf(whole, config, name, key, default[name], foreign):
                     yield key, mistake
             elif isinstance(value, Mapping):
                 inside = foreign or is_foreign(value, default[name])
-                yield from self._walk(config[name], default[name], f"{key}.", inside)
+                yield from self._walk(whole, config[name], default[name], f"{key}.", inside)
             else:
                 yield key, _not_a_value(key, value, default[name], self.defaults)
 
-    def _leaf(self, config: dict[str, Any], name: str, key: str, default: Any, foreign: bool) -> Mistake | None:
+    def _leaf(
+        self, whole: dict[str, Any], config: dict[str, Any], name: str, key: str, default: Any, foreign: bool
+    ) -> Mistake | None:
         value = config[name]
         if value == MISSING or (value is None and default is None) or (key in self.derived and not self._typed(key)):
             return None
-        known = rule(key, default, not foreign)
-        if not known.accepts(value):
+        known = setting(whole, key) or undeclared(name, default, not foreign)
+        if not known.takes(value):
             return self._wrong(key, value, default, known)
-        if type(value) is int and isinstance(known, Number) and not known.whole and not foreign:
-            config[name] = float(value)
+        if not foreign:
+            config[name] = known.as_declared(value)
         return self._other_set(key, value, default)
 
     def _typed(self, key: str) -> bool:
         return any(key == name or key.startswith(f"{name}.") for name in self.given)
 
-    def _wrong(self, key: str, value: Any, default: Any, known: Rule) -> Mistake:
+    def _wrong(self, key: str, value: Any, default: Any, known: Declared) -> Mistake:
         where = "" if self._typed(key) else f"experiment={self.defaults.choices.get('experiment', '')}: "
         shown = as_typed(value) if value != "" else "''"
-        about = self.defaults.about(key)
         origin = f"the default of {self.defaults.place(key)} is {as_typed(default)}"
         return Mistake(
-            what=f"{where}{key}={shown} is not {known.says()}",
-            why=f"{key}: {about}; {origin}" if about else origin,
+            what=f"{where}{key}={shown} is not {known.wanted}",
+            why=f"{key}: {known.meaning}; {origin}" if known.meaning else origin,
             fix=_better(key, value, default, known),
         )
 
-    def _new(self, key: str, value: Any, default: Mapping[str, Any], foreign: bool) -> Mistake | None:
+    def _new(
+        self, whole: dict[str, Any], key: str, value: Any, default: Mapping[str, Any], foreign: bool
+    ) -> Mistake | None:
         if key.startswith("callbacks."):
             return None if isinstance(value, Mapping) and "_target_" in value else _no_callback(key, value)
+        if (known := setting(whole, key)) is not None and known.has_default:
+            return None if known.takes(value) else self._wrong(key, value, known.field.default, known)
         if foreign or is_place_of_data(key, self.defaults):
             return None
         mistake = not_a_setting(Setting(key, value), key.rpartition(".")[0], default, self.defaults)
@@ -138,9 +144,9 @@ def _not_a_value(key: str, value: Any, default: Mapping[str, Any], defaults: Def
     )
 
 
-def _better(key: str, value: Any, default: Any, known: Rule) -> str:
+def _better(key: str, value: Any, default: Any, known: Declared) -> str:
     """Give the value that was most likely meant, else the default."""
-    meant = next((other for other in readings(value) if known.accepts(other)), default)
+    meant = next((other for other in readings(value) if known.takes(other)), default)
     return f"{key}={EXAMPLES.get(key, 'VALUE') if meant == MISSING else as_typed(meant)}"
 
 

@@ -16,8 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from tser_lightning.config.hydra_loader import Configs
 from tser_lightning.config.mistakes import as_typed, nearest
 from tser_lightning.config.readings import OFF, TYPOGRAPHY, meant_inside
-from tser_lightning.config.rules import ListOf, rule
 from tser_lightning.mistake import Mistake
+from tser_lightning.schema.setting import takes_a_list
 
 # Settings whose value is a path, which may hold any character.
 PATHS = ("data.path", "data.root", "machine.runs_dir", "report.dir", "run", "teacher.weights", "student.weights")
@@ -254,7 +254,7 @@ def _switched_off(key: str, configs: Configs) -> str:
 
 def _sweep(key: str, text: str) -> Mistake:
     values = text.partition("=")[2]
-    if isinstance(rule(key, None), ListOf):
+    if takes_a_list(key.rpartition(".")[2]):
         return Mistake(f"{text} is not a list", "values with commas between them are a sweep", f"{key}=[{values}]")
     if key == "runs":
         return Mistake(f"{text} is not a list", "several globs stand in brackets", f"'{key}=[{values}]'")

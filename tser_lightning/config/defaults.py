@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from tser_lightning.config.hydra_loader import Configs
+from tser_lightning.schema.setting import setting
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,9 @@ class Defaults:
         return f"{group}={self.choices[group]}" if group in self.choices else "conf/train.yaml"
 
     def about(self, key: str) -> str:
-        """Give the comment behind a setting in its file; empty if there is none."""
-        group, _, name = key.rpartition(".")
-        group = group.partition(".")[0]
-        text = (
-            self.configs.text(group, self.choices[group]) if group in self.choices else self.configs.text("", "train")
-        )
-        found = re.search(rf"^\s*{re.escape(name or key)}:[^#\n]*#\s*(.+)$", text, re.MULTILINE)
-        return found[1].strip() if found else ""
+        """Say what a setting means; empty if nothing declares it."""
+        found = setting(self.config, key)
+        return found.meaning if found else ""
 
     def elsewhere(self, key: str) -> list[str]:
         """List the options of a setting's group whose files have it, e.g. ["tser"] for "loss.lam"."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tser_lightning.config.defaults import leaves
-from tser_lightning.config.rules import OneOf, rule
+from tser_lightning.schema.setting import settings_of
 
 TYPOGRAPHY = str.maketrans(
     {"\u2212": "-", "\u2013": "-", "\u2014": "-", "\u201c": '"', "\u201d": '"', "\u2018": "'", "\u2019": "'"}
@@ -51,10 +51,11 @@ def meant_inside(key: str, value: Any, node: Mapping[str, Any]) -> tuple[str, An
     Returns:
         A dotted name and a value that it takes, e.g. ("logging.wandb.mode", "offline"); None if there is none.
     """
-    for name, default in leaves(node, f"{key}."):
-        known = rule(name, default)
-        if isinstance(known, OneOf):
-            meant = next((other for other in readings(value) if other is not None and known.accepts(other)), None)
+    for name, _ in leaves(node, f"{key}."):
+        place, _, last = name.rpartition(".")
+        known = settings_of(place).get(last)
+        if known is not None and known.names:
+            meant = next((other for other in readings(value) if other is not None and known.takes(other)), None)
             if meant is not None:
                 return name, meant
     return None

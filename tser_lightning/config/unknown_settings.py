@@ -9,6 +9,7 @@ from tser_lightning.config.mistakes import as_typed, nearest
 from tser_lightning.config.readings import OFF, meant_inside
 from tser_lightning.mistake import Mistake
 from tser_lightning.registry.targets import is_foreign
+from tser_lightning.schema.setting import setting as declaration
 
 # What the same thing is called elsewhere.
 OTHER_NAMES = {
@@ -44,11 +45,19 @@ def unknown_setting(setting: Setting, defaults: Defaults, config: Mapping[str, A
             here, own = here[int(part)], None
         elif isinstance(here, Mapping) and part in here:
             here, own = here[part], own.get(part) if isinstance(own, Mapping) else None
+        elif _has_default(config, setting.key):
+            return None
         elif free and part:
             return None if setting.added else _needs_plus(setting)
         else:
             return not_a_setting(setting, ".".join(parts[:depth]), here, defaults)
     return None
+
+
+def _has_default(config: Mapping[str, Any], key: str) -> bool:
+    """Tell whether a setting is declared with a default, so that no file has to name it."""
+    known = declaration(config, key)
+    return known is not None and known.has_default
 
 
 def is_place_of_data(key: str, defaults: Defaults) -> bool:

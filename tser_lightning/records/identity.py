@@ -9,6 +9,7 @@ from typing import Any
 
 from tser_lightning.data.checks import resize_for
 from tser_lightning.records.first_version import data_as_hashed, loss_as_terms
+from tser_lightning.schema.setting import setting
 
 # Where and how a run is done and looked at; another value gives the same result.
 IRRELEVANT = (
@@ -26,8 +27,6 @@ IRRELEVANT = (
     "data.eval_batch_size",
     "trusted_modules",
 )
-# Settings that came later, by dotted name, and the value that stands for how it was before them: runs keep their names.
-ADDED = {"data.augment.rand_from": "timm", "student.weights": None}
 HASHED = ("data.eval_batch_size",)  # by a value of the first version's, whatever it is
 LONGEST = 119
 
@@ -56,17 +55,28 @@ def identity(config: Mapping[str, Any]) -> str:
         if data.get("resize", 0) is None and data.get("shape"):
             data = {**data, "resize": resize_for(max(data["shape"][1:]))}
         config = {**config, "data": data_as_hashed(data)}
-    text = json.dumps(_canonical(config, ""), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    said = _canonical(_without_defaults(config, config), "")
+    text = json.dumps(said, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _without_defaults(whole: Mapping[str, Any], node: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    """Leave out what is as its declaration has it: a setting that came later renames no run that was without it."""
+    kept: dict[str, Any] = {}
+    for name, value in node.items():
+        key = f"{place}.{name}" if place else str(name)
+        if isinstance(value, Mapping):
+            kept[name] = _without_defaults(whole, value, key)
+        elif (known := setting(whole, key)) is None or not known.has_default or known.field.default != value:
+            kept[name] = value
+    return kept
 
 
 def _canonical(value: Any, key: str) -> Any:
     if isinstance(value, Mapping):
         inner = ((name, f"{key}.{name}" if key else str(name)) for name in value)
         said = ((name, path) for name, path in inner if matters(path) or path in HASHED)
-        return {
-            str(name): _canonical(value[name], path) for name, path in said if (path, value[name]) not in ADDED.items()
-        }
+        return {str(name): _canonical(value[name], path) for name, path in said}
     if isinstance(value, list | tuple):
         return [_canonical(item, f"{key}[]") for item in value]
     if isinstance(value, float) and math.isfinite(value) and value.is_integer():

@@ -1,0 +1,91 @@
+"""The settings of the architectures, of students and teachers alike."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tser_lightning.schema.setting import Count, Settings, Text, about
+
+ROOM = "tser_lightning.models."
+Steps = Annotated[int, Field(ge=1, le=1000)]
+Widths = Annotated[list[Annotated[int, Field(ge=1, le=65536)]], Field(min_length=1)]
+
+
+class StudentSettings(Settings, group="student"):
+    """What a student has beside the settings of its architecture."""
+
+    timesteps: Steps = about("T, the steps that it computes")
+    weights: Text | None = about(
+        "where it starts from: null (fresh), FILE, teacher (its ANN twin), run:DIR, published:NAME", default=None
+    )
+
+
+class WithAttention(Settings):
+    """A CNN that may weigh its feature maps over time."""
+
+    attention: Literal["pfa"] | None = about("pfa: weights over time, channels and space after every stage")
+    attention_rank: Count = about("of PFA; its public code: 64, and 8 for its event data")
+    attention_timesteps: Count = about("steps that PFA learns weights for")
+
+
+class ResNet(WithAttention, targets=tuple(f"{ROOM}{name}" for name in ("resnet18", "resnet34", "resnet50"))):
+    """ResNet with the activation after the addition."""
+
+    stem: Literal["cifar", "imagenet"] = about("cifar (3x3, stride 1) or imagenet (7x7, stride 2, max-pool)")
+
+
+class PreactResNet(ResNet, targets=(f"{ROOM}preact_resnet34",)):
+    """ResNet with the activation before each convolution."""
+
+
+class ResNet19(WithAttention, targets=(f"{ROOM}resnet19",)):
+    """ResNet-19."""
+
+    variant: Literal["group", "tet", "mpbn", "glif"] = about(
+        "group (TSER's), tet (stem of 64), mpbn (no hidden layer) or glif (a norm on all shortcuts)"
+    )
+
+
+class SmallResNet(WithAttention, targets=(f"{ROOM}resnet_small",)):
+    """Three stages of one block."""
+
+    widths: Widths = about("channels of the three stages")
+
+
+class SmallCNN(WithAttention, targets=(f"{ROOM}cnn_small",)):
+    """Three convolutions."""
+
+    widths: Widths = about("channels of the three convolutions")
+    grid: Count = about("side of the map that the classifier sees: image side / 4, or less")
+
+
+class SEWResNet(WithAttention, targets=tuple(f"{ROOM}sew_resnet{depth}" for depth in (18, 34, 50))):
+    """Spike-element-wise ResNet."""
+
+    stem: Literal["cifar", "imagenet"] = about("cifar (3x3, stride 1) or imagenet (7x7, stride 2, max-pool)")
+    connect: Literal["add", "and", "iand"] = about("how the spikes of a branch meet those of its shortcut")
+
+
+class VGG(WithAttention, targets=tuple(f"{ROOM}{name}" for name in ("vgg11", "vgg16", "vgg_small"))):
+    """VGG."""
+
+
+class Transformer(Settings, targets=tuple(f"{ROOM}{name}" for name in ("spikformer", "sdt"))):
+    """A spiking transformer."""
+
+    depth: Count = about("blocks")
+    dim: Count = about("channels of a token")
+    heads: Count = about("of the attention")
+    patch_size: Count = about("pixels of a token's side: 4 for CIFAR, 16 for ImageNet")
+
+
+class Spikingformer(Transformer, targets=(f"{ROOM}spikingformer",)):
+    """Spikingformer."""
+
+    cml: bool = about("true: pool before the neuron in the tokenizer")
+
+
+class ViT(Settings, targets=(f"{ROOM}vit",)):
+    """A vision transformer of timm."""
+
+    model: Text = about("timm's name")

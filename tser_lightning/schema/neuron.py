@@ -1,0 +1,104 @@
+"""The settings of neurons and norms."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tser_lightning.schema.setting import Count, Inside, Positive, Settings, Share, about
+
+ROOM = "tser_lightning.neurons."
+Surrogate = Literal["sigmoid", "atan", "triangle", "rectangular", "piecewise_quadratic", "tanh"]
+
+
+class Neuron(Settings):
+    """What every neuron has."""
+
+    v_threshold: Positive = about("fires at V >= v_threshold")
+
+
+class WithSurrogate(Neuron):
+    """A neuron whose gradient at the threshold is chosen."""
+
+    surrogate: Surrogate = about("gradient of the spike at the threshold")
+    surrogate_scale: Positive | None = about(
+        "its shape parameter; null: its default (sigmoid 4, atan 2, tanh 3, the others 1)"
+    )
+
+
+class WithReset(Neuron):
+    """A neuron that the operators of tser_lightning compute."""
+
+    reset: Literal["hard", "soft"] = about("after a spike: hard (to 0) or soft (minus v_threshold)")
+    detach_reset: bool = about("true: the gradient ignores the reset")
+    backend: Literal["auto", "eager", "compiled", "triton", "reference"] = about(
+        "auto: triton on a GPU, else eager; compiled takes seconds at first"
+    )
+
+
+class IF(WithSurrogate, WithReset, targets=(f"{ROOM}IF",)):
+    """Integrate and fire."""
+
+
+class LIF(IF, targets=(f"{ROOM}LIF",)):
+    """Leaky integrate and fire, Eq. 1 to 3 of the TSER paper."""
+
+    decay: Share = about("what is left of the membrane after one step")
+    decay_input: bool = about("true: V = decay*H + (1-decay)*I (Eq. 2); false: V = decay*H + I (most public code)")
+
+
+class PLIF(IF, targets=(f"{ROOM}PLIF",)):
+    """A learnt leak per layer."""
+
+    decay: Inside = about("where the leak starts")
+    decay_input: bool = about("true: V = decay*H + (1-decay)*I; false: V = decay*H + I")
+
+
+class IMLIF(LIF, targets=(f"{ROOM}IMLIF",)):
+    """A current that remembers."""
+
+    attention: Inside = about("where a_t starts")
+
+
+class LSG(WithReset, targets=(f"{ROOM}LSG",)):
+    """A surrogate whose width follows a learnt decay."""
+
+    decay: Inside = about("where the leak starts")
+    decay_input: bool = about("true: V = decay*H + (1-decay)*I; false: V = decay*H + I (the paper's)")
+
+
+class MPBN(WithSurrogate, targets=(f"{ROOM}MPBN",)):
+    """BatchNorm on the membrane."""
+
+    decay: Share = about("what is left of the membrane after one step; V = decay*H + I, hard reset to 0")
+    detach_reset: bool = about("true: the gradient ignores the reset")
+
+
+class GLIF(WithSurrogate, targets=(f"{ROOM}GLIF",)):
+    """Learnt gates between two forms of leak, input and reset."""
+
+    v_threshold: Inside = about("where the threshold and the soft reset start")
+    timesteps: Count = about("conductances are learnt for so many steps; later ones use the last")
+    decay: Inside = about("where the exponential leak starts")
+    leak: Inside | None = about("where the linear leak starts; null: v_threshold / (2 timesteps)")
+    conductance: Inside = about("where the weights of the input start")
+
+
+class BatchNorm(Settings, targets=("torch.nn.BatchNorm2d", "torch.nn.SyncBatchNorm", "torch.nn.InstanceNorm2d")):
+    """One set of statistics for all time steps."""
+
+    eps: Positive = about("added to the variance")
+    momentum: Annotated[float, Field(ge=0, le=1)] | None = about(
+        "share of a batch in the running statistics; null: their plain mean"
+    )
+
+
+class TDBN(BatchNorm, targets=("tser_lightning.models.TDBN",)):
+    """Scaled by the threshold of the neurons."""
+
+    v_threshold: Positive = about("that of the neurons")
+
+
+class TEBN(BatchNorm, targets=("tser_lightning.models.TEBN",)):
+    """A learnt weight for every time step."""
+
+    timesteps: Count = about("weights; later steps use the last one")

@@ -1,0 +1,62 @@
+"""The settings of a run as a whole, and those of the tasks."""
+
+from typing import Literal
+
+from tser_lightning.schema.setting import Count, Seed, Settings, Text, about
+
+
+class RunSettings(Settings, group=""):
+    """What stands at the top of a config."""
+
+    seed: Seed = about("of the student: its initialisation, the order of the data, the augmentation")
+    selection: Literal["val", "last", "paper"] = about(
+        "which epoch is measured on the test split: val (best on validation), last, or paper (best on test)"
+    )
+    force: bool = about("true: do a finished run again")
+    trusted_modules: list[Text] = about(
+        "modules of your own whose classes a config may name, e.g. [my_losses]; in the command alone"
+    )
+    task: Text = about("what to do; a file of conf/task")
+    measure: Literal["basic", "full"] = about("what is measured at the end; a file of conf/measure")
+    run: Text | None = about("directory of a finished run; null: the student of student.weights")
+    runs: Text | list[Text] = about("a glob of finished runs, or a list of globs")
+
+
+class ReportSettings(Settings, group="report"):
+    """Of `task=report`."""
+
+    dir: Text = about("where the page, the tables and the figures go")
+    baseline: str | None = about(
+        "what the p-values compare with: a loss, or a row's name; null: vanilla_kd if it is there"
+    )
+
+
+class DashboardSettings(Settings, group="wandb"):
+    """Of the dashboard that `task=report` can make."""
+
+    workspace: Text | None = about(
+        "ENTITY/PROJECT: make a dashboard there; its definition goes to report.dir/workspace.json"
+    )
+
+
+class LoggingSettings(Settings, group="logging"):
+    """What is logged while a run trains."""
+
+    every_n_steps: Count = about("optimiser steps between two entries of the loss")
+
+
+class WandbSettings(Settings, group="logging.wandb"):
+    """Where W&B logs; what a command leaves open, W&B's own variables decide."""
+
+    mode: Literal["auto", "online", "offline", "disabled"] = about("auto: online with a key, else offline")
+    project: Text = about("name of W&B's project")
+    entity: Text | None = about("user or team; null: W&B's default")
+    group: Text | None = about("null: the sweep and the experiment")
+    tags: list[Text] = about("of the run, beside those of loss, student and data")
+    checkpoints: bool = about("true: keep the checkpoints of every run as an artifact")
+
+
+class DebugSettings(Settings, group="debug"):
+    """A trial: does it run at all?"""
+
+    steps: Count | None = about("batches per epoch and split; null: all of them")

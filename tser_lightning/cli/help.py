@@ -1,9 +1,15 @@
-"""The help text, made from the config files themselves."""
+"""The help texts, made from the config files and from the declarations of settings."""
 
 import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
+from typing import Any
 
 from tser_lightning.config.hydra_loader import Configs
+from tser_lightning.config.mistakes import as_typed, nearest
+from tser_lightning.config.run import compose_run
+from tser_lightning.mistake import Mistake
+from tser_lightning.schema.setting import declared
 
 EXAMPLES = """
   tser                                                      digits, TSER, two CPU cores, half a minute
@@ -42,7 +48,8 @@ def help_text(configs: Configs) -> str:
             "Groups: one option each (* is the default)",
             *(_options(group, defaults.get(group), configs) for group in groups),
             "",
-            "Settings: those of an option's file, e.g. loss.lam=0.1 student.timesteps=2 trainer.epochs=100",
+            "Settings: e.g. loss.lam=0.1 student.timesteps=2 trainer.epochs=100; `tser --help loss=tser trainer`",
+            "explains those of an option and of a group",
             "",
             "Examples",
             EXAMPLES.strip("\n"),
@@ -66,3 +73,40 @@ def _first_comment(text: str) -> str:
 def _options(group: str, default: str | None, configs: Configs) -> str:
     names = [f"{name}*" if name == default else name for name in configs.options(group)]
     return textwrap.fill(", ".join(names), 114, initial_indent=f"  {group:<12}", subsequent_indent=" " * 14)
+
+
+def settings_text(words: Sequence[str], configs: Configs) -> str:
+    """Explain the settings of groups and of their options.
+
+    Args:
+        words: Groups and choices, e.g. ["loss=tser", "machine"].
+        configs: The config files to choose from.
+
+    Raises:
+        Mistakes: No such group or option.
+    """
+    run = compose_run(["experiment=none", *(word for word in words if "=" in word)], check_data=False, configs=configs)
+    places = dict.fromkeys(word.partition("=")[0].partition(".")[0] for word in words)
+    known = [place for place in places if place in run.config]
+    unknown = [place for place in places if place not in run.config]
+    if unknown:
+        raise not_a_group(unknown[0], run.config)
+    return "\n".join(line for place in known for line in _explained(place, run.config))
+
+
+def not_a_group(word: str, config: Mapping[str, Any]) -> Mistake:
+    """Say that a word after --help is no part of a config."""
+    return Mistake(
+        what=f"--help {word}: there is no such group of settings",
+        why=f"there are {', '.join(config)}",
+        fix=f"--help {nearest(word, config) or 'loss'}",
+    )
+
+
+def _explained(place: str, config: Mapping[str, Any]) -> Iterator[str]:
+    part = {place: config[place]}
+    for key, setting, value in declared(config, place) if isinstance(config[place], Mapping) else declared(part):
+        yield f"{key}={as_typed(value)}"
+        yield textwrap.fill(
+            f"{setting.meaning} ({setting.wanted})", 114, initial_indent="    ", subsequent_indent="    "
+        )

@@ -116,11 +116,11 @@ def _command(argv: list[str]) -> int:
 
 
 def _show(options: argparse.Namespace, configs: "Configs") -> int:
-    from tser_lightning.cli.help import help_text
+    from tser_lightning.cli.help import help_text, settings_text
     from tser_lightning.cli.show import complete, config_text, show_info
 
     if options.help:
-        print(help_text(configs))
+        print(settings_text(options.overrides, configs) if options.overrides else help_text(configs))
     elif options.cfg:
         print(config_text(options.overrides, configs, options.cfg, options.package, options.resolve), end="")
     elif options.info:

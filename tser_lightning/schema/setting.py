@@ -194,7 +194,7 @@ def _inside(config: Mapping[str, Any], place: str, name: str) -> Setting | None:
 
 
 def declared(config: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Setting, Any]]:
-    """Walk the values of a config that are declared: dotted name, declaration, value.
+    """Walk the settings of a config that are declared: dotted name, declaration, value or default.
 
     Args:
         config: In plain containers.
@@ -209,3 +209,6 @@ def declared(config: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, 
             yield from declared(config, key)
         elif (found := setting(config, key)) is not None:
             yield key, found, value
+    for name, known in settings_of(place, node.get("_target_")).items():
+        if known.has_default and name not in node:
+            yield f"{place}.{name}" if place else name, known, known.field.default

@@ -7,12 +7,10 @@ from typing import Any
 from torch import nn
 
 from tser_lightning.config.run import Run, compose_run
-from tser_lightning.deploy.load import load_student as load_student
 from tser_lightning.deploy.weights import start_student
 from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student
 from tser_lightning.registry import build
-from tser_lightning.registry.trust import trust as trust
 from tser_lightning.tasks.run_task import run_task
 from tser_lightning.training import Teacher, load_weights
 

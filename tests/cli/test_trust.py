@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from safetensors.torch import save_file
 
-from tser_lightning.api import load_student
+from tser_lightning.deploy.load import load_student
 from tser_lightning.config.hydra_loader import Configs
 from tser_lightning.config.mistakes import Mistakes
 from tser_lightning.config.run import Run, compose_run

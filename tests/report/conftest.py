@@ -12,7 +12,7 @@ from tser_lightning.report.write import write_report
 
 QUALITY = {"ce": 93.5, "vanilla_kd": 95.0, "ts_ce": 95.3, "ts_kl": 95.6, "ts": 96.0, "tser": 96.3}
 GIT = {"commit": "0123456789abcdef0123456789abcdef01234567", "changed": False}
-VERSIONS = {"python": "3.11.2", "tser-lightning": "0.1.0", "torch": "2.15.0", "lightning": "2.6.6"}
+VERSIONS = {"python": "3.11.2", "tser-lightning": "0.2.0", "torch": "2.15.0", "lightning": "2.6.6"}
 HARDWARE = {"processor": "x86_64", "cores": 2, "memory_gb": 15.6, "gpus": []}
 
 Build = Callable[..., Path]

@@ -6,8 +6,9 @@ Legend: T time step, B image, C class (of logits) or channel (of features), H, W
 from tser_lightning.losses.attention_transfer import AttentionTransfer
 from tser_lightning.losses.bkdsnn import BKDSNN
 from tser_lightning.losses.blurred_feature import BlurredFeature
+from tser_lightning.losses.contract import Heads, Loss, LossContext, LossTerms, Needs, SpikingStudent
 from tser_lightning.losses.cross_entropy import CrossEntropy
-from tser_lightning.losses.distillation_loss import DistillationLoss, LossTerms
+from tser_lightning.losses.distillation_loss import DistillationLoss
 from tser_lightning.losses.entropy import Entropy
 from tser_lightning.losses.feature_mse import FeatureMSE
 from tser_lightning.losses.feature_term import FeatureTerm
@@ -15,6 +16,7 @@ from tser_lightning.losses.kdsnn import KDSNN
 from tser_lightning.losses.kl_divergence import KLDivergence
 from tser_lightning.losses.lasnn import LaSNN
 from tser_lightning.losses.logit_mse import LogitMSE
+from tser_lightning.losses.piecewise_linear import PiecewiseLinear
 from tser_lightning.losses.soft_cross_entropy import SoftCrossEntropy
 from tser_lightning.losses.term import Term
 from tser_lightning.losses.tet import TET
@@ -35,12 +37,18 @@ __all__ = [
     "Entropy",
     "FeatureMSE",
     "FeatureTerm",
+    "Heads",
     "KLDivergence",
     "LaSNN",
     "LabelsOnly",
     "LogitMSE",
+    "Loss",
+    "LossContext",
     "LossTerms",
+    "Needs",
+    "PiecewiseLinear",
     "SoftCrossEntropy",
+    "SpikingStudent",
     "Term",
     "VanillaKD",
 ]

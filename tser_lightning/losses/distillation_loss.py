@@ -1,44 +1,36 @@
 """A loss: the weighted sum of named terms."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from functools import reduce
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from tser_lightning.losses.contract import LossContext, LossTerms, Needs
 from tser_lightning.losses.shapes import check_shapes
 from tser_lightning.losses.term import Term
 
 Features = Mapping[str, Tensor]
 
 
-class LossTerms(NamedTuple):
-    """What a loss returns.
-
-    Attributes:
-        total: The scalar to minimise, sum over k of weights[k] * parts[k].
-        parts: Every term by name, unweighted.
-        weights: The factor of every term, by the same names.
-    """
-
-    total: Tensor
-    parts: dict[str, Tensor]
-    weights: dict[str, float]
-
-
 class DistillationLoss(nn.Module):
     """The weighted sum of named terms.
 
     `loss(student_TBC, teacher_BC, labels_B)` returns `LossTerms`; a loss that taps features also wants the keywords
-    `student_features` (name: [T, B, ...]) and `teacher_features` (name: [B, ...]). A method (`TSER`, `VanillaKD`, ...)
-    is a subclass that makes its terms from the settings that its paper names.
+    `student_features` (name: [T, B, ...]) and `teacher_features` (name: [B, ...]), one with `needs` the keyword
+    `context`. A method (`TSER`, `VanillaKD`, ...) is a subclass that makes its terms from the settings that its paper
+    names.
 
     Args:
         terms: The terms by the name that they are logged under ("ce", "kl", "entropy").
 
     Attributes:
-        weights: The factor of every term by its name; what a schedule would change.
+        weights: The factor of every term by its name, before its schedule.
+        schedules: By the name of a term, a function from the fraction of the training that is done to what the term's
+            weight is multiplied with then; see `schedule`.
         needs_teacher: Whether any term compares with the teacher.
         student_taps: Layers of the student that any term looks at; empty for a loss on logits alone.
         teacher_taps: Likewise for the teacher.
@@ -52,6 +44,29 @@ class DistillationLoss(nn.Module):
         self.needs_teacher = any(term.needs_teacher for term in terms.values())
         self.student_taps = _union(term.student_taps for term in terms.values())
         self.teacher_taps = _union(term.teacher_taps for term in terms.values())
+        self.schedules: dict[str, Callable[[float], float]] = {}
+        self._asked = reduce(Needs.__or__, (term.needs for term in terms.values()))
+
+    @property
+    def needs(self) -> Needs:
+        """What the terms ask for; the fraction of the training that is done, where a weight has a schedule."""
+        return self._asked | Needs(progress=bool(self.schedules))
+
+    def schedule(self, term: str, factor: Callable[[float], float]) -> Self:
+        """Let the weight of a term change during the training.
+
+        Args:
+            term: Its name.
+            factor: What its weight is multiplied with, from the fraction of the training that is done, in [0, 1); e.g.
+                `PiecewiseLinear([[0, 0], [0.1, 1]])`, a warm-up over the first tenth.
+
+        Raises:
+            ValueError: There is no such term.
+        """
+        if term not in self.weights:
+            raise ValueError(f"this loss has no term {term!r} to schedule; it has {', '.join(self.weights)}")
+        self.schedules[term] = factor
+        return self
 
     def forward(
         self,
@@ -61,6 +76,7 @@ class DistillationLoss(nn.Module):
         *,
         student_features: Features | None = None,
         teacher_features: Features | None = None,
+        context: LossContext | None = None,
     ) -> LossTerms:
         """Compute every term and their sum.
 
@@ -70,6 +86,7 @@ class DistillationLoss(nn.Module):
             labels_B: Class indices [B], or distributions [B, C].
             student_features: What the student's taps gave, [T, B, ...] by name.
             teacher_features: What the teacher's taps gave, [B, ...] by name.
+            context: What `needs` asks for.
 
         Raises:
             ValueError: A tensor that is needed is missing, or its shape does not fit the others.
@@ -80,13 +97,25 @@ class DistillationLoss(nn.Module):
             raise ValueError(f"the teacher's logits are None, but {needing} compare(s) with them; give a teacher")
         _check_features("student", self.student_taps, student_features)
         _check_features("teacher", self.teacher_taps, teacher_features)
-        parts = {}
-        for name, term in self.terms.items():
-            taps = bool(term.student_taps or term.teacher_taps)
-            features = {"student_features": student_features, "teacher_features": teacher_features} if taps else {}
-            parts[name] = term(student_TBC, teacher_BC, labels_B, **features)
-        total = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
-        return LossTerms(total, parts, dict(self.weights))
+        _check_context(self.needs, context)
+        features = {"student_features": student_features, "teacher_features": teacher_features}
+        parts = {
+            name: term(student_TBC, teacher_BC, labels_B, **_asked_by(term, features, context))
+            for name, term in self.terms.items()
+        }
+        weights = {name: self._weight(name, context) for name in parts}
+        total = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
+        return LossTerms(total, parts, weights)
+
+    def _weight(self, name: str, context: LossContext | None) -> float:
+        if name not in self.schedules or context is None:
+            return self.weights[name]
+        return self.weights[name] * self.schedules[name](context.progress)
+
+
+def _asked_by(term: Any, features: Mapping[str, Any], context: LossContext | None) -> dict[str, Any]:
+    taps = features if term.student_taps or term.teacher_taps else {}
+    return {**taps, "context": context} if term.needs else dict(taps)
 
 
 def _check_terms(terms: Mapping[str, Term]) -> None:
@@ -103,6 +132,14 @@ def _check_features(owner: str, taps: tuple[str, ...], features: Features | None
         raise ValueError(
             f"this loss compares features: call it with {owner}_features, which must have {', '.join(missing)}"
         )
+
+
+def _check_context(needs: Needs, context: LossContext | None) -> None:
+    missing = [name for name in (each.name for each in fields(needs)) if getattr(needs, name)]
+    missing = [name for name in missing if name not in vars(context or LossContext())]
+    if missing:
+        given = ", ".join(f"{name}=..." for name in missing)
+        raise ValueError(f"this loss asks for more than logits: call it with context=LossContext({given})")
 
 
 def _union(taps: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from math import isfinite
 
 from torch import nn
 
+from tser_lightning.losses.contract import Needs
 from tser_lightning.mistake import Mistake
 
 
@@ -12,18 +13,21 @@ class Term(nn.Module):
 
     A subclass defines `forward(student_TBC, teacher_BC, labels_B) -> Tensor`, which returns the unweighted scalar. One
     that declares taps gets `student_features` (name: [T, B, ...]) and `teacher_features` (name: [B, ...]) as keywords
-    besides. What it trains (a projection) is a submodule: it is optimised with the student and never exported.
+    besides, one that has `needs` gets the keyword `context`. What it trains (a projection) is a submodule: it is
+    optimised with the student and never exported.
 
     Attributes:
         weight: The factor of this term in the sum.
         needs_teacher: Whether it compares with the teacher.
         student_taps: The student's layers that it looks at: stage names ("stage4") or module paths.
         teacher_taps: The teacher's layers that it looks at.
+        needs: What else it asks for.
     """
 
     needs_teacher: bool = False
     student_taps: tuple[str, ...] = ()
     teacher_taps: tuple[str, ...] = ()
+    needs: Needs = Needs()
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()

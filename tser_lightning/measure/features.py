@@ -29,8 +29,7 @@ def penultimate_features(
     Raises:
         ValueError: The network has no linear layer.
     """
-    modules = named_modules(model)
-    classifier = modules[path or _classifier(modules)]
+    classifier = classifier_of(model, path)
     device = next(model.parameters()).device
     seen: list[Tensor] = []
     labels: list[Tensor] = []
@@ -46,9 +45,19 @@ def penultimate_features(
     return torch.cat(seen), torch.cat(labels)
 
 
-def _classifier(modules: dict[str, nn.Module]) -> str:
-    named = getattr(modules[""], "penultimate", None)
-    linear = [path for path, module in modules.items() if isinstance(module, nn.Linear)]
-    if named is None and not linear:
+def classifier_of(model: nn.Module, path: str | None = None) -> nn.Module:
+    """Give the module that turns penultimate features into logits.
+
+    Args:
+        model: A student or an ANN.
+        path: Where it is inside `student.net`. None: the network's own `penultimate`, or else its last linear layer.
+
+    Raises:
+        ValueError: The network has no linear layer.
+    """
+    modules = named_modules(model)
+    path = path or getattr(modules[""], "penultimate", None)
+    linear = [each for each, module in modules.items() if isinstance(module, nn.Linear)]
+    if path is None and not linear:
         raise ValueError("this network has no linear layer: say which module is its classifier")
-    return str(named or linear[-1])
+    return modules[path or linear[-1]]

@@ -3,6 +3,7 @@
 from tser_lightning.models.activation import relu
 from tser_lightning.models.bottleneck import resnet50
 from tser_lightning.models.cnn import cnn_small
+from tser_lightning.models.ensemble import Ensemble
 from tser_lightning.models.input_adapter import InputAdapter
 from tser_lightning.models.network import Factory, Network, Parts
 from tser_lightning.models.norms import TDBN, TEBN
@@ -19,6 +20,7 @@ from tser_lightning.models.zoo import begin_from, from_timm, from_torchvision, v
 __all__ = [
     "TDBN",
     "TEBN",
+    "Ensemble",
     "Factory",
     "InputAdapter",
     "Network",

@@ -6,6 +6,7 @@ from tser_lightning.neurons.clock import Clock, OverTime
 from tser_lightning.neurons.glif import GLIF
 from tser_lightning.neurons.im_lif import IMLIF
 from tser_lightning.neurons.lsg import LSG
+from tser_lightning.neurons.membranes import membranes
 from tser_lightning.neurons.mpbn import MPBN
 from tser_lightning.neurons.neuron import IF, LIF, PLIF, Neuron
 from tser_lightning.neurons.pfa import PFA
@@ -25,4 +26,5 @@ __all__ = [
     "OverTime",
     "fire",
     "lif",
+    "membranes",
 ]

@@ -19,6 +19,7 @@ from tser_lightning.tasks.teachers import obtain_teacher
 from tser_lightning.training import Machine, Recipe, Teacher
 from tser_lightning.training.evaluation_memory import bound_evaluation
 from tser_lightning.training.fit import quiet_lightning
+from tser_lightning.training.loss_context import check_needs
 from tser_lightning.training.probe import probe
 from tser_lightning.training.sharding import strategy_for
 from tser_lightning.training.speed import check_speed, keep_freed_memory
@@ -78,6 +79,7 @@ def built(config: Mapping[str, Any], teacher_name: str) -> Built:
             why="teacher=none leaves nothing to distil from",
             fix="teacher=resnet_small, for example, or a loss without a teacher: loss=tet",
         )
+    check_needs(loss, recipe)
     torch.manual_seed(config["seed"])
     student = build.build_student(config, num_classes=data.num_classes, in_channels=data.shape[0])
     teacher = obtain_teacher(config, teacher_name, data)

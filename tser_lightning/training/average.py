@@ -45,6 +45,12 @@ class Average:
             theirs.copy_(mine)
             mine.copy_(held)
 
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """Ask the averaged network, in eval mode."""
+        logits: Tensor = self._model.eval()(images)
+        return logits
+
     def state_dict(self) -> dict[str, Any]:
         """Give the average under the network's own names, and the number of steps so far."""
         return {"network": self._model.module.state_dict(), "steps": self._model.n_averaged}

@@ -6,7 +6,7 @@ Legend: T time step, B image, C class, H, W.
 import logging
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
@@ -25,13 +25,13 @@ from tser_lightning.models.shared_statistics import shared_statistics
 from tser_lightning.training.answers import Answers
 from tser_lightning.training.average import Average
 from tser_lightning.training.late import Late
+from tser_lightning.training.loss_context import Gatherer, Live, check_needs, fraction_done
 from tser_lightning.training.nonfinite import first_nonfinite
 from tser_lightning.training.optimizer import make_optimizer
 from tser_lightning.training.recipe import Machine, Recipe
 from tser_lightning.training.sharding import shard, share_buffers
 from tser_lightning.training.speed import compiled, described, prepare
 from tser_lightning.training.standing import Standing, seed_step
-from tser_lightning.training.taps import Taps, over_steps
 from tser_lightning.training.teacher import Teacher
 
 log = logging.getLogger("tser_lightning")
@@ -95,11 +95,11 @@ class Distiller(pl.LightningModule):
                 why="teacher=none leaves nothing to distil from",
                 fix="teacher=resnet_small, for example, or a loss without a teacher: loss=tet",
             )
-        self._student_taps = Taps(getattr(student, "net", student), _names(loss, "student_taps"), "student")
-        self._teacher_taps = Taps(teacher.net, _names(loss, "teacher_taps"), "teacher") if teacher else None
+        check_needs(loss, recipe)
+        self._asked = Gatherer(loss, student, teacher)
         if answers is None and self.asks_teacher and teacher is not None:
             answers = Answers(teacher, data.shape, None, machine.compile, machine.channels_last)
-        self._answers = None if _names(loss, "teacher_taps") else answers
+        self._answers = None if self._asked.looks_into_the_teacher else answers
         self.measures = StudentMeasures(int(getattr(student, "timesteps", 1)), data.num_classes)
         self.latest: dict[str, float] = {}
         self._standing = Standing()
@@ -116,7 +116,7 @@ class Distiller(pl.LightningModule):
 
     def _materialise(self) -> None:
         """Let the loss make what it trains itself (projections, a generator) from the shapes of the features, once."""
-        if not _names(self.loss, "student_taps") or self._is_materialised:
+        if not self._asked.looks_inside or self._is_materialised:
             return
         self._is_materialised = True
         training = self.student.training
@@ -138,22 +138,9 @@ class Distiller(pl.LightningModule):
 
     def _student_terms(self, batch: Batch, teacher_BC: Tensor | None) -> LossTerms:
         student_TBC = self._run(batch.images)
-        caught = self._student_taps.take()
-        if not caught:
-            return _as_terms(self.loss(student_TBC, teacher_BC, batch.labels))
-        assert self._teacher_taps is not None
-        steps, images = student_TBC.shape[:2]
-        student_features = {name: over_steps(name, feature, steps, images) for name, feature in caught.items()}
-        teacher_features = self._teacher_taps.take()
-        return _as_terms(
-            self.loss(
-                student_TBC,
-                teacher_BC,
-                batch.labels,
-                student_features=student_features,
-                teacher_features=teacher_features,
-            )
-        )
+        live = Live(lambda: fraction_done(self.trainer), None if self.average is None else self.average.logits)
+        asked = self._asked.keywords(student_TBC, teacher_BC, batch, live)
+        return _as_terms(self.loss(student_TBC, teacher_BC, batch.labels, **asked))
 
     # ------------------------------------------------------------------ training
     def configure_model(self) -> None:
@@ -473,8 +460,3 @@ def _one_value(images: int, batch_size: int, error: ValueError) -> Mistake:
 def _as_terms(value: Tensor | LossTerms) -> LossTerms:
     """A user's own loss may return a scalar alone."""
     return LossTerms(value, {}, {}) if isinstance(value, Tensor) else value
-
-
-def _names(loss: nn.Module, attribute: str) -> Sequence[str]:
-    names: Sequence[str] = getattr(loss, attribute, ())
-    return names

@@ -3,13 +3,14 @@
 Legend: T time step, B image, C class.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
 from tser_lightning.data.batch import Batch
 from tser_lightning.data.image_data import ImageData
+from tser_lightning.losses import Heads
+from tser_lightning.losses.contract import needs_of
+from tser_lightning.training.loss_context import heads_of
 from tser_lightning.training.probe_loss import probe_loss
 from tser_lightning.training.probe_network import probed_student, probed_teacher
 from tser_lightning.training.recipe import Machine
@@ -46,14 +47,14 @@ def probe(
     classes = data.num_classes
     with own_random_numbers(), borrowed(loss) as loss_copy:
         batch = _few(data, seed, int(getattr(student, "timesteps", 1)))
-        names = _names(loss, "student_taps")
-        student_TBC, student_features = probed_student(student, batch, names, classes, machine)
-        teacher_BC, teacher_features = None, dict[str, Tensor]()
+        student_TBC, seen = probed_student(student, batch, loss, classes, machine)
+        teacher_BC: Tensor | None = None
         if teacher is not None and bool(getattr(loss, "needs_teacher", False)):
-            taps = _names(loss, "teacher_taps")
-            teacher_BC, teacher_features = probed_teacher(teacher, batch, taps, classes, machine)
-        features = (student_features, teacher_features) if names else None
-        probe_loss(loss_copy, student_TBC, teacher_BC, batch.labels, features)
+            teacher_BC, inside = probed_teacher(teacher, batch, loss, classes, machine)
+            seen = seen._replace(teacher_features=inside.teacher_features, teachers=inside.teachers)
+        heads = heads_of(student, teacher) if needs_of(loss).heads else None
+        with borrowed(heads) as heads_copy:
+            probe_loss(loss_copy, student_TBC, teacher_BC, batch, seen, _on_cpu(heads_copy, heads))
 
 
 def probe_teacher(teacher: Teacher, data: ImageData, name: str, machine: Machine) -> None:
@@ -69,7 +70,7 @@ def probe_teacher(teacher: Teacher, data: ImageData, name: str, machine: Machine
         Mistake: See `probe`.
     """
     with own_random_numbers():
-        probed_teacher(teacher, _few(data, 1, 1), (), data.num_classes, machine, f" ({name})")
+        probed_teacher(teacher, _few(data, 1, 1), None, data.num_classes, machine, f" ({name})")
 
 
 def _few(data: ImageData, seed: int, steps: int) -> Batch:
@@ -83,5 +84,9 @@ def _few(data: ImageData, seed: int, steps: int) -> Batch:
     return Batch(images.clone(memory_format=torch.contiguous_format), batch.labels[:size], batch.indices[:size])
 
 
-def _names(loss: nn.Module, attribute: Literal["student_taps", "teacher_taps"]) -> tuple[str, ...]:
-    return tuple(getattr(loss, attribute, ()))
+def _on_cpu(heads: Heads | None, own: Heads | None) -> Heads | None:
+    """Bring copies of classifiers to where the features are; what could not be copied stays where it is."""
+    for head in heads or ():
+        if heads is not own and isinstance(head, nn.Module):
+            head.cpu()
+    return heads

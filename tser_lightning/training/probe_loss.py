@@ -4,12 +4,16 @@ Legend: T time step, B image, C class.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tser_lightning.losses import LossTerms
+from tser_lightning.data.batch import Batch
+from tser_lightning.losses import Heads, LossTerms
+from tser_lightning.losses.contract import needs_of
 from tser_lightning.mistake import Mistake
+from tser_lightning.training.loss_context import Live, Seen, keywords
 from tser_lightning.training.own_code import PASSED_ON, described, failed, named
 
 RESERVED = ("loss", "seconds", "peak_memory_mb")  # what is recorded under train/ besides the parts of a loss
@@ -22,30 +26,45 @@ def probe_loss(
     loss: nn.Module,
     student_TBC: Tensor,
     teacher_BC: Tensor | None,
-    labels_B: Tensor,
-    features: tuple[Mapping[str, Tensor], Mapping[str, Tensor]] | None,
+    batch: Batch,
+    seen: Seen,
+    heads: Heads | None,
 ) -> None:
     """Call a loss on logits and features that a gradient is wanted for.
+
+    One that depends on the fraction of the training that is done is called at its begin, in the middle and at its end.
 
     Args:
         loss: As `fit` takes it; a copy, for it may make what it trains itself.
         student_TBC: Logits.
         teacher_BC: Logits, or None for a loss that needs no teacher.
-        labels_B: Class indices [B], or distributions [B, C].
-        features: Of student and teacher, by name, for a loss that wants them.
+        batch: What student and teacher have seen.
+        seen: What the loss asks for of it.
+        heads: The classifiers, for a loss that asks for them.
 
     Raises:
         Mistake: It fails; it gives no finite scalar with a finite gradient; a part has a name that is taken.
     """
-    who = named("loss", loss)
     student_TBC = student_TBC.cpu().requires_grad_()
-    leaves, settings = [student_TBC], {}
-    if features is not None:
-        student_features = {name: y.cpu().requires_grad_() for name, y in features[0].items()}
-        leaves += student_features.values()
-        settings = {"student_features": student_features, "teacher_features": dict(features[1])}
+    seen = seen.each(lambda value: value.cpu())
+    leaves = [student_TBC, *(value.requires_grad_() for group in seen.of_the_student for value in group.values())]
+    for progress in (0.0, 0.5, 0.999) if needs_of(loss).progress else (0.0,):
+        live = Live(lambda done=progress: done, lambda images: student_TBC.detach().clone())  # type: ignore[misc]
+        asked = keywords(loss, seen, batch, heads, live)
+        _probe_call(loss, student_TBC, teacher_BC, batch.labels, asked, leaves)
+
+
+def _probe_call(
+    loss: nn.Module,
+    student_TBC: Tensor,
+    teacher_BC: Tensor | None,
+    labels_B: Tensor,
+    asked: Mapping[str, Any],
+    leaves: list[Tensor],
+) -> None:
+    who = named("loss", loss)
     try:
-        value = loss(student_TBC, teacher_BC, labels_B, **settings)
+        value = loss(student_TBC, teacher_BC, labels_B, **asked)
     except PASSED_ON:
         raise
     except Exception as error:

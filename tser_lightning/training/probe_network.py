@@ -4,7 +4,6 @@ Legend: T time step, B image, C class.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -15,10 +14,10 @@ from tser_lightning.data.batch import Batch
 from tser_lightning.mistake import Mistake
 from tser_lightning.models.memory_format import lay_out
 from tser_lightning.models.student import Student
+from tser_lightning.training.loss_context import Seen, StudentHooks, TeacherHooks
 from tser_lightning.training.nonfinite import first_nonfinite
 from tser_lightning.training.own_code import PASSED_ON, described, failed, is_about_sizes, named
 from tser_lightning.training.recipe import Machine
-from tser_lightning.training.taps import Taps, over_steps
 from tser_lightning.training.teacher import Once, Teacher
 from tser_lightning.training.undisturbed import Draws, borrowed, seed_all
 
@@ -29,38 +28,38 @@ _TEACHER = "a teacher is called with images [B, channels, height, width] and giv
 
 
 def probed_student(
-    student: nn.Module, batch: Batch, names: Sequence[str], classes: int, machine: Machine
-) -> tuple[Tensor, dict[str, Tensor]]:
+    student: nn.Module, batch: Batch, loss: nn.Module | None, classes: int, machine: Machine
+) -> tuple[Tensor, Seen]:
     """Check a student.
 
     Args:
         student: Images to logits_TBC; an ANN in its place (`Once`) is called the teacher that it is.
         batch: A few training images.
-        names: Taps whose features are wanted.
+        loss: Asks for what is wanted of it.
         classes: C.
         machine: Its `channels_last` is how maps will lie in memory.
 
     Returns:
-        logits_TBC in training mode and the features by name, [T, B, ...], without their graph.
+        logits_TBC in training mode and what the loss asks for, without their graph.
 
     Raises:
         Mistake: See `probe`.
     """
-    return _StudentProbe(student, classes).probed(batch, names, machine)
+    return _StudentProbe(student, classes).probed(batch, loss, machine)
 
 
 def probed_teacher(
-    teacher: Teacher, batch: Batch, names: Sequence[str], classes: int, machine: Machine, name: str = ""
-) -> tuple[Tensor, dict[str, Tensor]]:
+    teacher: Teacher, batch: Batch, loss: nn.Module | None, classes: int, machine: Machine, name: str = ""
+) -> tuple[Tensor, Seen]:
     """Check a teacher; as `probed_student`, but for `name`, what it is called besides.
 
     Returns:
-        logits_BC and the features by name, [B, ...].
+        logits_BC and what the loss asks for.
 
     Raises:
         Mistake: See `probe`.
     """
-    return _TeacherProbe(teacher, classes, name).probed(batch, names, machine)
+    return _TeacherProbe(teacher, classes, name).probed(batch, loss, machine)
 
 
 class _Called(ABC):
@@ -226,16 +225,16 @@ class _StudentProbe(_Called):
             return ((len(images) if images.ndim == 5 else self.whole.timesteps) * size,)
         return None
 
-    def probed(self, batch: Batch, names: Sequence[str], machine: Machine) -> tuple[Tensor, dict[str, Tensor]]:
-        """Check it, and give logits_TBC and the features that a loss wants, cut off from it."""
+    def probed(self, batch: Batch, loss: nn.Module | None, machine: Machine) -> tuple[Tensor, Seen]:
+        """Check it, and give logits_TBC and what a loss asks for, cut off from it."""
         with borrowed(self.whole) as whole:
             if whole is not self.whole:
                 whole.cpu()
             images = _as_taken(batch.images, whole)
-            taps = Taps(getattr(whole, "net", whole), names, "student")
+            hooks = StudentHooks(whole, loss)
             _wake(whole, statistics=whole is not self.whole)
             student_TBC = self.call(whole, images)
-            features = taps.take()
+            seen = hooks.take(*student_TBC.shape[:2]).each(Tensor.detach)
             self.check_values(student_TBC, whole, images)
             if not student_TBC.requires_grad:
                 raise Mistake(
@@ -246,10 +245,8 @@ class _StudentProbe(_Called):
             whole.eval()
             self.lay_out(whole, images, machine)
             self.check_calls(whole, images, 1e-5, (1, 1))
-            taps.take()
-        steps, size = student_TBC.shape[:2]
-        over = {name: over_steps(name, y.detach(), steps, size) for name, y in features.items()}
-        return student_TBC.detach(), over
+            hooks.forget()
+        return student_TBC.detach(), seen
 
     def explained(self, whole: nn.Module, images: Tensor, error: Exception) -> Mistake:
         if not (isinstance(whole, Student) and images.ndim == 4 and is_about_sizes(error)) or whole.timesteps == 1:
@@ -311,20 +308,20 @@ class _TeacherProbe(_Called):
     def rows(self, images: Tensor) -> tuple[int, ...] | None:
         return (images.shape[-4],)
 
-    def probed(self, batch: Batch, names: Sequence[str], machine: Machine) -> tuple[Tensor, dict[str, Tensor]]:
-        """Check it, and give its logits_BC and the features that a loss wants."""
+    def probed(self, batch: Batch, loss: nn.Module | None, machine: Machine) -> tuple[Tensor, Seen]:
+        """Check it, and give its logits_BC and what a loss asks for."""
         with borrowed(self.whole) as whole, torch.no_grad():
             if whole is not self.whole:
                 whole.cpu()
             images = _as_taken(batch.images, whole)
-            taps = Taps(self.net(whole), names, "teacher")
+            hooks = TeacherHooks(self.net(whole), loss)
             teacher_BC = self.call(whole, images)
-            features = taps.take()
+            seen = hooks.take(teacher_BC)
             self.check_values(teacher_BC, whole, images)
             self.lay_out(whole, images, machine)
             self.check_calls(whole, images, 1e-4, (1, 2))
-            taps.take()
-        return teacher_BC, features
+            hooks.take(None)
+        return teacher_BC, seen
 
     def remembers(self) -> Mistake:
         return Mistake(

@@ -8,6 +8,7 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
+from tser_lightning.losses.contract import needs_of
 from tser_lightning.mistake import Mistake
 from tser_lightning.training.recipe import Machine, Recipe
 
@@ -28,12 +29,14 @@ def check_sharding(student: nn.Module, loss: nn.Module, recipe: Recipe) -> None:
     """Refuse what does not go with weights that lie in parts.
 
     Raises:
-        Mistake: A parameter that is a single number, a loss that learns, a moving average, 16-mixed.
+        Mistake: A parameter that is a single number, a loss that learns or asks for the heads, a moving average,
+            16-mixed.
     """
     numbers = [name for name, parameter in student.named_parameters() if parameter.ndim == 0]
     reasons = {
         f"the student's {', '.join(numbers[:2])}": "a single number cannot lie in parts" if numbers else "",
         "this loss": "what it trains itself is not divided" if any(True for _ in loss.parameters()) else "",
+        "a loss that asks for the heads": "the classifier's weights lie in parts" if needs_of(loss).heads else "",
         f"trainer.ema={recipe.ema}": "" if recipe.ema is None else "the average would be of the parts",
         "trainer.precision=16-mixed": "its loss scale is not shared" if recipe.precision == "16-mixed" else "",
     }

@@ -1,7 +1,8 @@
 """Features of named layers, caught while a network runs."""
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 
@@ -12,8 +13,8 @@ from tser_lightning.models.recompute import recomputing
 class Taps:
     """Catches the outputs of some layers of a network.
 
-    A tap is a stage name that the network declares in `stages` ("stage4") or a module path ("layer4.1"). Without taps
-    no hook exists.
+    A tap is a stage name that the network declares in `stages` ("stage4"), a module path ("layer4.1") or a pattern of
+    such names ("layer*.conv1"), which catches every layer that it fits and that is called. Without taps no hook exists.
 
     Args:
         network: Where the layers are.
@@ -28,11 +29,9 @@ class Taps:
         self._caught: dict[str, Tensor] = {}
         modules = dict(network.named_modules())
         stages: dict[str, str] = getattr(network, "stages", {})
-        for name in names:
-            path = stages.get(name, name)
-            if path not in modules:
-                raise _unknown(name, role, [*stages, *(key for key in modules if key)])
-            modules[path].register_forward_hook(self._catcher(name))
+        known = [*stages, *(key for key in modules if key)]
+        for name in dict.fromkeys(each for given in names for each in matching(given, known, role)):
+            modules[stages.get(name, name)].register_forward_hook(self._catcher(name))
 
     def _catcher(self, name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def catch(module: nn.Module, inputs: object, output: Tensor) -> None:
@@ -45,6 +44,23 @@ class Taps:
         """Give what the last run of the network left, and forget it."""
         caught, self._caught = self._caught, {}
         return caught
+
+
+def matching(given: str, known: Sequence[str], role: str) -> Iterator[str]:
+    """Give the known names that a name or pattern stands for.
+
+    Args:
+        given: One of them, or a pattern as `fnmatch` knows it.
+        known: Names of layers.
+        role: "student" or "teacher", for the message.
+
+    Raises:
+        Mistake: It stands for none.
+    """
+    found = [given] if given in known else [name for name in known if fnmatchcase(name, given)]
+    if not found:
+        raise _unknown(given, role, list(known))
+    yield from found
 
 
 def over_steps(name: str, feature: Tensor, steps: int, images: int) -> Tensor:

@@ -1,0 +1,162 @@
+"""What a loss is called with, and what it may ask for besides: the contract between a loss and the training.
+
+Legend: T time step, B image, C class.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from types import SimpleNamespace
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+
+class LossTerms(NamedTuple):
+    """What a loss returns.
+
+    Attributes:
+        total: The scalar to minimise, sum over k of weights[k] * parts[k].
+        parts: Every term by name, unweighted.
+        weights: The factor of every term, by the same names.
+    """
+
+    total: Tensor
+    parts: dict[str, Tensor]
+    weights: dict[str, float]
+
+
+class Loss(Protocol):
+    """A loss, as a training calls it; any `nn.Module` with this call is one.
+
+    It may have the attributes `needs_teacher` (True: `teacher_BC` is given) and `needs` (a `Needs`: the keyword
+    `context` is given). `student_taps` and `teacher_taps`, names of layers, give the keywords `student_features` and
+    `teacher_features`.
+    """
+
+    def __call__(
+        self, student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tensor, /, **asked: Any
+    ) -> Tensor | LossTerms:
+        """Give the scalar to minimise, alone or with its parts.
+
+        Args:
+            student_TBC: The student's logits at every step.
+            teacher_BC: The teacher's logits; None for a loss that needs no teacher.
+            labels_B: Class indices [B], or distributions [B, C].
+            asked: What the loss asks for.
+        """
+
+
+class SpikingStudent(Protocol):
+    """A student, as a training calls it: static images [B, C, H, W] or frames [T, B, C, H, W] to logits_TBC."""
+
+    timesteps: int
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Give logits_TBC."""
+
+
+class Heads(NamedTuple):
+    """The classifiers of the two networks: functions from penultimate features [..., D] to logits [..., C].
+
+    Attributes:
+        student: Its weights learn through it too.
+        teacher: Frozen; None without a teacher.
+    """
+
+    student: Callable[[Tensor], Tensor]
+    teacher: Callable[[Tensor], Tensor] | None
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a loss asks for, as the class or instance attribute `needs`; what it does not ask for costs nothing.
+
+    Each of these is an attribute of the `LossContext` of the same name. Layers and neurons are given as module paths
+    inside the network ("layer4.1"), stage names ("stage4") or patterns of them ("layer*.conv1", "*"; as `fnmatch`).
+
+    Attributes:
+        student_features: Layers of the student; their outputs [T, B, ...] by name.
+        teacher_features: Layers of the teacher; their outputs [B, ...] by name.
+        currents: Neurons of the student; what goes into them, [T, B, ...] by path.
+        membranes: Neurons of the student; their membranes when they are compared with the threshold, before a reset,
+            [T, B, ...] by path. Computed from the currents once more. LIF, IF, PLIF and LSG have them.
+        spikes: Neurons of the student; what comes out of them, [T, B, ...] by path.
+        heads: The classifiers of student and teacher, see `Heads`.
+        progress: The fraction of the training that is done, in [0, 1): optimiser steps done of all optimiser steps.
+        indices: The place of each image in the data set, int64 [B], the same in every epoch.
+        ema: The logits [T, B, C] that the moving average of the student (`trainer.ema`) gives, without gradient.
+        teachers: The logits [B, C] of every teacher by name, where the teacher is a `models.Ensemble`; of any other
+            teacher under "teacher".
+    """
+
+    student_features: tuple[str, ...] = ()
+    teacher_features: tuple[str, ...] = ()
+    currents: tuple[str, ...] = ()
+    membranes: tuple[str, ...] = ()
+    spikes: tuple[str, ...] = ()
+    heads: bool = False
+    progress: bool = False
+    indices: bool = False
+    ema: bool = False
+    teachers: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a single name where a tuple of names is wanted: it would be read letter by letter."""
+        for name in (each.name for each in fields(self)):
+            if isinstance(getattr(self, name), str):
+                raise TypeError(f"needs.{name} must be a tuple of names, e.g. {name}=({getattr(self, name)!r},)")
+
+    def __bool__(self) -> bool:
+        """Tell whether anything is asked for."""
+        return any(getattr(self, each.name) for each in fields(self))
+
+    def __or__(self, other: "Needs") -> "Needs":
+        """Ask for what either asks for."""
+        joined: dict[str, Any] = {}
+        for name in (each.name for each in fields(self)):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            joined[name] = mine or theirs if isinstance(mine, bool) else tuple(dict.fromkeys((*mine, *theirs)))
+        return Needs(**joined)
+
+    @property
+    def observed(self) -> bool:
+        """Whether anything is asked for that is caught inside a network while it runs."""
+        inside = (self.student_features, self.teacher_features, self.currents, self.membranes, self.spikes)
+        return any(inside) or self.teachers
+
+
+class LossContext(SimpleNamespace):
+    """What a loss has asked for with `Needs`, under the same names; whoever asks for less has less.
+
+    `LossContext(progress=0.5)` makes one by hand, e.g. for a test.
+
+    Raises:
+        AttributeError: Something is read that was not asked for.
+    """
+
+    student_features: Mapping[str, Tensor]
+    teacher_features: Mapping[str, Tensor]
+    currents: Mapping[str, Tensor]
+    membranes: Mapping[str, Tensor]
+    spikes: Mapping[str, Tensor]
+    heads: Heads
+    progress: float
+    indices: Tensor
+    ema: Tensor
+    teachers: Mapping[str, Tensor]
+
+    def __getattr__(self, name: str) -> Any:
+        """Say how to ask for what is not here."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        known = {each.name: each for each in fields(Needs)}
+        if name not in known:
+            raise AttributeError(f"a loss's context has no {name!r}; it can have {', '.join(known)}")
+        asked = "True" if isinstance(known[name].default, bool) else '("*",)'
+        raise AttributeError(f"context.{name} was not asked for; give the loss needs = Needs({name}={asked})")
+
+
+def needs_of(loss: nn.Module | None) -> Needs:
+    """Give what a loss asks for; nothing, if it does not say."""
+    needs: Needs = getattr(loss, "needs", None) or Needs()
+    return needs

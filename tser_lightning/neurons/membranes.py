@@ -1,0 +1,45 @@
+"""The membranes that a neuron compared with its threshold.
+
+Legend: T time step, B image.
+"""
+
+import torch
+from torch import Tensor
+
+from tser_lightning.kernels.dynamics import at_rest
+from tser_lightning.mistake import Mistake
+from tser_lightning.neurons.neuron import LIF, Neuron
+
+
+def membranes(neuron: Neuron, currents_TB: Tensor, spikes_TB: Tensor) -> Tensor:
+    """Compute H, the membrane after the charge and before the reset, from what went in and what came out (Eq. 1-3).
+
+    No kernel hands it out; this goes through the steps again as plain operations. Gradients flow through the currents
+    and, as in the neuron itself, through the spikes that reset the membrane (not with `detach_reset`).
+
+    Args:
+        neuron: LIF, IF, PLIF or LSG.
+        currents_TB: [T, B, ...].
+        spikes_TB: What the neuron made of them.
+
+    Returns:
+        [T, B, ...], float32 or wider.
+
+    Raises:
+        Mistake: A neuron with other dynamics.
+    """
+    if not isinstance(neuron, LIF) or type(neuron).run is not LIF.run:
+        raise Mistake(
+            what=f"the membranes of {type(neuron).__name__} are not known, and the loss asks for them",
+            why="they are computed for LIF, IF, PLIF and LSG",
+            fix="neuron=lif, or a loss that asks for currents or spikes",
+        )
+    decay, v = neuron.leak(), at_rest(currents_TB, None)
+    charged = []
+    for x, s in zip(currents_TB.unbind(0), spikes_TB.unbind(0), strict=True):
+        x, s = x.to(v.dtype), s.to(v.dtype)
+        h = decay * v + (1 - decay) * x if neuron.decay_input else decay * v + x
+        s = s.detach() if neuron.detach_reset else s
+        v = h * (1 - s) if neuron.reset == "hard" else h - neuron.v_threshold * s
+        charged.append(h)
+    return torch.stack(charged)

@@ -1,0 +1,268 @@
+"""What a loss asks for besides logits and labels, gathered while student and teacher run.
+
+Legend: T time step, B image, C class.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
+from torch import Tensor, nn
+
+from tser_lightning.data.batch import Batch
+from tser_lightning.losses import Heads, LossContext, Needs
+from tser_lightning.losses.contract import needs_of
+from tser_lightning.measure.features import classifier_of
+from tser_lightning.mistake import Mistake
+from tser_lightning.models import Ensemble
+from tser_lightning.models.recompute import recomputing
+from tser_lightning.neurons import Neuron, membranes
+from tser_lightning.training.recipe import Recipe
+from tser_lightning.training.taps import Taps, matching, over_steps
+from tser_lightning.training.teacher import Teacher
+
+Named = dict[str, Tensor]
+
+
+class Live(NamedTuple):
+    """What is asked for anew at every step, by whoever trains.
+
+    Attributes:
+        progress: Gives the fraction of the training that is done.
+        ema: Gives the logits [T, B, C] of the student's moving average for images; None where there is no average.
+    """
+
+    progress: Callable[[], float]
+    ema: Callable[[Tensor], Tensor] | None
+
+
+class Seen(NamedTuple):
+    """What was caught inside a student and a teacher; see `Needs`."""
+
+    student_features: Named
+    teacher_features: Named
+    currents: Named
+    membranes: Named
+    spikes: Named
+    teachers: Named
+
+    @property
+    def of_the_student(self) -> tuple[Named, ...]:
+        """What a gradient goes through."""
+        return self.student_features, self.currents, self.membranes, self.spikes
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Seen":
+        """Change every tensor."""
+        return Seen(*({name: change(value) for name, value in group.items()} for group in self))
+
+
+NOTHING = Seen({}, {}, {}, {}, {}, {})
+
+
+class StudentHooks:
+    """Catches in a student what a loss asks for.
+
+    Args:
+        student: Hooks stay on it; there are none for a loss that asks for nothing.
+        loss: With `student_taps` and `needs`, or None.
+
+    Raises:
+        Mistake: A layer or neuron that the student does not have.
+    """
+
+    def __init__(self, student: nn.Module, loss: nn.Module | None) -> None:
+        net, self._needs = getattr(student, "net", student), needs_of(loss)
+        names = dict.fromkeys((*_taps(loss, "student_taps"), *self._needs.student_features))
+        self._layers = Taps(net, tuple(names), "student")
+        self._neurons = {path: module for path, module in net.named_modules() if isinstance(module, Neuron)}
+        wants = self._needs.currents, self._needs.membranes, self._needs.spikes
+        self._wanted = [_neurons(patterns, self._neurons) for patterns in wants]
+        self._in: Named = {}
+        self._out: Named = {}
+        currents, charged, spikes = self._wanted
+        for path in dict.fromkeys((*currents, *charged)):
+            self._neurons[path].register_forward_pre_hook(_keep_input(path, self._in))
+        for path in dict.fromkeys((*charged, *spikes)):
+            self._neurons[path].register_forward_hook(_keep_output(path, self._out))
+
+    def take(self, steps: int, images: int) -> Seen:
+        """Give what the last run of the student left, [T, B, ...], and forget it."""
+        caught = self._layers.take()
+        features = {name: over_steps(name, feature, steps, images) for name, feature in caught.items()}
+        currents, charged, spikes = self._wanted
+        seen = NOTHING._replace(
+            student_features=features,
+            currents={path: self._in[path] for path in currents},
+            membranes={path: membranes(self._neurons[path], self._in[path], self._out[path]) for path in charged},
+            spikes={path: self._out[path] for path in spikes},
+        )
+        self.forget()
+        return seen
+
+    def forget(self) -> None:
+        """Forget what the last run of the student left."""
+        self._layers.take()
+        self._in.clear()
+        self._out.clear()
+
+
+class TeacherHooks:
+    """Catches in a teacher what a loss asks for.
+
+    Args:
+        teacher: Hooks stay on it; there are none for a loss that asks for nothing.
+        loss: With `teacher_taps` and `needs`, or None.
+
+    Raises:
+        Mistake: A layer that the teacher does not have.
+    """
+
+    def __init__(self, teacher: nn.Module, loss: nn.Module | None) -> None:
+        needs = needs_of(loss)
+        several = needs.teachers and isinstance(teacher, Ensemble)
+        self._members = [f"members.{name}" for name in teacher.members] if several else []  # type: ignore[union-attr]
+        names = dict.fromkeys((*_taps(loss, "teacher_taps"), *needs.teacher_features, *self._members))
+        self._layers = Taps(teacher, tuple(names), "teacher")
+
+    def take(self, teacher_BC: Tensor | None) -> Seen:
+        """Give what the last run of the teacher left, and forget it."""
+        caught = self._layers.take()
+        teachers = {path.removeprefix("members."): caught[path] for path in self._members if path in caught}
+        if not self._members and teacher_BC is not None:
+            teachers = {"teacher": teacher_BC}
+        return NOTHING._replace(teacher_features=caught, teachers=teachers)
+
+
+class Gatherer:
+    """Gathers what a loss asks for: the keywords that it is called with besides logits and labels.
+
+    Args:
+        loss: With `needs`, `student_taps`, `teacher_taps` or none of them.
+        student: Images to logits_TBC.
+        teacher: Frozen; may be None.
+
+    Raises:
+        Mistake: A layer or neuron that does not exist.
+    """
+
+    def __init__(self, loss: nn.Module, student: nn.Module, teacher: Teacher | None) -> None:
+        self._loss, self._student, self._teacher = loss, student, teacher
+        self._in_student = StudentHooks(student, loss)
+        self._in_teacher = None if teacher is None else TeacherHooks(teacher.net, loss)
+
+    @property
+    def looks_inside(self) -> bool:
+        """Whether the loss sees more of a network than its logits, so that it may make parts that fit what it sees."""
+        return bool(_taps(self._loss, "student_taps")) or needs_of(self._loss).observed
+
+    @property
+    def looks_into_the_teacher(self) -> bool:
+        """Whether the teacher itself has to run, not a file or a folded copy that knows its logits."""
+        needs = needs_of(self._loss)
+        return bool(_taps(self._loss, "teacher_taps")) or bool(needs.teacher_features) or needs.teachers
+
+    def keywords(self, student_TBC: Tensor, teacher_BC: Tensor | None, batch: Batch, live: Live) -> dict[str, Any]:
+        """Give the keywords for the batch that student and teacher have just seen."""
+        needs = needs_of(self._loss)
+        if not needs and not _taps(self._loss, "student_taps"):
+            return {}
+        steps, images = student_TBC.shape[:2]
+        seen = self._in_student.take(steps, images)
+        if self._in_teacher is not None:
+            inside = self._in_teacher.take(teacher_BC)
+            seen = seen._replace(teacher_features=inside.teacher_features, teachers=inside.teachers)
+        heads = heads_of(self._student, self._teacher) if needs.heads else None
+        return keywords(self._loss, seen, batch, heads, live)
+
+
+def keywords(loss: nn.Module, seen: Seen, batch: Batch, heads: Heads | None, live: Live) -> dict[str, Any]:
+    """Turn what was seen into what a loss is called with: the features of its taps, and the context of its needs."""
+    needs, found = needs_of(loss), {}
+    if _taps(loss, "student_taps"):
+        found = {"student_features": seen.student_features, "teacher_features": seen.teacher_features}
+    if not needs:
+        return found
+    offered: Mapping[str, Callable[[], Any]] = {
+        **{name: (lambda group=group: group) for name, group in seen._asdict().items()},  # type: ignore[misc]
+        "heads": lambda: heads,
+        "progress": live.progress,
+        "indices": lambda: batch.indices,
+        "ema": lambda: live.ema and live.ema(batch.images),
+    }
+    return {**found, "context": LossContext(**{name: give() for name, give in offered.items() if getattr(needs, name)})}
+
+
+def heads_of(student: nn.Module, teacher: Teacher | None) -> Heads:
+    """Give the classifiers of student and teacher."""
+    return Heads(
+        classifier_of(getattr(student, "net", student)), None if teacher is None else classifier_of(teacher.net)
+    )
+
+
+def fraction_done(trainer: pl.Trainer) -> float:
+    """Give the fraction of a training that is done, in [0, 1): optimiser steps done of those that there will be.
+
+    It depends on where the training stands alone: the same after a resume, for any accumulation and in every process.
+
+    Raises:
+        Mistake: A training whose end is not known.
+    """
+    if trainer.global_step == 0:
+        return 0.0
+    steps = trainer.estimated_stepping_batches
+    if steps == float("inf"):
+        raise Mistake(
+            what="this loss depends on the fraction of the training that is done, and the training has no end",
+            why="the Trainer has max_epochs=-1 and no max_steps",
+            fix="pl.Trainer(max_epochs=300)",
+        )
+    return min(1.0, trainer.global_step / steps)
+
+
+def check_needs(loss: nn.Module, recipe: Recipe) -> None:
+    """Refuse a loss that asks for what this training does not have.
+
+    Raises:
+        Mistake: A moving average that there is not; layers of a teacher without its logits.
+    """
+    needs: Needs = needs_of(loss)
+    if needs.ema and recipe.ema is None:
+        raise Mistake(
+            what="this loss compares with the moving average of the student, and there is none",
+            why="trainer.ema=null",
+            fix="trainer.ema=0.999",
+        )
+    if (needs.teacher_features or needs.teachers) and not getattr(loss, "needs_teacher", False):
+        raise Mistake(
+            what="this loss asks for what is inside the teacher, but not for the teacher",
+            why="the teacher is only called for a loss that says needs_teacher = True",
+            fix="the class attribute needs_teacher = True",
+        )
+
+
+def _taps(loss: nn.Module | None, attribute: str) -> tuple[str, ...]:
+    return tuple(getattr(loss, attribute, ()))
+
+
+def _neurons(patterns: tuple[str, ...], neurons: Mapping[str, Neuron]) -> list[str]:
+    """The paths of the neurons that some names or patterns stand for, in the order of the network."""
+    wanted = {path for pattern in patterns for path in matching(pattern, list(neurons), "student")}
+    return [path for path in neurons if path in wanted]
+
+
+def _keep_input(path: str, kept: Named) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    def keep(neuron: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if not recomputing():
+            assert isinstance(neuron, Neuron)
+            kept[path] = neuron.unfold(inputs[0])
+
+    return keep
+
+
+def _keep_output(path: str, kept: Named) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
+    def keep(neuron: nn.Module, inputs: tuple[Any, ...], spikes: Tensor) -> None:
+        if not recomputing():
+            assert isinstance(neuron, Neuron)
+            kept[path] = neuron.unfold(spikes)
+
+    return keep

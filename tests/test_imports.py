@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "config": {"schema", "registry", "records", "data"},
     "tasks": LIBRARY | {"records", "report", "registry", "deploy", "config"},
     "sweep": {"records", "registry", "config", "tasks"},
-    "cli": {"report", "config", "tasks", "sweep", "api"},
+    "cli": {"schema", "report", "config", "tasks", "sweep", "api"},
 }
 ANYBODY = {"mistake", "durable", "plain_yaml", "termination"}
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from safetensors.torch import save_file
 
-from tser_lightning.deploy.load import load_student
 from tser_lightning.config.hydra_loader import Configs
 from tser_lightning.config.mistakes import Mistakes
 from tser_lightning.config.run import Run, compose_run
+from tser_lightning.deploy.load import load_student
 from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student
 from tser_lightning.registry.build import build_network, factory, instantiate

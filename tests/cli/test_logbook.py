@@ -20,7 +20,7 @@ def test_runs_are_grouped_tagged_and_configured_by_name(
     run = compose_run([*job, "logging.wandb.mode=offline", "logging.wandb.tags=[mine]"], configs=configs)
     with opened_log(run, folder / "records" / run.name) as log:
         assert (log.group, log.job_type, log.id) == ("lambda-digits", "distill", run.name)
-        assert set(log.tags) == {"mine", "loss=tser", "student=resnet_small", "data=digits"}
+        assert set(log.tags) == {"mine", "loss=tser", "student=cnn_small", "data=digits"}
         assert (log.config["loss"]["name"], log.config["loss"]["lam"], log.config["experiment"]) == (
             "tser",
             0.1,

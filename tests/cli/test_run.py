@@ -28,7 +28,7 @@ def test_a_run_knows_its_choices(compose: Compose) -> None:
     assert {name: choices[name] for name in ("experiment", "data", "teacher", "student", "neuron", "loss")} == {
         "experiment": "digits",
         "data": "digits",
-        "teacher": "resnet_small",
+        "teacher": "cnn_small",
         "student": "resnet18",
         "neuron": "if",
         "loss": "ce",
@@ -55,7 +55,7 @@ def test_settings_of_the_experiment_count_as_changed_even_where_the_command_sets
 def test_the_name_depends_on_content_not_on_words(compose: Compose) -> None:
     name = compose("").name
     assert name.startswith("digits-loss_tser-")
-    for same in ("loss=tser", "loss.tau=5", "loss.tau=5.0", "seed=1 machine.workers=0", "logging.wandb.mode=offline"):
+    for same in ("loss=tser", "loss.tau=4", "loss.tau=4.0", "seed=1 machine.workers=0", "logging.wandb.mode=offline"):
         assert compose(same).name == name
     assert compose("seed=2 loss.lam=0.1").name == compose("loss.lam=0.1 seed=2").name
     assert compose("seed=2").name != name

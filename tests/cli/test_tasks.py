@@ -86,7 +86,7 @@ def test_a_finished_run_is_not_done_again(runs: Path) -> None:
 
 
 def test_the_teacher_is_trained_once(runs: Path) -> None:
-    weights = only(runs, "teachers/resnet_small-digits-*/teacher.safetensors")
+    weights = only(runs, "teachers/cnn_small-digits-*/teacher.safetensors")
     before = weights.stat().st_mtime_ns
     taught = run(runs, "task=teach")
     assert run(runs, "loss=ce", "trainer.epochs=1")["teacher/acc"] == pytest.approx(taught["teacher/acc"])

@@ -5,7 +5,11 @@ import pytest
 from tser_lightning.config.run import compose_run
 from tser_lightning.records.first_version import loss_as_terms, terms_alone
 
-# What the first version named runs of `experiment=digits` by.
+# What `experiment=digits` was in the first version, and what runs of it were named by.
+DIGITS = (
+    "experiment=none data=digits teacher=resnet_small student=resnet_small "
+    "student.timesteps=6 student.widths=[8,16,32] trainer.epochs=12"
+)
 HASHES = {
     "loss=ce": "c1ce17fc",
     "loss=ce loss.mean=probs": "c3b0838a",
@@ -39,7 +43,7 @@ HASHES = {
 
 @pytest.mark.parametrize("words", HASHES)
 def test_runs_of_the_first_version_keep_their_names(words: str) -> None:
-    assert compose_run(words.split()).name.endswith(f"-{HASHES[words]}")
+    assert compose_run([*DIGITS.split(), *words.split()]).name.endswith(f"-{HASHES[words]}")
 
 
 def test_what_an_old_run_says_of_its_loss_is_buildable() -> None:

@@ -60,7 +60,7 @@ def test_wrong_names_and_settings_are_mistakes() -> None:
 
 
 def test_only_the_public_names_are_there() -> None:
-    assert dir(tl) == [*tl.__all__, "__version__"]
+    assert dir(tl) == sorted([*tl.__all__, "__version__"])
     assert tl.__version__ == importlib.metadata.version("tser-lightning")
     with pytest.raises(AttributeError, match="nothing"):
         _ = tl.nothing

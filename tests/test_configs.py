@@ -19,6 +19,7 @@ from tser_lightning.data.checks import frames_path
 from tser_lightning.measure import OperationCounter
 from tser_lightning.mistake import Mistake
 from tser_lightning.registry import build
+from tser_lightning.tasks.recipe import build_machine, build_recipe
 from tser_lightning.tasks.run_task import run_task
 from tser_lightning.tasks.teachers import obtain_teacher
 from tser_lightning.training import fit, save_network
@@ -172,8 +173,8 @@ def train_a_step(config: Mapping[str, Any], folder: Path) -> None:
     student, teacher = build.build_student(config, **classes), obtain_teacher(config, "teacher", data)
     assert teacher is not None
     before = digest(teacher), digest(student)
-    recipe = build.build_recipe(config["trainer"], config["optim"], config["schedule"], config["debug"]["steps"])
-    machine = build.build_machine(config)
+    recipe = build_recipe(config["trainer"], config["optim"], config["schedule"], config["debug"]["steps"])
+    machine = build_machine(config)
     fit(student, build.build_loss(config), teacher, data, folder, recipe=recipe, machine=machine, selection="last")
     assert digest(teacher) == before[0]
     assert digest(student) != before[1]

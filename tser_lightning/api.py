@@ -6,12 +6,10 @@ from typing import Any
 
 from torch import nn
 
-from tser_lightning.config.run import Run, compose_run
 from tser_lightning.deploy.weights import start_student
-from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student
 from tser_lightning.registry import build
-from tser_lightning.tasks.run_task import run_task
+from tser_lightning.registry.options import configured
 from tser_lightning.training import Teacher, load_weights
 
 
@@ -38,19 +36,16 @@ def build_student(
     Raises:
         Mistake: An unknown name or setting, or weights that do not fit.
     """
-    parts: dict[str, Mapping[str, Any]] = {
-        "student": {"name": name, **settings},
-        "neuron": {"name": neuron} if isinstance(neuron, str) else neuron,
-        "norm": {"name": norm} if isinstance(norm, str) else norm,
-    }
-    groups = {group: str(part.get("name")) for group, part in parts.items()}
-    if settings:
-        _check_place(settings, groups)
-    own = {f"{group}.{key}": value for group, part in parts.items() for key, value in part.items() if key != "name"}
-    run = _part(groups, own)
-    student = build.build_student(run.config, num_classes=num_classes, in_channels=in_channels)
-    if (source := run.config["student"]["weights"]) is not None:
-        start_student(student, source, {**run.config, "num_classes": num_classes})
+    config = configured(
+        {
+            "student": {"name": name, **settings},
+            "neuron": {"name": neuron} if isinstance(neuron, str) else neuron,
+            "norm": {"name": norm} if isinstance(norm, str) else norm,
+        }
+    )
+    student = build.build_student(config, num_classes=num_classes, in_channels=in_channels)
+    if (source := config["student"].get("weights")) is not None:
+        start_student(student, source, {**config, "num_classes": num_classes})
     return student
 
 
@@ -69,8 +64,8 @@ def build_teacher(
     Raises:
         Mistake: An unknown name or setting, or weights that do not fit.
     """
-    run = _part({"teacher": name}, {f"teacher.{key}": value for key, value in settings.items()})
-    network = build.build_teacher_network(run.config["teacher"], num_classes=num_classes, in_channels=in_channels)
+    config = configured({"teacher": {"name": name, **settings}})
+    network = build.build_teacher_network(config["teacher"], num_classes=num_classes, in_channels=in_channels)
     if weights is not None:
         load_weights(network, weights)
     return Teacher(network)
@@ -82,8 +77,7 @@ def build_loss(name: str, **settings: Any) -> nn.Module:
     Raises:
         Mistake: An unknown name or setting.
     """
-    run = _part({"loss": name}, {f"loss.{key}": value for key, value in settings.items()})
-    return build.build_loss(run.config)
+    return build.build_loss(configured({"loss": {"name": name, **settings}}))
 
 
 def build_neuron(name: str = "lif", channels: int | None = None, **settings: Any) -> nn.Module:
@@ -92,27 +86,7 @@ def build_neuron(name: str = "lif", channels: int | None = None, **settings: Any
     Raises:
         Mistake: An unknown name or setting.
     """
-    run = _part({"neuron": name}, {f"neuron.{key}": value for key, value in settings.items()})
-    return build.factory(run.config["neuron"])(channels)
-
-
-def _part(groups: dict[str, str], settings: dict[str, Any]) -> Run:
-    return compose_run(
-        ["experiment=none", *(f"{group}={name}" for group, name in groups.items())], settings=settings, check_data=False
-    )
-
-
-def _check_place(settings: Mapping[str, Any], groups: dict[str, str]) -> None:
-    """Raise a `Mistake` for a setting of the neuron or the norm among those of the student."""
-    config = _part(groups, {}).config
-    for key, value in settings.items():
-        home = next((group for group in ("neuron", "norm") if key in config[group]), None)
-        if home is not None and key not in config["student"]:
-            raise Mistake(
-                what=f"{key} is a setting of the {home}, not of the student",
-                why=f"{groups['student']} is given its {home} as a part",
-                fix=f'build_student(..., {home}={{"name": "{groups[home]}", "{key}": {value!r}}})',
-            )
+    return build.factory(configured({"neuron": {"name": name, **settings}})["neuron"])(channels)
 
 
 def train(experiment: str = "digits", overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -128,4 +102,7 @@ def train(experiment: str = "digits", overrides: Sequence[str] = ()) -> dict[str
     Raises:
         Mistake: What the command line would refuse.
     """
+    from tser_lightning.config.run import compose_run
+    from tser_lightning.tasks.run_task import run_task
+
     return run_task(compose_run([f"experiment={experiment}", *overrides]))

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from tser_lightning.config.hydra_loader import Configs
-from tser_lightning.config.hydra_loader import folder as find
+from tser_lightning.registry.places import folder as find
 
 CHECKOUT = Path(__file__).parents[2]
 

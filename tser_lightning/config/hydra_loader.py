@@ -29,27 +29,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tser_lightning.config.found_files import check_found, check_package
 from tser_lightning.mistake import Mistake
+from tser_lightning.registry.places import folder
 
 PRIMARY = "train"
 GROUP = "experiment"
 PUBLISHED = "paper"  # experiments/paper.yaml holds the published numbers; it is no experiment
-
-
-def folder(name: str, package: Path | None = None) -> Path:
-    """Find the folder `conf` or `experiments`.
-
-    A wheel carries it in `_data/` beside the package's modules; in a checkout, and so in an editable install, it lies
-    one level above the package.
-
-    Args:
-        name: "conf" or "experiments".
-        package: The package's folder, for tests.
-    """
-    package = package or Path(__file__).resolve().parent.parent
-    places = (package / "_data" / name, package.parent / name)
-    found = next((place for place in places if place.is_dir()), None)
-    assert found is not None, f"the installation is broken: no folder {name} in {places}"
-    return found
 
 
 class Groups(FileConfigSource):

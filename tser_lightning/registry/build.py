@@ -11,7 +11,6 @@ from torch import nn
 from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student, relu
 from tser_lightning.registry.trust import TRICKS, check_trusted, trusted, untrusted
-from tser_lightning.training import Machine, Recipe
 
 Config = Mapping[str, Any]
 
@@ -24,8 +23,8 @@ def instantiate(node: Config) -> Any:
     Raises:
         Mistake: A target that cannot be found or may not be made, or settings that it refuses.
     """
-    target = _found(node.get("_target_"))
-    settings = {str(key): _made(value) for key, value in _settings(node).items()}
+    target = found(node.get("_target_"))
+    settings = {str(key): _made(value) for key, value in settings_in(node).items()}
     try:
         return target(**settings)
     except (TypeError, ValueError) as error:
@@ -50,7 +49,12 @@ def _refused(node: Config, cause: BaseException) -> Mistake:
     )
 
 
-def _found(target: Any) -> Callable[..., Any]:
+def found(target: Any) -> Callable[..., Any]:
+    """Find the class or function that a `_target_` names.
+
+    Raises:
+        Mistake: It names none, cannot be imported, or may not be made.
+    """
     if target is None:
         raise Mistake(
             what="a part of the config names no class in _target_",
@@ -79,7 +83,12 @@ def _found(target: Any) -> Callable[..., Any]:
     return made
 
 
-def _settings(node: Config, *without: str) -> dict[str, Any]:
+def settings_in(node: Config, *without: str) -> dict[str, Any]:
+    """Give the settings that an object is made of: those beside `_target_`, but for some.
+
+    Raises:
+        Mistake: Words that are Hydra's and do nothing here, e.g. `_partial_`.
+    """
     if tricks := node.keys() & set(TRICKS):
         raise Mistake(
             what=f"{node['_target_']} is given {', '.join(sorted(tricks))}",
@@ -91,7 +100,7 @@ def _settings(node: Config, *without: str) -> dict[str, Any]:
 
 def factory(node: Config) -> Callable[..., nn.Module]:
     """Make a function from channels to a module of a config node (neuron or norm)."""
-    return partial(_found(node["_target_"]), **_settings(node))
+    return partial(found(node["_target_"]), **settings_in(node))
 
 
 def build_network(
@@ -102,14 +111,14 @@ def build_network(
     Raises:
         Mistake: Settings that the architecture refuses.
     """
-    target = _found(node["_target_"])
+    target = found(node["_target_"])
     try:
         network: nn.Module = target(
             num_classes=num_classes,
             in_channels=in_channels,
             activation=activation,
             norm=factory(norm),
-            **_settings(node, "timesteps", "weights", "seed", "training"),
+            **settings_in(node, "timesteps", "weights", "seed", "training"),
         )
     except (TypeError, ValueError) as error:
         raise _refused(node, error) from error
@@ -148,27 +157,3 @@ def build_loss(config: Config) -> nn.Module:
     """Make the loss of a config."""
     loss: nn.Module = instantiate(config["loss"])
     return loss
-
-
-def build_recipe(settings: Config, optim: Config, schedule: Config, steps: int | None) -> Recipe:
-    """Make a recipe of plain settings, an optimiser config and a schedule config."""
-    own = set(Recipe.__dataclass_fields__) - {"optimizer", "schedule", "steps"}
-    known = {key: value for key, value in settings.items() if key in own}
-    if steps is not None:
-        known["epochs"] = 1
-    return Recipe(
-        **known,
-        optimizer=partial(_found(optim["_target_"]), **_settings(optim)),
-        schedule=instantiate(schedule),
-        steps=steps,
-    )
-
-
-def build_machine(config: Config) -> Machine:
-    """Make the machine settings of a config."""
-    return Machine(**{key: value for key, value in config["machine"].items() if key in Machine.__dataclass_fields__})
-
-
-def build_callbacks(config: Config) -> list[Any]:
-    """Make the user's own Lightning callbacks."""
-    return [instantiate(node) for node in config["callbacks"].values()]

@@ -15,6 +15,7 @@ from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student
 from tser_lightning.records.run_directory import TEST_IMAGES, TRAINING_IMAGES
 from tser_lightning.registry import build
+from tser_lightning.tasks.recipe import build_callbacks, build_machine, build_recipe
 from tser_lightning.tasks.teachers import obtain_teacher
 from tser_lightning.training import Machine, Recipe, Teacher
 from tser_lightning.training.evaluation_memory import bound_evaluation
@@ -66,10 +67,10 @@ def built(config: Mapping[str, Any], teacher_name: str) -> Built:
         Mistake: A part that cannot be made, or two that do not go together.
     """
     use_cpu(config)
-    machine = build.build_machine(config)
-    recipe = build.build_recipe(config["trainer"], config["optim"], config["schedule"], config["debug"]["steps"])
+    machine = build_machine(config)
+    recipe = build_recipe(config["trainer"], config["optim"], config["schedule"], config["debug"]["steps"])
     check_machine(recipe, machine)
-    callbacks, loss, data = build.build_callbacks(config), build.build_loss(config), build.build_data(config)
+    callbacks, loss, data = build_callbacks(config), build.build_loss(config), build.build_data(config)
     if config["selection"] == "val":
         data.indices("val")  # there are some
     data.verify()

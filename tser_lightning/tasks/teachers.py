@@ -17,7 +17,8 @@ from tser_lightning.models import InputAdapter, begin_from, from_timm, from_torc
 from tser_lightning.records.identity import identity
 from tser_lightning.records.provenance import provenance
 from tser_lightning.records.run_directory import TRAINING_IMAGES, RunDirectory
-from tser_lightning.registry.build import build_machine, build_recipe, build_teacher_network
+from tser_lightning.registry.build import build_teacher_network
+from tser_lightning.tasks.recipe import build_machine, build_recipe
 from tser_lightning.training import Machine, Once, Recipe, Teacher, check_teacher, examine, fit, load_weights
 from tser_lightning.training.checkpoints import save_network
 from tser_lightning.training.distiller import Split

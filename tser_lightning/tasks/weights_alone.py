@@ -13,6 +13,7 @@ from tser_lightning.durable import write_json
 from tser_lightning.registry import build
 from tser_lightning.report.table import steps_table
 from tser_lightning.tasks.evaluate import scores
+from tser_lightning.tasks.recipe import build_machine, build_recipe
 from tser_lightning.tasks.run_parts import Built, card_of, check_machine, start_hash, use_cpu
 from tser_lightning.tasks.teachers import obtain_teacher
 from tser_lightning.training import Teacher
@@ -46,8 +47,8 @@ def evaluate_weights(run: Run) -> dict[str, Any]:
 def _built(run: Run) -> Built:
     config = run.config
     use_cpu(config)
-    machine = build.build_machine(config)
-    recipe = build.build_recipe(config["trainer"], config["optim"], config["schedule"], config["debug"]["steps"])
+    machine = build_machine(config)
+    recipe = build_recipe(config["trainer"], config["optim"], config["schedule"], config["debug"]["steps"])
     check_machine(recipe, machine)
     data = build.build_data(config)
     data.verify()

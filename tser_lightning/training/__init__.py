@@ -1,13 +1,33 @@
-"""Training of a student by a teacher."""
+"""Training of a student by a teacher.
 
-from tser_lightning.training.checkpoints import save_network
-from tser_lightning.training.distiller import Distiller
-from tser_lightning.training.exam import Exam
-from tser_lightning.training.fit import examine, fit
-from tser_lightning.training.recipe import Machine, Recipe
-from tser_lightning.training.teacher import Once, Teacher, check_teacher
-from tser_lightning.training.weights import load_weights
+The names below are imported when first used: weights are read without Lightning.
+"""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tser_lightning.training.checkpoints import save_network
+    from tser_lightning.training.distiller import Distiller
+    from tser_lightning.training.exam import Exam
+    from tser_lightning.training.fit import examine, fit
+    from tser_lightning.training.recipe import Machine, Recipe
+    from tser_lightning.training.teacher import Once, Teacher, check_teacher
+    from tser_lightning.training.weights import load_weights
+
+_HOMES = {
+    "Distiller": "distiller",
+    "Exam": "exam",
+    "Machine": "recipe",
+    "Once": "teacher",
+    "Recipe": "recipe",
+    "Teacher": "teacher",
+    "check_teacher": "teacher",
+    "examine": "fit",
+    "fit": "fit",
+    "load_weights": "weights",
+    "save_network": "checkpoints",
+}
 __all__ = [
     "Distiller",
     "Exam",
@@ -21,3 +41,9 @@ __all__ = [
     "load_weights",
     "save_network",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

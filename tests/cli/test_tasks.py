@@ -215,8 +215,8 @@ def test_all_measures_are_kept(runs: Path) -> None:
     layers = measures["energy_by_layer"].values()
     assert sum(layer["energy_mj"] for layer in layers) == pytest.approx(result["test/energy_mj"])
     features = load_file(home / "features.safetensors")
-    assert features["student"].shape == (360, 8)
-    assert features["teacher"].shape == (360, 16)
+    assert features["student"].shape == (360, 8 * 2 * 2)
+    assert features["teacher"].shape == (360, 16 * 2 * 2)
 
 
 @pytest.mark.slow

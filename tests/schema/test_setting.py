@@ -175,7 +175,7 @@ def test_what_is_declared_are_arguments_of_the_class_with_the_same_defaults(targ
 def test_choices_are_those_of_the_library() -> None:
     from tser_lightning.kernels.backends import BACKENDS
     from tser_lightning.kernels.surrogate import SURROGATES
-    from tser_lightning.training.fit import FOLLOWED
+    from tser_lightning.training.trainer import FOLLOWED
 
     lif = {"neuron": {"_target_": "tser_lightning.neurons.LIF"}}
     assert set(of("neuron.surrogate", lif).names) == set(SURROGATES)

@@ -248,12 +248,13 @@ def _same_as(name: str) -> Derivation:
 
 OF_TRAINING = (
     Measure(
-        "train/seconds", "training", "s", LOWER, "wall time of all processes that had a part in it", "training.fit", 0,
+        "train/seconds", "training", "s", LOWER, "wall time of all processes that had a part in it",
+        "training.trainer", 0,
         bounds=(0, inf), kind="cost",
     ),
     Measure(
-        "train/peak_memory_mb", "peak memory", "MiB", LOWER, "the most that the training held at once", "training.fit",
-        0, bounds=(0, inf), kind="cost",
+        "train/peak_memory_mb", "peak memory", "MiB", LOWER, "the most that the training held at once",
+        "training.trainer", 0, bounds=(0, inf), kind="cost",
     ),
     _percent(
         "val", "best_acc", "best validation accuracy", HIGHER, "the highest of any epoch; searches go by it",

@@ -104,7 +104,7 @@ def _selected(run: Run, home: RunDirectory) -> dict[str, Any]:
 
     Nothing is validated where a callback ends the training before the first validation.
     """
-    from tser_lightning.training.fit import FOLLOWED
+    from tser_lightning.training.trainer import FOLLOWED
 
     followed = FOLLOWED[run.config["selection"]]
     found = [float(row[f"{followed}/acc"]) for row in home.metrics() if row.get(f"{followed}/acc")]

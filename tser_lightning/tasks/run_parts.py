@@ -19,11 +19,11 @@ from tser_lightning.tasks.recipe import build_callbacks, build_machine, build_re
 from tser_lightning.tasks.teachers import obtain_teacher
 from tser_lightning.training import Machine, Recipe, Teacher
 from tser_lightning.training.evaluation_memory import bound_evaluation
-from tser_lightning.training.fit import quiet_lightning
 from tser_lightning.training.loss_context import check_needs
 from tser_lightning.training.probe import probe
 from tser_lightning.training.sharding import strategy_for
 from tser_lightning.training.speed import check_speed, keep_freed_memory
+from tser_lightning.training.trainer import quiet_lightning
 
 STARTING_WEIGHTS = "weights that the student starts from"
 

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from tser_lightning.training.checkpoints import save_network
     from tser_lightning.training.distiller import Distiller
     from tser_lightning.training.exam import Exam
-    from tser_lightning.training.fit import examine, fit
     from tser_lightning.training.recipe import Machine, Recipe
     from tser_lightning.training.teacher import Once, Teacher, check_teacher
+    from tser_lightning.training.trainer import examine, fit
     from tser_lightning.training.weights import load_weights
 
 _HOMES = {
@@ -23,8 +23,8 @@ _HOMES = {
     "Recipe": "recipe",
     "Teacher": "teacher",
     "check_teacher": "teacher",
-    "examine": "fit",
-    "fit": "fit",
+    "examine": "trainer",
+    "fit": "trainer",
     "load_weights": "weights",
     "save_network": "checkpoints",
 }

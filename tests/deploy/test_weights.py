@@ -327,7 +327,12 @@ def test_a_student_of_given_weights_is_measured_without_a_run(tmp_path: Path) ->
     from tser_lightning.tasks.run_task import run_task
 
     save_file(small().state_dict(), tmp_path / "own.safetensors")
-    command = ["task=evaluate", "student.widths=[4,8]", f"student.weights={tmp_path / 'own.safetensors'}"]
+    command = [
+        "task=evaluate",
+        "student=resnet_small",
+        "student.widths=[4,8]",
+        f"student.weights={tmp_path / 'own.safetensors'}",
+    ]
     place = [f"machine.runs_dir={tmp_path}", "machine.accelerator=cpu", "logging.wandb.mode=disabled"]
     result = run_task(compose_run([*command, *place, "student.timesteps=2"]))
     assert 0 <= result["test/acc"] <= 100

@@ -20,7 +20,17 @@ from tser_lightning.mistake import Mistake
 from tser_lightning.schema.setting import takes_a_list
 
 # Settings whose value is a path, which may hold any character.
-PATHS = ("data.path", "data.root", "machine.runs_dir", "report.dir", "run", "teacher.weights", "student.weights")
+PATHS = (
+    "data.path",
+    "data.root",
+    "machine.runs_dir",
+    "report.dir",
+    "run",
+    "teacher.weights",
+    "student.weights",
+    "input",
+    "output",
+)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from tser_lightning.deploy.trained import TrainedStudent
 from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student
 from tser_lightning.plain_yaml import BYTES
@@ -16,13 +17,16 @@ from tser_lightning.registry.trust import NAMES, check_received, damaged
 from tser_lightning.training import load_weights
 
 
-def load_student(path: str | Path) -> Student:
+def load_student(path: str | Path) -> TrainedStudent:
     """Load a trained student from `student.safetensors` and the `student.json` beside it; no config is needed.
+
+    Args:
+        path: The file, or the folder that both lie in.
 
     Raises:
         Mistake: A missing or damaged file.
     """
-    path = Path(path)
+    path = Path(path, "student.safetensors") if Path(path).is_dir() else Path(path)
     card_file = path.with_suffix(".json")
     if not card_file.is_file():
         raise Mistake(
@@ -37,8 +41,11 @@ def load_student(path: str | Path) -> Student:
         if numbers > path.stat().st_size:
             raise damaged(card_file, f"its network has {numbers} numbers, {path} is smaller than that")
     student = _student_of(card, card_file)
-    load_weights(student, path)
-    return student.eval()
+    load_weights(student, path, whose="student")
+    try:
+        return TrainedStudent(student, card).eval()
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(card_file, f"its exit cannot be read: {type(error).__name__} {str(error)[:120]}") from error
 
 
 def _read_card(file: Path) -> dict[str, Any]:

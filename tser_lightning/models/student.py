@@ -3,7 +3,7 @@
 Legend: T time step, B image, C class (of logits) or channel (of images), H, W.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import nullcontext
 from typing import Any, cast
 
@@ -92,15 +92,19 @@ class Student(nn.Module):
         self._check(images)
         return self._call(images, steps=self.timesteps, images=len(images))
 
-    def stream(self, images: Tensor) -> Iterator[Tensor]:
+    def stream(self, images: Tensor) -> Generator[Tensor, Tensor | None, None]:
         """Classify step by step, e.g. to stop as soon as the answer is sure.
 
         Yields:
             logits_BC of step 0, 1, ...: in eval mode the same numbers as the full call. A network with a module that
-            looks ahead in time computes all steps at the first.
+            looks ahead in time computes all steps at the first. `send(keep_B)` in place of `next` goes on with those
+            images alone for which the mask is true.
         """
         if not self._causal:
-            yield from self(images)
+            logits_TBC = self(images)
+            for step in range(len(logits_TBC)):
+                keep_B = yield logits_TBC[step]
+                logits_TBC = logits_TBC if keep_B is None else logits_TBC[:, keep_B]
             return
         static = images.dim() == 4
         if static:
@@ -108,7 +112,10 @@ class Student(nn.Module):
         carry: dict[OverTime, Any] = {}
         for step in range(self.timesteps if static else len(images)):
             frame = images if static else images[step]
-            yield self._call(frame, steps=1, images=len(frame) if static else None, first=step, carry=carry)[0]
+            keep_B = yield self._call(frame, steps=1, images=len(frame) if static else None, first=step, carry=carry)[0]
+            if keep_B is not None:
+                images = images[keep_B] if static else images[:, keep_B]
+                carry = {module: _kept(state, keep_B) for module, state in carry.items()}
 
     def _call(
         self,
@@ -142,3 +149,13 @@ class Student(nn.Module):
     def extra_repr(self) -> str:
         """Show T in the printed network."""
         return f"timesteps={self.timesteps}"
+
+
+def _kept(state: Any, keep_B: Tensor) -> Any:
+    """The state of some images: of tensors [B, ...], one or several; a number is that of all."""
+    if isinstance(state, Tensor):
+        return state if state.ndim == 0 else state[keep_B]
+    if isinstance(state, tuple):
+        inner = [_kept(each, keep_B) for each in state]
+        return type(state)(*inner) if hasattr(state, "_fields") else tuple(inner)
+    return state

@@ -1,8 +1,10 @@
 """The settings of a run as a whole, and those of the tasks."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from tser_lightning.schema.setting import Count, Seed, Settings, Text, about
+from pydantic import Field
+
+from tser_lightning.schema.setting import Count, Inside, Seed, Settings, Text, about
 
 
 class RunSettings(Settings, group=""):
@@ -19,7 +21,21 @@ class RunSettings(Settings, group=""):
     task: Text = about("what to do; a file of conf/task")
     measure: Literal["basic", "full"] = about("what is measured at the end; a file of conf/measure")
     run: Text | None = about("directory of a finished run; null: the student of student.weights")
+    input: Text | None = about("what is classified: an image, a folder of them or a .npy file; null: nothing")
+    output: Text | None = about("FILE.csv or FILE.json for what comes out; null: both, in the directory of the run")
     runs: Text | list[Text] = about("a glob of finished runs, or a list of globs")
+
+
+class ExitSettings(Settings, group="exit"):
+    """When `task=predict` stops early."""
+
+    max_loss: Annotated[float, Field(ge=0, le=100)] | None = about(
+        "points of accuracy that may be lost by stopping early; null: all steps"
+    )
+    bound: Literal["clopper_pearson", "conformal", "none"] = about(
+        "what holds on other images: the loss with exit.confidence, the loss on average, or nothing"
+    )
+    confidence: Inside = about("of clopper_pearson: how often the loss is not exceeded, over draws of the images")
 
 
 class ReportSettings(Settings, group="report"):

@@ -1,0 +1,112 @@
+"""Image files as a student sees them: brought to size, scaled and normalised as in its evaluation."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torchvision.transforms import v2
+
+from tser_lightning.data.augment import normalise, to_unit
+from tser_lightning.data.checks import resize_for
+from tser_lightning.data.folder import as_seen
+from tser_lightning.mistake import Mistake
+
+Card = Mapping[str, Any]
+
+
+def image_files(path: str | Path) -> list[Path]:
+    """List the image files that a path stands for: itself, or all in a folder and below it, sorted by name.
+
+    Raises:
+        Mistake: There is none.
+    """
+    path = Path(path)
+    known = Image.registered_extensions()
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.suffix.lower() in known)
+    if not files:
+        raise Mistake(
+            what=f"input={path}: {'no file in it is an image' if path.is_dir() else 'there is no such file or folder'}",
+            why="an image file, a folder of them, or an array [N, H, W, C] of bytes in a .npy file is classified",
+            fix="input=FOLDER or input=FILE",
+        )
+    return files
+
+
+def batches(path: str | Path, card: Card, size: int = 100) -> Iterator[tuple[list[str], Tensor]]:
+    """Read what is to be classified.
+
+    Args:
+        path: An image file, a folder, or a .npy file with uint8 [N, H, W, C].
+        card: Of the student: `shape`, `resize`, `mean`, `std`.
+        size: Images at a time.
+
+    Yields:
+        The names of some images, and they as the student sees them [B, C, H, W].
+
+    Raises:
+        Mistake: An image that cannot be read, or a student of event frames.
+    """
+    if str(path).endswith(".npy"):
+        array = _array(Path(path), card)
+        for first in range(0, len(array), size):
+            part = torch.from_numpy(array[first : first + size].copy()).permute(0, 3, 1, 2)
+            yield [f"{path}[{first + index}]" for index in range(len(part))], _normalised(part, card)
+        return
+    files = image_files(path)
+    for first in range(0, len(files), size):
+        some = files[first : first + size]
+        yield [str(file) for file in some], _normalised(torch.stack([_pixels(file, card) for file in some]), card)
+
+
+def image(path: str | Path, card: Card) -> Tensor:
+    """Read one image file as the student sees it, [1, C, H, W]; see `batches`."""
+    return _normalised(_pixels(Path(path), card)[None], card)
+
+
+def _pixels(file: Path, card: Card) -> Tensor:
+    channels, *size = card["shape"]
+    try:
+        with Image.open(file) as opened:
+            picture = as_seen(opened).convert("L" if channels == 1 else "RGB")
+    except (OSError, UnidentifiedImageError, ValueError) as error:
+        raise Mistake(
+            f"{file} cannot be read: {' '.join(str(error).split())[:120]}", "it is damaged or no image", "a good copy"
+        ) from error
+    if list(picture.size) != size[::-1] or card.get("resize"):
+        resize = card.get("resize") or resize_for(max(size))
+        picture = v2.CenterCrop(size)(v2.Resize(resize)(picture))
+    pixels: Tensor = v2.functional.pil_to_tensor(picture)
+    return pixels
+
+
+def _array(file: Path, card: Card) -> Any:
+    channels, height, width = card["shape"]
+    try:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise Mistake(
+            f"input={file} cannot be read: {error}", "it is no array of numpy", "np.save(FILE, images)"
+        ) from error
+    if array.dtype != np.uint8 or array.shape[1:] != (height, width, channels):
+        raise Mistake(
+            what=f"input={file} holds {array.dtype} {list(array.shape)}",
+            why=f"this student sees images as bytes, uint8 [N, {height}, {width}, {channels}]",
+            fix="an array of this form",
+        )
+    return array
+
+
+def _normalised(images_BCHW: Tensor, card: Card) -> Tensor:
+    channels = card["shape"][0]
+    if images_BCHW.shape[1] != channels:
+        raise Mistake(
+            what=f"this student sees {channels} channels, an image has {images_BCHW.shape[1]}",
+            why="it was trained on event frames or on images of another kind",
+            fix="input=FILE.npy with uint8 [N, H, W, C] of its own kind",
+        )
+    mean, std = card.get("mean") or [0.0] * channels, card.get("std") or [1.0] * channels
+    return normalise(to_unit(images_BCHW), mean, std)

@@ -3,11 +3,14 @@ import sys
 
 LOOK = """
 import resource, sys
-from tser_lightning.data.open_files import make_room_for
+from tser_lightning.data.open_files import make_room_for, workers_that_fit
 from tser_lightning.mistake import Mistake
 soft, hard, workers = map(int, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 try:
+    if workers < 0:
+        print(workers_that_fit(-workers))
+        sys.exit()
     make_room_for(workers)
     print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 except Mistake as mistake:
@@ -25,3 +28,11 @@ def test_workers_get_the_open_files_that_they_need_or_are_refused_before_they_st
     assert limit(40, 40, 2).startswith("machine.workers=0")
     assert int(limit(40, 400, 2)) > 60
     assert limit(256, 256, 2) == "256"
+
+
+def test_as_many_workers_are_chosen_as_have_open_files() -> None:
+    assert limit(40, 40, -4) == "0"
+    assert limit(40, 4096, -4) == "4"
+    chosen = int(limit(130, 130, -16))
+    assert 0 < chosen < 16
+    assert limit(130, 130, chosen) == "130"

@@ -31,6 +31,21 @@ def make_room_for(workers: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
+def workers_that_fit(most: int) -> int:
+    """How many processes that load data may have the open files that they need, here and later in a training.
+
+    Args:
+        most: What would be best, e.g. the number of cores.
+
+    Returns:
+        From 0 to `most`.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        return most
+    return max(0, min(most, (hard - _open_now() - 2 * OWN) // PER_WORKER))  # as many again may be open by then
+
+
 def _open_now() -> int:
     try:
         return len(os.listdir("/proc/self/fd"))

@@ -39,6 +39,18 @@ def test_warm_up_rises_in_a_line_and_the_cosine_follows() -> None:
     assert seen[12] == pytest.approx(0.0)
 
 
+def test_a_cosine_that_cools_down_is_timms_with_as_many_epochs_more() -> None:
+    scheduler = pytest.importorskip("timm.scheduler").CosineLRScheduler
+    theirs = scheduler(SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5), t_initial=6, lr_min=0.01, cycle_limit=1)
+    expected = []
+    for epoch in range(9):
+        theirs.step(epoch)
+        expected.append(theirs.optimizer.param_groups[0]["lr"])
+    assert expected[6:] == [0.01] * 3
+    seen = rates(Cosine(final_lr=0.01, cooldown_epochs=3), epochs=9, steps_per_epoch=1, lr=0.5)
+    assert seen[:9] == pytest.approx(expected)
+
+
 def test_constant_stays() -> None:
     expected = [0.1 / 3, 0.2 / 3, 0.1, 0.1, 0.1]
     assert rates(Constant(warmup_epochs=1), epochs=2, steps_per_epoch=2) == pytest.approx(expected)

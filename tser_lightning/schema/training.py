@@ -67,6 +67,7 @@ class Cosine(Constant, targets=("tser_lightning.training.schedule.Cosine",)):
     """Half a cosine after the warm-up."""
 
     final_lr: NotNegative = about("at the last step")
+    cooldown_epochs: NotNegative = about("epochs at the end, of those of the training, that have final_lr", default=0)
 
 
 class OneCycle(Settings, targets=("tser_lightning.training.schedule.OneCycle",)):

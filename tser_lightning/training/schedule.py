@@ -43,15 +43,19 @@ class Cosine:
     Args:
         warmup_epochs: Epochs over which the rate rises in a line from near 0.
         final_lr: Learning rate at the end, the same for every parameter group.
+        cooldown_epochs: Epochs at the end that have `final_lr` throughout; they are among the epochs of the training.
+            timm's scripts (`cooldown_epochs`) add them to theirs: 300 there and 10 are 310 here.
     """
 
     warmup_epochs: float = 0
     final_lr: float = 0.0
+    cooldown_epochs: float = 0
 
     def __call__(self, optimizer: Optimizer, *, epochs: int, steps_per_epoch: int) -> LambdaLR:
         """Make the scheduler."""
         warmup = round(self.warmup_epochs * steps_per_epoch)
-        falling = max(1, epochs * steps_per_epoch - warmup)
+        cooldown = round(self.cooldown_epochs * steps_per_epoch)
+        falling = max(1, epochs * steps_per_epoch - warmup - cooldown)
 
         def factor(step: int, start_lr: float) -> float:
             if step < warmup:

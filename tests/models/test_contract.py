@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from tser_lightning.models import Factory, Network, Student, relu
-from tser_lightning.neurons import LIF, MPBN
+from tser_lightning.neurons import LIF, MPBN, PFA
 from tser_lightning.neurons.clock import Clock, OverTime
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -220,6 +220,24 @@ def test_mpbn_folded_into_thresholds_gives_equal_logits(name: str) -> None:
         logits_TBC = reference(IMAGES_BCHW)
         assert logits_TBC[0].ne(logits_TBC[1]).any()
         assert torch.equal(student(IMAGES_BCHW), logits_TBC)
+
+
+@pytest.mark.parametrize("name", ["resnet_small", "vgg_small", "cnn_small"])
+def test_attention_on_the_input_weighs_an_image_at_every_step_before_the_first_layer(name: str) -> None:
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {"attention": "pfa_input", "attention_timesteps": 3}
+    student = Student(build(name, LIF, **settings), timesteps=3)  # in train mode, in which neurons fire from the start
+    first = student.net.get_submodule("attention0")
+    assert isinstance(first, PFA)
+    images = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        logits = student(images)
+        alone = PFA(3, timesteps=3, rank=4)
+        alone.load_state_dict(first.state_dict())
+        frames = alone(images.expand(3, *images.shape))
+        student.net.attention0 = nn.Identity()
+        torch.testing.assert_close(logits, student(frames))
+        assert not torch.allclose(logits, student(images))
 
 
 def test_an_unknown_attention_is_refused() -> None:

@@ -10,6 +10,8 @@ from tser_lightning.neurons import LIF
 
 COUNTS: list[tuple[Callable[..., Network], dict[str, str], int, int]] = [  # for 10 and 100 classes
     (resnet18, {}, 11_173_962, 11_220_132),
+    # Norms on five shortcuts that change no shape, 2 * (64 + 64 + 128 + 256 + 512); the classifier of its ResNet-19.
+    (resnet18, {"variant": "glif"}, 11_173_962 + 2048 - 5130 + 256 * (512 + 10), 11_220_132 + 2048 - 100),
     (resnet34, {}, 21_282_122, 21_328_292),
     (resnet19, {}, 12_697_994, 12_721_124),
     (resnet19, {"variant": "group"}, 12_697_994, 12_721_124),
@@ -72,6 +74,19 @@ def test_stages_and_classifier_are_modules(build: Callable[..., Network]) -> Non
     assert isinstance(net.get_submodule(net.penultimate), nn.Linear)
 
 
+def test_the_resnet18_of_glif_halves_the_image_twice_and_has_no_bias_in_its_classifier() -> None:
+    # networks_for_CIFAR.py, ResNet_18_stand_CW: stage_stride = [1, 1, 2, 2]; four halvings less than 32 pixels give 8.
+    net, shapes = resnet18(100, variant="glif"), []
+    for layer in ("layer1", "layer2", "layer3", "layer4"):
+        net.get_submodule(layer).register_forward_hook(lambda _, inputs, output: shapes.append(list(output.shape[1:])))
+    assert net(torch.zeros(1, 3, 32, 32)).shape == (1, 100)
+    assert shapes == [[64, 32, 32], [128, 32, 32], [256, 16, 16], [512, 8, 8]]
+    assert [name for name, _ in net.get_submodule("fc").named_parameters()] == ["weight"]
+    assert not [
+        name for name, module in net.named_modules() if "downsample" in name and isinstance(module, nn.Identity)
+    ]
+
+
 def test_imagenet_stem_divides_the_image_by_four() -> None:
     shape: list[Any] = []
     net = resnet18(10, stem="imagenet")
@@ -97,3 +112,5 @@ def test_unknown_names_are_refused() -> None:
         resnet18(10, stem="mnist")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="variant"):
         resnet19(10, variant="sew")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="variant"):
+        resnet18(10, variant="tet")  # type: ignore[arg-type]

@@ -172,3 +172,13 @@ def test_published_numbers_of_neurons_and_attention_stand_beside_runs_without_a_
         build("ce", 60, steps=2, **same, **changed)
     found = {cell.published.mean for cell in comparisons_of(tmp_path).cells.values() if cell.published}
     assert found == {75.48, 79.51, 76.70}
+
+
+def test_the_form_of_a_network_that_a_method_was_published_with_is_what_was_published(
+    build: Build, tmp_path: Path
+) -> None:
+    same = {"student": "resnet19", "data": "cifar100", "selection": "paper", "student.variant": "glif"}
+    build("ce", 60, steps=2, **same, neuron="glif")
+    build("ce", 60, steps=2, **same, neuron="mpbn")
+    found = [cell.published.mean for cell in comparisons_of(tmp_path).cells.values() if cell.published]
+    assert found == [75.48]

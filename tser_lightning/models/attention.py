@@ -3,6 +3,8 @@
 from functools import partial
 from typing import Literal
 
+from torch import nn
+
 from tser_lightning.mistake import Mistake
 from tser_lightning.models.network import Factory, Parts
 from tser_lightning.neurons import PFA
@@ -12,7 +14,7 @@ def parts_with(
     activation: Factory,
     norm: Factory,
     *,
-    attention: Literal["pfa"] | None = None,
+    attention: Literal["pfa", "pfa_input"] | None = None,
     attention_timesteps: int = 4,
     attention_rank: int = 4,
 ) -> Parts:
@@ -21,9 +23,11 @@ def parts_with(
     Args:
         activation: ReLU or a neuron.
         norm: Follows a convolution.
-        attention: "pfa" weighs the output of every stage over time, channels and space. Its public code does so in
-            VGGs, after every pooling and on the input besides; in a ResNet, for which there is none, it is our
-            reading, and the input, which is the same at every step, is left as it is.
+        attention: "pfa" weighs the output of every stage over time, channels and space; "pfa_input" the input too, as
+            the public code does in its VGGs for event frames, after every pooling and before the first layer. In a
+            ResNet, for which there is none, both are our reading. PFA's ReLU makes what is below 0 vanish: of an image
+            that is normalised, all that is darker than the mean. A static image then differs from step to step, so
+            that nothing is computed once for all of them.
         attention_timesteps: T, for which PFA has weights.
         attention_rank: R of PFA; 64 in its public code where nothing is said, 8 for CIFAR10-DVS.
 
@@ -32,6 +36,9 @@ def parts_with(
     """
     if attention is None:
         return Parts(activation, norm)
-    if attention != "pfa":
-        raise Mistake(f"student.attention={attention!r} is not known", "it is pfa or null", "student.attention=pfa")
-    return Parts(activation, norm, partial(PFA, timesteps=attention_timesteps, rank=attention_rank))
+    if attention not in ("pfa", "pfa_input"):
+        raise Mistake(
+            f"student.attention={attention!r} is not known", "it is pfa, pfa_input or null", "student.attention=pfa"
+        )
+    pfa = partial(PFA, timesteps=attention_timesteps, rank=attention_rank)
+    return Parts(activation, norm, pfa, pfa if attention == "pfa_input" else nn.Identity)

@@ -29,6 +29,7 @@ class CNN(Network):
     def __init__(self, num_classes: int, in_channels: int, parts: Parts, widths: Sequence[int], grid: int) -> None:
         super().__init__()
         self.depth = len(widths)
+        self.attention0 = parts.input_attention(in_channels)
         for layer, (width_in, width) in enumerate(zip([in_channels, *widths], widths, strict=False), start=1):
             self.add_module(f"conv{layer}", nn.Conv2d(width_in, width, 3, padding=1, bias=False))
             self.add_module(f"bn{layer}", parts.norm(width))
@@ -49,6 +50,7 @@ class CNN(Network):
                 f"the network halves them: it needs at least {self.smallest}x{self.smallest}",
                 f"grid={max(1, min(x.shape[-2:]) // 4)}",
             )
+        x = self.attention0(x)
         for layer in range(1, self.depth + 1):
             conv, bn, act, attention = (
                 self.get_submodule(f"{name}{layer}") for name in ("conv", "bn", "act", "attention")

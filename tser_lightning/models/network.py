@@ -19,11 +19,13 @@ class Parts:
             where an architecture fixes it.
         norm: Follows a convolution.
         attention: At the end of every stage of a convolutional network.
+        input_attention: On what goes into a convolutional network.
     """
 
     activation: Factory = relu
     norm: Factory = nn.BatchNorm2d
     attention: Factory = nn.Identity
+    input_attention: Factory = nn.Identity
 
 
 class Network(nn.Module):

@@ -67,7 +67,8 @@ class ResNet(Network):
         parts: Activation and norm of every block, attention after every stage.
         block: Makes a residual block from (width_in, width, stride, parts); the block tells its `width_out`.
         depths: Blocks per stage.
-        widths: Channels per stage. Every stage but the first halves the image.
+        widths: Channels per stage.
+        strides: Of the first block of each stage; by default every stage but the first halves the image.
         stem_width: Channels of the first convolution, `widths[0]` by default.
         stem: "cifar" (3x3, stride 1) or "imagenet" (7x7, stride 2, then max-pool 3x3, stride 2).
         stem_fires: Whether the stem ends with an activation (before its pooling).
@@ -83,6 +84,7 @@ class ResNet(Network):
         block: Callable[[int, int, int, Parts], nn.Module] = BasicBlock,
         depths: Sequence[int] = (2, 2, 2, 2),
         widths: Sequence[int] = (64, 128, 256, 512),
+        strides: Sequence[int] | None = None,
         stem_width: int | None = None,
         stem: Stem = "cifar",
         stem_fires: bool = True,
@@ -91,12 +93,14 @@ class ResNet(Network):
     ) -> None:
         super().__init__()
         width = stem_width or widths[0]
+        self.attention0 = parts.input_attention(in_channels)
         self.conv1, self.maxpool = stem_layers(stem, in_channels, width, bias)
         self.bn1 = parts.norm(width)
         self.act1 = parts.activation(width) if stem_fires else nn.Identity()
         self.layers: list[str] = []
-        for index, (depth, width_next) in enumerate(zip(depths, widths, strict=True), start=1):
-            stage, width = _stage(block, width, width_next, depth, 1 if index == 1 else 2, parts)
+        strides = strides or (1, *[2] * (len(depths) - 1))
+        for index, (depth, width_next, stride) in enumerate(zip(depths, widths, strides, strict=True), start=1):
+            stage, width = _stage(block, width, width_next, depth, stride, parts)
             self.add_module(f"layer{index}", stage)
             self.add_module(f"attention{index}", parts.attention(width))
             self.layers.append(f"layer{index}")
@@ -107,7 +111,7 @@ class ResNet(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [N, in_channels, H, W] -> logits [N, num_classes]."""
-        x = self.maxpool(norm_act(self.bn1, self.act1, self.conv1(x)))
+        x = self.maxpool(norm_act(self.bn1, self.act1, self.conv1(self.attention0(x))))
         for index, layer in enumerate(self.layers, start=1):
             x = getattr(self, f"attention{index}")(getattr(self, layer)(x))
         return cast(Tensor, self.fc(self.fc1(self.avgpool(x)).flatten(1)))
@@ -161,10 +165,36 @@ def resnet18(
     norm: Factory = nn.BatchNorm2d,
     *,
     stem: Stem = "cifar",
+    variant: Literal["standard", "glif"] = "standard",
     **attention: Any,
 ) -> Network:
-    """ResNet-18. CIFAR stem, 10 classes: 11,173,962 parameters."""
-    net = ResNet(num_classes, in_channels, parts_with(activation, norm, **attention), stem=stem)
+    """ResNet-18. CIFAR stem, 10 classes: 11,173,962 parameters.
+
+    Args:
+        num_classes: Outputs of the classifier.
+        in_channels: Channels of the images.
+        activation: ReLU or a neuron.
+        norm: Follows a convolution.
+        stem: See `stem_layers`.
+        variant: "standard"; or "glif", that of GLIF (Yao et al., 2022, networks_for_CIFAR.py): a norm on every
+            shortcut, the second stage as large as the first, and the classifier of its ResNet-19, without a bias (10
+            classes: 11,304,512; 100 classes: 11,222,080).
+        **attention: See `parts_with`.
+
+    Raises:
+        ValueError: There is no such variant.
+    """
+    if variant not in ("standard", "glif"):
+        raise Mistake(
+            f"student.variant={variant!r} is not a ResNet-18",
+            "it is the standard one, or that of GLIF",
+            "student.variant=standard",
+        )
+    parts, glif = parts_with(activation, norm, **attention), variant == "glif"
+    block = partial(BasicBlock, norm_identity=glif)
+    net = ResNet(num_classes, in_channels, parts, block, strides=(1, 1, 2, 2) if glif else None, stem=stem)
+    if glif:
+        _glif_head(net, num_classes)
     return published_start(net, activation)
 
 
@@ -219,7 +249,7 @@ def resnet19(
     stem_width, hidden = stems_and_heads[variant]
     parts = parts_with(activation, norm, **attention)
     block = partial(BasicBlock, norm_identity=variant == "glif")
-    net = ResNet(num_classes, in_channels, parts, block, (3, 3, 2), (128, 256, 512), stem_width, hidden=hidden)
+    net = ResNet(num_classes, in_channels, parts, block, (3, 3, 2), (128, 256, 512), None, stem_width, hidden=hidden)
     if variant == "glif":
         _glif_head(net, num_classes)
     return published_start(net, activation)

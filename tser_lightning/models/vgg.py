@@ -31,6 +31,7 @@ class VGG(Network):
 
     def __init__(self, num_classes: int, in_channels: int, parts: Parts, groups: Sequence[Sequence[int]]) -> None:
         super().__init__()
+        self.attention0 = parts.input_attention(in_channels)
         self.features = Layers()
         group_ends = []
         width = in_channels
@@ -55,7 +56,7 @@ class VGG(Network):
                 f"every group of its convolutions halves them: it needs at least {self.smallest}x{self.smallest}",
                 "student=vgg_small",
             )
-        return cast(Tensor, self.fc(self.avgpool(self.features(x)).flatten(1)))
+        return cast(Tensor, self.fc(self.avgpool(self.features(self.attention0(x))).flatten(1)))
 
 
 def vgg11(

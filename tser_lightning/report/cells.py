@@ -15,6 +15,7 @@ from tser_lightning.report.statistics import Comparison, Summary, compare, summa
 ACCURACY = "test/acc"
 BASELINE = "vanilla_kd"
 PLAIN_NEURONS = ("lif", "if")
+KNOWN = ("timesteps", "attention", "variant")  # a variant has the name of the method that it was published with
 PLAIN_NORMS = ("bn", "BatchNorm2d")
 UNTAUGHT = ("ce", "tet")
 RECIPE = ("trainer", "optim", "schedule", "data")
@@ -182,13 +183,14 @@ def _method(record: RunRecord) -> str | None:
     loss, neuron = str(settings.get("loss")), str(settings.get("neuron", "lif"))
     norm = str(settings.get("norm") or record.config.get("norm._target_") or "bn")
     attention = settings.get("student.attention", record.config.get("student.attention"))
-    others = {key for key in settings if key.startswith("student.")} - {"student.timesteps", "student.attention"}
-    if others or norm.rpartition(".")[2] not in PLAIN_NORMS:
-        return None
+    others = {key for key in settings if key.startswith("student.")} - {f"student.{name}" for name in KNOWN}
     special = [name for name in (neuron, attention) if name not in (*PLAIN_NEURONS, None)]
+    method = str(special[0]) if special else loss
+    if others or norm.rpartition(".")[2] not in PLAIN_NORMS or settings.get("student.variant", method) != method:
+        return None
     if not special:
         return loss if neuron == "lif" else None
-    return str(special[0]) if loss == "ce" and len(special) == 1 else None
+    return method if loss == "ce" and len(special) == 1 else None
 
 
 def _otherwise(record: RunRecord) -> list[str]:

@@ -23,15 +23,26 @@ class StudentSettings(Settings, group="student"):
 class WithAttention(Settings):
     """A CNN that may weigh its feature maps over time."""
 
-    attention: Literal["pfa"] | None = about("pfa: weights over time, channels and space after every stage")
+    attention: Literal["pfa", "pfa_input"] | None = about(
+        "pfa: weights over time, channels and space after every stage; pfa_input: on the input too"
+    )
     attention_rank: Count = about("of PFA; its public code: 64, and 8 for its event data")
     attention_timesteps: Count = about("steps that PFA learns weights for")
 
 
-class ResNet(WithAttention, targets=tuple(f"{ROOM}{name}" for name in ("resnet18", "resnet34", "resnet50"))):
+class ResNet(WithAttention, targets=tuple(f"{ROOM}{name}" for name in ("resnet34", "resnet50"))):
     """ResNet with the activation after the addition."""
 
     stem: Literal["cifar", "imagenet"] = about("cifar (3x3, stride 1) or imagenet (7x7, stride 2, max-pool)")
+
+
+class ResNet18(ResNet, targets=(f"{ROOM}resnet18",)):
+    """ResNet-18."""
+
+    variant: Literal["standard", "glif"] = about(
+        "standard, or glif (a norm on all shortcuts, a larger second stage, no bias in the classifier)",
+        default="standard",
+    )
 
 
 class PreactResNet(ResNet, targets=(f"{ROOM}preact_resnet34",)):

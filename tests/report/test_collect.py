@@ -1,11 +1,14 @@
 import math
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tser_lightning.records.run_directory import RunDirectory
+from tser_lightning.records.sweep_record import AskedRun, write_sweep
 from tser_lightning.report.collect import RunRecord, collect, read_run
 
 Build = Callable[..., Path]
@@ -24,7 +27,7 @@ def test_finished_failed_and_killed_runs_all_become_records(runs: Path) -> None:
     failed, killed = found["ts_ce", 3], found["ts_kl", 2]
     assert (failed.status, failed.finished) == ("failed", False)
     assert "its term kl is the cause" in failed.reason
-    assert (killed.status, killed.reason) == ("unfinished", "still running, or killed; 3 epochs are recorded")
+    assert (killed.status, killed.reason) == ("killed", "killed at epoch 4 of 30")
 
 
 def test_what_the_run_directory_writes_is_what_is_read(tmp_path: Path) -> None:
@@ -35,7 +38,7 @@ def test_what_the_run_directory_writes_is_what_is_read(tmp_path: Path) -> None:
         during = read_run(home.path)
         home.finish({"loss": "ce", "seed": 7, "test/acc": 90.0, "test/acc_t1": 80, "test/acc_t2": 90.0})
     record = read_run(home.path)
-    assert (during.status, during.seed) == ("unfinished", 7)
+    assert during.seed == 7
     assert (record.status, record.seed, record.timesteps) == ("finished", 7, 2)
     assert record.numbered("test/acc_t") == {1: 80.0, 2: 90.0}
     assert record.config["loss.tau"] == 4.0
@@ -52,11 +55,38 @@ def test_damaged_files_are_said_and_stop_nothing(build: Build, tmp_path: Path) -
     for file in quiet.iterdir():
         file.unlink()
     reasons = [(record.status, record.reason) for record in collect(tmp_path / "runs" / "*")]
-    assert [status for status, _ in reasons] == ["damaged", "damaged", "damaged", "unfinished"]
+    assert [status for status, _ in reasons] == ["damaged", "damaged", "damaged", "killed"]
     assert "result.json is not JSON" in reasons[0][1]
     assert "run.json holds no mapping" in reasons[1][1]
     assert "result.json has no test/acc" in reasons[2][1]
-    assert "no epoch is recorded" in reasons[3][1]
+    assert reasons[3][1] == "killed at epoch 1 of ?"
+
+
+def test_a_run_whose_lock_is_held_is_running_and_one_that_was_stopped_says_where(build: Build, tmp_path: Path) -> None:
+    held, stopped = build("tser", 1, status="running"), build("tser", 2, status="interrupted")
+    take = f"import fcntl, time; f = open({str(held / '.lock')!r}, 'w'); fcntl.lockf(f, fcntl.LOCK_EX)"
+    script = f"{take}; print(flush=True)"
+    holder = subprocess.Popen([sys.executable, "-c", f"{script}; time.sleep(60)"], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    during = read_run(held)
+    holder.kill()
+    holder.wait()
+    assert (during.status, during.reason) == ("running", "running at epoch 4 of 30")
+    assert (read_run(held).status, read_run(held).reason) == ("killed", "killed at epoch 4 of 30")
+    assert read_run(stopped).reason == "interrupted at epoch 4 of 30"
+
+
+def test_a_run_that_a_sweep_asked_for_is_missed_and_no_other(build: Build, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        build("tser", seed)
+    there = build("ce", 1)
+    asked = AskedRun("digits-loss_ce-seed_2-0badcafe", ("loss=ce", "seed=2"), {"loss": "ce", "seed": 2}, "2.log")
+    write_sweep(tmp_path / "runs" / ".sweeps" / "2026-11-02_10-00-00", [AskedRun(there.name), asked])
+    write_sweep(tmp_path / "runs" / ".sweeps" / "2026-11-01_10-00-00", [asked, AskedRun("fashion-loss_ce-00000000")])
+    missing = [record for record in collect(tmp_path / "runs" / "digits-*") if not record.finished]
+    assert [(record.name, record.status, record.seed) for record in missing] == [(asked.run, "missing", 2)]
+    assert missing[0].reason == "the sweep of 2026-11-02_10-00-00 asked for it, and it never began"
 
 
 def test_teachers_wandb_and_files_are_no_runs_and_nothing_comes_twice(runs: Path, build: Build) -> None:

@@ -14,7 +14,7 @@ COLORS = {"tser": (213, 94, 0), "vanilla_kd": (0, 114, 178), "ce": (127, 127, 12
 
 def colors_of(file: Path) -> set[object]:
     with Image.open(file) as image:
-        assert image.width > 900
+        assert image.width > 700
         return {color for _, color in image.convert("RGB").getcolors(maxcolors=1 << 24) or []}
 
 

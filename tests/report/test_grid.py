@@ -39,11 +39,10 @@ def test_a_default_that_no_result_names_is_read_from_the_config(build: Build, tm
     assert [str(row) for row in grid_of(tmp_path).rows] == [
         "vanilla_kd",
         "tser lam=0.001",
-        "tser",
+        "tser lam=0.01",
         "tser lam=0.1",
     ]
     assert [row.get("loss.lam") for row in grid_of(tmp_path).rows] == [None, 0.001, 0.01, 0.1]
-    assert grid_of(tmp_path).notes == ["unless named, tser has lam=0.01"]
 
 
 def test_a_teacher_that_only_some_losses_need_splits_nothing(build: Build, tmp_path: Path) -> None:
@@ -60,10 +59,21 @@ def test_the_neuron_is_named_where_it_differs(build: Build, tmp_path: Path) -> N
 
 
 def test_an_unfair_difference_is_said(build: Build, tmp_path: Path) -> None:
+    build("vanilla_kd", 1, **{"optim.lr": 0.1})
+    build("tser", 1, **{"optim.lr": 0.05})
+    said = "not the same for all methods: optim.lr is 0.05 for tser; 0.1 for vanilla_kd"
+    assert grid_of(tmp_path).notes == [said]
+
+
+def test_other_epochs_and_debug_runs_stand_apart(build: Build, tmp_path: Path) -> None:
     build("vanilla_kd", 1, **{"trainer.epochs": 10})
     build("tser", 1)
-    said = "not the same for all methods: trainer.epochs is 10 for vanilla_kd; 30 for tser"
-    assert grid_of(tmp_path).notes == [said]
+    build("tser", 2, debug="step")
+    assert [str(column) for column in grid_of(tmp_path).columns] == [
+        "digits resnet_small T=4 trainer.epochs=10",
+        "digits resnet_small T=4 trainer.epochs=30",
+        "digits resnet_small T=4 trainer.epochs=30 debug=step",
+    ]
 
 
 def test_runs_that_differ_in_what_no_result_names_are_told_apart(build: Build, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def test_lambda_is_drawn_over_its_values_with_the_default_among_them(build: Buil
     line = next(line for line in axes.lines if line.get_marker() == "o")
     assert list(line.get_xdata()) == [0.0001, 0.01, 0.1]
     assert axes.get_xscale() == "log"
-    assert [text.get_text() for text in figure.canvas.legends[0].get_texts()] == ["tser", "vanilla_kd (not swept)"]
+    assert [text.get_text() for text in figure.canvas.legends[0].get_texts()] == ["TSER", "Vanilla KD (not swept)"]
 
 
 def test_time_steps_are_drawn_for_every_method_and_data(build: Build, tmp_path: Path) -> None:
@@ -40,8 +40,8 @@ def test_time_steps_are_drawn_for_every_method_and_data(build: Build, tmp_path: 
     (figure,) = sweeps(compare_methods(make_grid(collect(tmp_path / "runs" / "*"))))
     assert figure.name == "timesteps"
     assert [axes.get_title(loc="left") for axes in figure.canvas.axes] == [
-        "cifar10, resnet_small",
-        "digits, resnet_small",
+        "CIFAR-10, ResNet (small)",
+        "Digits, ResNet (small)",
     ]
     for axes in figure.canvas.axes:
         assert {tuple(line.get_xdata()) for line in axes.lines if line.get_marker() in "os"} == {(2.0, 4.0)}

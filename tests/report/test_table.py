@@ -1,3 +1,4 @@
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -6,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from tser_lightning.records.measures import measure
+from tser_lightning.records.sweep_record import AskedRun, write_sweep
 from tser_lightning.report.cells import Cell, compare_methods
 from tser_lightning.report.collect import collect
 from tser_lightning.report.grid import make_grid
@@ -71,14 +73,17 @@ def test_the_comparison_has_a_row_per_method(runs: Path) -> None:
 def test_failed_and_killed_runs_are_rows_that_say_so(runs: Path) -> None:
     text = text_of(runs)
     assert re.search(r"ts_ce .* 3 .* failed .* the loss is nan at epoch 3", text)
-    assert re.search(r"ts_kl .* 2 .* unfinished .* still running, or killed; 3 epochs are recorded", text)
+    assert re.search(r"ts_kl .* 2 .* killed .* killed at epoch 4 of 30", text)
 
 
-def test_a_hole_in_the_grid_is_a_row_too(build: Build, tmp_path: Path) -> None:
+def test_a_hole_in_the_grid_is_a_row_only_where_a_sweep_asked_for_it(build: Build, tmp_path: Path) -> None:
     for loss, seed in (("vanilla_kd", 1), ("vanilla_kd", 2), ("tser", 1)):
-        build(loss, seed)
+        path = build(loss, seed)
+    assert "missing" not in text_of(tmp_path / "runs")
+    settings = json.loads((path / "run.json").read_text())["settings"] | {"seed": 2}
+    write_sweep(tmp_path / "runs" / ".sweeps" / "now", [AskedRun("digits-tser-seed_2-00000000", (), settings)])
     text = text_of(tmp_path / "runs")
-    assert re.search(r"tser .* 2 .* missing .* no such run was found", text)
+    assert re.search(r"tser .* 2 .* missing .* it never began", text)
 
 
 def test_a_method_without_a_finished_run_says_so(build: Build, tmp_path: Path) -> None:

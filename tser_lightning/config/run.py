@@ -44,6 +44,19 @@ class Run:
         return run_name(self.choices["experiment"], self.differences, identity(self.config))
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """What it is, for result.json, run.json and sweep.json: what is chosen, changed, or given at its default."""
+        named = ("experiment", "loss", "student", "teacher", "neuron", "norm", "data")
+        return {
+            **{key: self.choices[key] for key in named},
+            **({} if self.config["debug"]["steps"] is None else {"debug": self.choices["debug"]}),
+            **{key: value for key, value in self.given.items() if matters(key)},
+            **self.changed,
+            "seed": self.config["seed"],
+            "selection": self.config["selection"],
+        }
+
+    @property
     def home(self) -> Path:
         """Its directory; one that has the same identity and another name, given by an earlier version, is taken."""
         runs = Path(self.config["machine"]["runs_dir"])

@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from types import MappingProxyType
 
 from tser_lightning.mistake import Mistake
 from tser_lightning.records.measures import HIGHER, NEITHER, Measure, measure, measured
 from tser_lightning.report.collect import RunRecord
 from tser_lightning.report.grid import Grid, latest
 from tser_lightning.report.labels import LOSSES, Label
+from tser_lightning.report.mixtures import unlike, warnings
+from tser_lightning.report.names import NAMES
 from tser_lightning.report.published import Published, published, teacher_of
 from tser_lightning.report.statistics import Comparison, Summary, compare, summarise
 
@@ -29,6 +32,13 @@ SELECTION = {
 }
 
 
+SELECTED = {
+    "val": "The weights are those of the epoch with the best validation accuracy, measured once on the test split",
+    "last": "The weights are those after the last epoch, measured once on the test split",
+    "paper": "The weights are those of the best test epoch, chosen on the test split itself",
+}
+
+
 @dataclass(frozen=True)
 class Cell:
     """One method in one setting.
@@ -36,20 +46,20 @@ class Cell:
     Attributes:
         measure: What its numbers are.
         values: By seed, finished runs alone.
-        missing: Seeds that other methods of this setting have and this one has not.
         failed: Runs that are not finished.
         summary: Over the seeds; None if no run is finished.
         comparison: With the baseline; None for the baseline itself or without one.
+        unlike: What its runs and those of the baseline come from that is not the same, e.g. ("commit",).
         published: What the paper prints for this method here.
         best: Whether no other method of this setting that has as many seeds as any has a better mean.
     """
 
     measure: Measure
     values: Mapping[int, float] = field(default_factory=dict)
-    missing: tuple[int, ...] = ()
     failed: tuple[RunRecord, ...] = ()
     summary: Summary | None = None
     comparison: Comparison | None = None
+    unlike: tuple[str, ...] = ()
     published: Published | None = None
     best: bool = False
 
@@ -63,7 +73,9 @@ class Comparisons:
         cells: A cell for every row and column that has runs.
         baseline: By row, the row that it is compared with.
         measure: What is compared.
-        notes: What the table rests on: selection, tests, what is unequal.
+        notes: What the table rests on: selection, tests.
+        warnings: What is mixed in it, to be read before it.
+        names: What papers call methods and settings, by what the config calls them.
     """
 
     grid: Grid
@@ -71,6 +83,18 @@ class Comparisons:
     baseline: Mapping[Label, Label]
     measure: Measure
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=lambda: NAMES)
+
+    @property
+    def seeds(self) -> str:
+        """Over how many seeds there are means: "3 seeds", "1 to 3 seeds"."""
+        return _seeds(self.cells.values())
+
+    @property
+    def protocol(self) -> str:
+        """How the numbers were chosen, in sentences."""
+        return " ".join(f"{SELECTED.get(rule, f'selection={rule}')}." for rule in _rules(self.grid))
 
     @property
     def uneven(self) -> bool:
@@ -91,21 +115,24 @@ class Comparisons:
         """Give the cell of a method in a setting; an empty one where there are no runs."""
         return self.cells.get((row, column), Cell(self.measure))
 
-    def teacher(self, column: Label) -> str:
-        """Name the teachers of a setting with their test accuracy in percent."""
+    def teacher(self, column: Label, names: Mapping[str, str] = MappingProxyType({})) -> str:
+        """Name the teachers of a setting with their test accuracy in percent, as a paper does if it is told how."""
         records = [record for runs in self.grid.of_column(column).values() for record in runs]
         found = {(str(r.settings.get("teacher")), r.numbers.get("teacher/acc")) for r in records}
         named = sorted((name, accuracy) for name, accuracy in found if accuracy is not None)
-        return ", ".join(f"{name} {accuracy:.2f}" for name, accuracy in named)
+        return ", ".join(f"{names.get(name, name)} {accuracy:.2f}" for name, accuracy in named)
 
 
-def compare_methods(grid: Grid, baseline: str | None = None, name: str = ACCURACY) -> Comparisons:
+def compare_methods(
+    grid: Grid, baseline: str | None = None, name: str = ACCURACY, names: Mapping[str, str] | None = None
+) -> Comparisons:
     """Work out every cell.
 
     Args:
         grid: The runs.
         baseline: A loss, or the whole name of a row; None: vanilla_kd where it was run.
         name: The measure to compare by, e.g. "test/ece".
+        names: More names for `Comparisons.names`.
 
     Raises:
         Mistake: No row has the name of the baseline, or no run has the measure.
@@ -114,25 +141,26 @@ def compare_methods(grid: Grid, baseline: str | None = None, name: str = ACCURAC
     against = _baselines(grid, baseline)
     cells: dict[tuple[Label, Label], Cell] = {}
     for column in grid.columns:
-        values = {row: latest(records, lambda r: r.value(what)) for row, records in grid.of_column(column).items()}
+        finished = grid.of_column(column)
+        values = {row: latest(records, lambda r: r.value(what)) for row, records in finished.items()}
         values = {row: by_seed for row, by_seed in values.items() if by_seed}
         summaries = {row: summarise(list(by_seed.values())) for row, by_seed in values.items()}
         best = _best(summaries, what)
         placed = {row: grid.cells[row, column] for row in grid.rows if (row, column) in grid.cells}
-        seeds = {record.seed or 0 for records in placed.values() for record in records}
         for row, records in placed.items():
             base, own = against.get(row), values.get(row, {})
             cells[row, column] = Cell(
                 measure=what,
                 values=own,
-                missing=tuple(sorted(seeds - set(own))),
                 failed=tuple(record for record in records if not record.finished and (record.seed or 0) not in own),
                 summary=summaries.get(row),
                 comparison=compare(own, values.get(base, {})) if base not in (None, row) and own else None,
+                unlike=unlike(finished[row], finished[base]) if base and {row, base} <= finished.keys() else (),
                 published=_printed(column, records) if name == ACCURACY else None,
                 best=row in best,
             )
-    return Comparisons(grid, cells, against, what, tuple(_notes(grid, against, cells, what)))
+    notes = tuple(_notes(grid, against, cells, what))
+    return Comparisons(grid, cells, against, what, notes, tuple(warnings(grid)), {**NAMES, **(names or {})})
 
 
 def _known(grid: Grid, name: str) -> Measure:
@@ -230,7 +258,7 @@ def _notes(
     grid: Grid, against: Mapping[Label, Label], cells: Mapping[tuple[Label, Label], Cell], what: Measure
 ) -> list[str]:
     records = [record for found in grid.cells.values() for record in found if record.finished]
-    rules = sorted({str(record.settings.get("selection")) for record in records})
+    rules = _rules(grid)
     notes = [f"{what.name}: {what.meaning}, {what.unit or 'a number without unit'}."] if what.meaning else []
     notes += [f"{SELECTION.get(rule, f'selection={rule}')}." for rule in rules]
     notes.append(f"Mean +- standard deviation over {_seeds(cells.values())} (n - 1); 95 % t-interval of the mean.")
@@ -258,7 +286,12 @@ def _notes(
         )
     if any(record.settings.get("data") == "synthetic" for record in records):
         notes.append("data=synthetic is random data: its accuracies mean nothing.")
-    return [*notes, *(f"{note[0].upper()}{note[1:]}." for note in grid.notes)]
+    return notes
+
+
+def _rules(grid: Grid) -> list[str]:
+    records = [record for found in grid.cells.values() for record in found if record.finished]
+    return sorted({str(record.settings.get("selection")) for record in records})
 
 
 def _seeds(cells: Iterable[Cell]) -> str:

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import yaml
 
 from tser_lightning.plain_yaml import load
 from tser_lightning.records.measures import Measure
+from tser_lightning.records.run_directory import RunDirectory
+from tser_lightning.records.sweep_record import read_sweeps
 
 SKIPPED = {"teachers", "wandb", ".sweeps"}
 RECORDS = ("result.json", "run.json", "config.yaml", "metrics.csv")
@@ -33,8 +36,9 @@ class RunRecord:
 
     Attributes:
         path: Its directory.
-        status: "finished", "failed", "interrupted", "terminated", "unfinished" (running, or killed without a word),
-            "damaged", or "not finite" (it ended, with an accuracy that is NaN or infinite).
+        status: "finished", "running", "failed", "interrupted", "terminated", "killed" (nobody holds its lock, and it
+            said nothing), "missing" (a sweep asked for it, and it never began), "damaged", or "not finite" (it ended,
+            with an accuracy that is NaN or infinite).
         reason: Why it is not finished; empty if it is.
         settings: What was run: the names and dotted settings of result.json, e.g. {"loss": "tser", "loss.lam": 0.1}.
             For a run without a result, those of run.json; empty if it has none either.
@@ -118,7 +122,23 @@ def collect(patterns: str | Path | Iterable[str | Path]) -> list[RunRecord]:
     """
     many = [patterns] if isinstance(patterns, str | Path) else list(patterns)
     found = {Path(match).absolute() for pattern in many for match in _matches(str(pattern))}
-    return [read_run(path) for path in sorted(found) if _is_run(path)]
+    there = [read_run(path) for path in sorted(found) if _is_run(path)]
+    return sorted([*there, *_never_begun({path.parent for path in found}, many)], key=lambda record: record.path)
+
+
+def _never_begun(folders: Iterable[Path], patterns: Iterable[str | Path]) -> Iterable[RunRecord]:
+    """Give the runs that a sweep asked for, whose names match and whose directories are not there."""
+    whole = [str(Path(pattern).absolute()) for pattern in patterns]
+    seen = set[Path]()
+    for folder in folders:
+        for sweep in read_sweeps(folder):
+            for asked in sweep.runs:
+                path = folder / asked.run
+                if path in seen or path.exists() or not any(fnmatch(str(path), pattern) for pattern in whole):
+                    continue
+                seen.add(path)
+                reason = f"the sweep of {sweep.name} asked for it, and it never began"
+                yield RunRecord(path, "missing", reason, dict(asked.settings))
 
 
 def _matches(pattern: str) -> list[str]:
@@ -171,11 +191,19 @@ def _with_result(path: Path, result: dict[str, Any], info: dict[str, Any]) -> Ru
 def _without_result(path: Path, info: dict[str, Any]) -> RunRecord:
     status = info.get("status")
     if status in ENDED_BADLY:
-        said = " ".join(map(str, info.get("error") or [])) or f"{status}, without a message"
-        return RunRecord(path, str(status), said, _settings(info), info=info)
-    epochs = len(RunRecord(path, "").metrics.get("epoch", []))
-    after = f"{epochs} epochs are recorded" if epochs else "no epoch is recorded"
-    return RunRecord(path, "unfinished", f"still running, or killed; {after}", _settings(info), info=info)
+        said = " ".join(map(str, info.get("error") or []))
+        where = f"{status} {_progress(path)}"
+        reason = said if status == "failed" and said else f"{where}: {said}" if said else where
+        return RunRecord(path, str(status), reason, _settings(info), info=info)
+    now = "running" if RunDirectory(path).busy() else "killed"
+    return RunRecord(path, now, f"{now} {_progress(path)}", _settings(info), info=info)
+
+
+def _progress(path: Path) -> str:
+    """Say how far a run got: "at epoch 13 of 40"."""
+    record = RunRecord(path, "")
+    epochs, total = len(record.metrics.get("epoch", [])), record.config.get("trainer.epochs", "?")
+    return f"at epoch {epochs + 1} of {total}" if epochs != total else f"after epoch {epochs} of {total}"
 
 
 def _settings(info: Mapping[str, Any]) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def _band(axes: Any, records: Sequence[RunRecord], name: str, color: str) -> Any
         return None
     epochs, mean, std = over_seeds([record.metrics for record in records], name)
     measured = ~np.isnan(mean)  # an accuracy need not be measured at every epoch
-    (line,) = axes.plot(epochs[measured], mean[measured], color=color, lw=1.4)
+    (line,) = axes.plot(epochs[measured], mean[measured], color=color, lw=1)
     if len(records) > 1:
         low, high = (mean - std)[measured], (mean + std)[measured]
         axes.fill_between(epochs[measured], low, high, color=color, alpha=0.18, lw=0)

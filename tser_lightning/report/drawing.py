@@ -13,6 +13,7 @@ from tser_lightning.report.cells import Comparisons
 from tser_lightning.report.collect import RunRecord
 from tser_lightning.report.grid import Grid, latest
 from tser_lightning.report.labels import Label
+from tser_lightning.report.names import written
 
 MOST_METHODS = 12
 
@@ -75,9 +76,14 @@ def shown(comparisons: Comparisons, column: Label) -> dict[Label, list[RunRecord
 
 
 def in_order(comparisons: Comparisons, entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Sort the entries of a legend as the table has its rows; what is no method comes last."""
-    names = [str(row) for row in comparisons.rows if str(row) in entries]
-    return {name: entries[name] for name in [*names, *(name for name in entries if name not in names)]}
+    """Sort the entries of a legend as the table has its rows, named as in papers; what is no method comes last."""
+    names = {str(row): paper_name(comparisons, row) for row in comparisons.rows if str(row) in entries}
+    return {names.get(name, name): entries[name] for name in [*names, *(name for name in entries if name not in names)]}
+
+
+def paper_name(comparisons: Comparisons, label: Label) -> str:
+    """Say a row or column as a paper does, for a figure."""
+    return ", ".join(written(label, comparisons.names))
 
 
 def left_out(comparisons: Comparisons, *columns: Label) -> str:
@@ -114,7 +120,7 @@ def line_over(
     points = {x: point(records, partial(_at, value, x)) for x, records in sorted(line.items())}
     there = {x: p for x, p in points.items() if p is not None}
     errors = [p.std for p in there.values()]
-    return axes.errorbar(list(there), [p.mean for p in there.values()], errors, ms=5, lw=1.4, capsize=2.5, **style)
+    return axes.errorbar(list(there), [p.mean for p in there.values()], errors, ms=3.5, lw=1.1, capsize=1.5, **style)
 
 
 def _at(value: Callable[[RunRecord, float], float | None], x: float, record: RunRecord) -> float | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tser_lightning.report.cells import Comparisons
 from tser_lightning.report.drawing import Figure, left_out, shown, slug
 from tser_lightning.report.labels import Label
-from tser_lightning.report.style import panels, styled
+from tser_lightning.report.style import PAGE, panels, styled
 
 IMAGES = 1000  # t-SNE takes seconds for so many
 CLASSES = 10  # more cannot be told apart
@@ -46,7 +46,7 @@ def _embedding(comparisons: Comparisons, column: Label) -> Figure | None:
             clouds[str(row)] = features["student"], features["labels"]
     if not clouds:
         return None
-    figure, places = panels(len(clouds), width=2.9, height=3.0, across=4)
+    figure, places = panels(len(clouds), width=PAGE / 4, height=1.9, across=4)
     for axes, (name, (features_ND, labels_N)) in zip(places, clouds.items(), strict=True):
         _cloud(axes, *_chosen(features_ND, labels_N))
         axes.set_title(name)

@@ -1,26 +1,33 @@
-"""Results as files: CSV, Markdown, LaTeX."""
+"""Results as files: CSV and Markdown."""
 
 import csv
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from tser_lightning.records.measures import measured
 from tser_lightning.report.cells import Cell, Comparisons
+from tser_lightning.report.claim import CLAIM, comparison_rows
 from tser_lightning.report.collect import RunRecord
+from tser_lightning.report.grid import Values
 from tser_lightning.report.labels import Label
-from tser_lightning.report.table import interval, p_value, printed, seeds, spread, unfinished
+from tser_lightning.report.table import interval, p_value, printed, seeds, spread, tested, unfinished
 
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 
 
 def results_csv(records: Iterable[RunRecord]) -> str:
-    """Write every run as a line, with everything that it says of itself; measures under their names."""
+    """Write every run as a line, with everything that it says of itself.
+
+    A setting in which runs differ stands in every line, also where it has its default; measures have their names.
+    """
+    records, values = list(records), Values()
+    named = dict.fromkeys(key for record in records for key in record.settings)
     lines = [
         {
             "run": record.name,
             "status": record.status,
             "reason": record.reason,
-            **{key: value for key, value in record.settings.items() if value is not None},
+            **{key: value for key in named if (value := values(record, key)) is not None},
             **{what.name: record.value(what) for what in measured(record.numbers)},
             **provenance_of(record),
         }
@@ -91,49 +98,35 @@ def table_md(comparisons: Comparisons) -> str:
     rows = [head, ["---", *("---:" for _ in fields)]]
     rows += [[str(row), *_line(comparisons, row, "**TEXT**")] for row in comparisons.rows]
     table = ["| " + " | ".join(word.replace("|", "\\|") for word in line) + " |" for line in rows]
+    warnings = [f"> {note}" for note in comparisons.warnings]
     notes = [f"- {note.replace('+-', PLUS_MINUS)}" for note in comparisons.notes]
     gaps = ["", "Not finished:", "", *(f"- {gap}" for gap in _gaps(comparisons))] if _gaps(comparisons) else []
-    return "\n".join([*table, "", *notes, *gaps]) + "\n"
+    return "\n".join([*warnings, *([""] if warnings else []), *table, "", *notes, *gaps]) + "\n"
 
 
-def table_tex(comparisons: Comparisons) -> str:
-    r"""Write the comparison as a LaTeX tabular; it needs \usepackage{booktabs}."""
-    spans: list[str] = []
-    rules: list[str] = []
-    names: list[str] = []
-    for column in comparisons.columns:
-        fields = fields_of(comparisons, column)
-        rules.append(rf"\cmidrule(lr){{{len(names) + 2}-{len(names) + 1 + len(fields)}}}")
-        spans.append(rf"\multicolumn{{{len(fields)}}}{{c}}{{{escape_tex(str(column))}}}")
-        names += [escape_tex(comparisons.measure.heading if name == "value" else name) for name in fields]
-    body = [[escape_tex(str(row)), *_escaped(_line(comparisons, row, "\1TEXT\2"))] for row in comparisons.rows]
-    lines = [
-        r"% needs \usepackage{booktabs}",
-        *(f"% {' '.join(note.split())}" for note in [*comparisons.notes, *_gaps(comparisons)]),
-        rf"\begin{{tabular}}{{l{'r' * len(names)}}}",
-        r"\toprule",
-        " & ".join(["", *spans]) + r" \\",
-        "".join(rules),
-        " & ".join(["method", *names]) + r" \\",
-        r"\midrule",
-        *(" & ".join(words) + r" \\" for words in body),
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join(lines) + "\n"
+def claim_md(compared: Sequence[Comparisons]) -> str:
+    """Write the claim's table as Markdown, a table per setting: means, below them interval, difference and p."""
+    first, blocks = compared[0], []
+    for column in first.columns:
+        head = [str(column), *(CLAIM[each.measure.name] for each in compared)]
+        rows = [head, ["---", *("---:" for _ in compared)]]
+        for row in first.rows:
+            if (row, column) in first.cells:
+                rows.append([str(row), *(_claimed(each.cell(row, column)) for each in compared)])
+        blocks.append("\n".join("| " + " | ".join(word.replace("|", "\\|") for word in line) + " |" for line in rows))
+    return "\n\n".join(["Accuracy in %, spread in points", *blocks]) + "\n"
 
 
-def _escaped(words: Iterable[str]) -> Iterable[str]:
-    # The marks of bold text stand for braces that must not be escaped.
-    for word in words:
-        text = escape_tex(word).replace(PLUS_MINUS, r"$\pm$")
-        yield text.replace("\1", r"\textbf{").replace("\2", "}")
+def _claimed(cell: Cell) -> str:
+    value = f"**{spread(cell, PLUS_MINUS)}**" if cell.best else spread(cell, PLUS_MINUS)
+    return "<br>".join([value, *tested(cell)])
 
 
-_TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
-_TEX |= {">": r"\textgreater{}"} | {sign: f"\\{sign}" for sign in "&%$#_{}"}
-
-
-def escape_tex(text: str) -> str:
-    """Write text so that LaTeX prints it as it is."""
-    return "".join(_TEX.get(letter, letter) for letter in text)
+def comparison_csv(compared: Sequence[Comparisons]) -> str:
+    """Write what was compared as a line per measure, setting and method: n, mean, std, interval, difference, p."""
+    rows = comparison_rows(compared)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, dict.fromkeys(key for row in rows for key in row), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -16,6 +16,7 @@ from tser_lightning.report.drawing import (
     left_out,
     line_over,
     main_rows,
+    paper_name,
     point,
     reader,
     seeds_of,
@@ -24,9 +25,10 @@ from tser_lightning.report.drawing import (
 )
 from tser_lightning.report.grid import make_grid
 from tser_lightning.report.labels import Label
-from tser_lightning.report.style import FAINT, INK, legend, look, panels, save, styled
+from tser_lightning.report.style import COLUMN, FAINT, INK, PAGE, legend, look, panels, save, styled
 
 Result = Mapping[str, Any]
+MOST_BARS = 20  # that a column of a paper has room for
 
 
 def accuracy_per_step(results: Sequence[Result], path: Path) -> None:
@@ -64,7 +66,7 @@ def _steps_of(comparisons: Comparisons, column: Label, found: dict[Label, list[R
     total = max((len(r.numbered(f"{whole.name}_step")) for records in found.values() for r in records), default=0)
     if total < 2:
         return None
-    figure, (axes,) = panels(1, width=max(6.4, 1.1 * (total + 1)), height=3.8)
+    figure, (axes,) = panels(1, width=COLUMN if total * len(found) <= MOST_BARS else PAGE)
     entries, width, lows = {}, 0.8 / len(found), list[float]()
     for index, (row, records) in enumerate(found.items()):
         shift = width * (index - (len(found) - 1) / 2)
@@ -73,26 +75,35 @@ def _steps_of(comparisons: Comparisons, column: Label, found: dict[Label, list[R
         points = [point(records, reader(step)) for step in alone]
         mean = point(records, reader(whole))
         if mean is not None:
-            axes.axhline(mean.mean, color=color, lw=1.4, zorder=1)
+            axes.axhline(mean.mean, color=color, lw=1, zorder=1)
         places = [place + shift for place in range(1, total + 1)]
-        said = f", {mean.mean:.{whole.digits}f}" if mean else ""
-        entries[f"{row}{said}"] = _bars(axes, places, points, width, color)
+        said = _numbers(records, whole) if mean else ""
+        entries[f"{paper_name(comparisons, row)}{said}"] = _bars(axes, places, points, width, color)
         lows += [p.mean - p.std for p in points if p is not None]
     is_accuracy = whole.name == ACCURACY
     entries |= _teacher_line(axes, found) if is_accuracy else {}
     axes.set_xticks(range(1, total + 1))
-    axes.set(xlabel="time step", ylabel=whole.heading, title=", ".join(column.parts))
+    axes.set(xlabel="time step", ylabel=whole.heading, title=paper_name(comparisons, column))
     if is_accuracy:
         axes.set_ylim(max(0.0, min(lows) - 0.15 * (100 - min(lows)) - 0.5), min(100.5, axes.get_ylim()[1]))
-    legend(figure, entries, "line: mean of all steps")
+    legend(
+        figure, entries, "all steps (line) / mean of single steps / their spread" if is_accuracy else "line: all steps"
+    )
     return Figure(
         f"fig2_steps_{slug(column)}",
         f"{whole.title[0].upper()}{whole.title[1:]} of each time step: {', '.join(column.parts)}",
         f"{'As Fig. 2 of the paper. ' if is_accuracy else ''}Bars: {whole.title} of each step's own logits, with one "
         f"standard deviation over {seeds_of(found.values())}; lines: that of the mean of all steps."
-        f"{' The axis does not begin at 0.' if is_accuracy else ''}{left_out(comparisons, column)}",
+        f"{' The axis does not begin at 0.' if axes.get_ylim()[0] > 0 else ''}{left_out(comparisons, column)}",
         figure,
     )
+
+
+def _numbers(records: Sequence[RunRecord], whole: Measure) -> str:
+    """Print what the line and the bars of a method stand for, as the legend of the paper's Fig. 2 does."""
+    names = [whole.name, *(("test/acc_step_mean", "test/acc_step_std") if whole.name == ACCURACY else ())]
+    points = [point(records, reader(measure(name))) for name in names]
+    return ": " + " / ".join(f"{p.mean:.{whole.digits}f}" for p in points if p is not None)
 
 
 def _with_steps(what: Measure) -> Measure:
@@ -108,7 +119,7 @@ def _bars(axes: Any, places: Sequence[float], points: Sequence[Point | None], wi
         0.92 * width,
         yerr=[p.std for _, p in there] if any(p.n > 1 for _, p in there) else None,
         color=color,
-        error_kw={"lw": 1, "capsize": 2, "ecolor": INK},
+        error_kw={"lw": 0.7, "capsize": 1, "ecolor": INK},
         zorder=2,
     )
 
@@ -135,10 +146,10 @@ def any_time(comparisons: Comparisons) -> list[Figure]:
             line: dict[float, list[RunRecord]] = dict.fromkeys(sorted(reach), records)
             style = look(row, main_rows(comparisons.grid))
             entries[str(row)] = line_over(axes, line, lambda record, x: full_range(record).get(int(x)), style)
-        axes.axvline(column.get("student.timesteps"), color=FAINT, ls=":", lw=1.2)
+        axes.axvline(column.get("student.timesteps"), color=FAINT, ls=":", lw=0.9)
         entries |= _teacher_line(axes, found)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.set(xlabel="time steps used T'", ylabel="test accuracy in %", title=", ".join(column.parts))
+        axes.set(xlabel="time steps used $T'$", ylabel="test accuracy in %", title=paper_name(comparisons, column))
     legend(figure, in_order(comparisons, entries))
     caption = (
         "Accuracy of the mean of the logits of T' steps; the dotted line is the T of training. Beyond it only runs "
@@ -177,9 +188,9 @@ def energy(comparisons: Comparisons) -> list[Figure]:
                     value.std,
                     cost.std,
                     ls="none",
-                    ms=6,
-                    lw=1.1,
-                    capsize=2,
+                    ms=4,
+                    lw=0.8,
+                    capsize=1.5,
                     **look(row, main_rows(comparisons.grid)),
                 )
         if comparisons.measure.name == ACCURACY:
@@ -188,7 +199,7 @@ def energy(comparisons: Comparisons) -> list[Figure]:
         axes.set_xlim(left=0)
         axes.xaxis.get_major_locator().set_params(nbins=5)
         axes.xaxis.set_major_formatter(EngFormatter("J"))  # small nets take nanojoules, large ones millijoules
-        axes.set(xlabel="energy per image", ylabel=comparisons.measure.heading, title=", ".join(column.parts))
+        axes.set(xlabel="energy per image", ylabel=comparisons.measure.heading, title=paper_name(comparisons, column))
     legend(figure, in_order(comparisons, entries))
     caption = (
         "Energy by the paper's convention (45 nm, 0.9 pJ per AC, 4.6 pJ per MAC, arithmetic alone); bars are one "
@@ -206,5 +217,5 @@ def joules(millijoules: float | None) -> float | None:
 def _teacher_dot(axes: Any, found: Mapping[Label, Sequence[RunRecord]]) -> dict[str, Any]:
     records = [record for runs in found.values() for record in runs]
     pairs = {(joules(r.numbers.get("teacher/energy_mj")), r.numbers.get("teacher/acc")) for r in records}
-    dots = [axes.plot(x, y, marker="*", ms=11, color=INK, ls="none")[0] for x, y in pairs if x and y]
+    dots = [axes.plot(x, y, marker="*", ms=8, color=INK, ls="none")[0] for x, y in pairs if x and y]
     return {"teacher (ANN)": dots[0]} if dots else {}

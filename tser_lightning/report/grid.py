@@ -7,10 +7,11 @@ from typing import Any
 
 from tser_lightning.records.identity import matters
 from tser_lightning.report.collect import RunRecord
-from tser_lightning.report.labels import Key, Label, in_usual_order, word_for
+from tser_lightning.report.labels import Key, Label, in_usual_order
 
-CHOICES = ("experiment", "loss", "student", "teacher", "neuron", "data")
+CHOICES = ("experiment", "loss", "student", "teacher", "neuron", "norm", "data")
 COLUMN = ("data", "student", "student.timesteps")
+APART = ("selection", "trainer.epochs", "debug")  # runs that differ in them are not compared as alike
 OWN = ("loss", "teacher")  # what methods differ in by their nature
 
 
@@ -23,7 +24,7 @@ class Grid:
         columns: Settings.
         cells: The runs of every row and column that has any, finished or not.
         unplaced: Runs that do not even say what they were.
-        notes: What a reader has to know to compare fairly.
+        notes: In what the methods of a column differ besides.
     """
 
     rows: list[Label]
@@ -87,9 +88,11 @@ def make_grid(records: Iterable[RunRecord]) -> Grid:
 
 def _laid_out(records: Sequence[RunRecord], values: Values) -> Grid:
     keys = {key for record in records for key in record.settings if matters(key)} | values.unrecorded
-    keys -= {"seed", "selection", *COLUMN}
+    keys -= {"seed", *APART, *COLUMN}
     protocols = {record.settings.get("selection") for record in records}
-    always = [*COLUMN, *(["selection"] if len(protocols) > 1 else [])]  # numbers of different protocols do not compare
+    apart = {"selection"} if len(protocols) > 1 else set()  # numbers of different protocols do not compare anywhere
+    apart |= set(_telling(records, COLUMN, APART, values))
+    always = [*COLUMN, *(key for key in APART if key in apart)]
     aside = ["experiment", *sorted(key for key in keys if key.startswith(("data.", "student.")))]
     column_keys = [*always, *_telling(records, always, aside, values)]
     candidates = sorted(keys - {"loss", *aside}, key=lambda key: (not key.startswith("loss."), "." in key, key))
@@ -97,26 +100,13 @@ def _laid_out(records: Sequence[RunRecord], values: Values) -> Grid:
     row_keys = ["loss", *kept]
     cells: dict[tuple[Label, Label], list[RunRecord]] = defaultdict(list)
     for record in records:
-        usual = frozenset(key for key in kept if key.startswith("loss.") and key not in record.settings)
-        row = Label(tuple(row_keys), tuple(values(record, key) for key in row_keys), usual)
+        row = Label(tuple(row_keys), tuple(values(record, key) for key in row_keys))
         column = Label(tuple(column_keys), tuple(values(record, key) for key in column_keys))
         cells[row, column].append(record)
     rows = sorted({row for row, _ in cells}, key=lambda row: in_usual_order(row.values))
     columns = sorted({column for _, column in cells}, key=lambda column: in_usual_order(column.values))
     notes = [_confounded(records, column_keys, key, values) for key in candidates if key not in kept]
-    return Grid(rows, columns, dict(cells), notes=[note for note in [*notes, *_unsaid(rows)] if note])
-
-
-def _unsaid(rows: Sequence[Label]) -> list[str]:
-    """Say the defaults that rows leave out although other rows of the same loss differ in them."""
-    said = []
-    for loss in dict.fromkeys(str(row.get("loss")) for row in rows):
-        kin = [row for row in rows if row.get("loss") == loss]
-        varied = [key for key in kin[0].keys if len({row.get(key) for row in kin}) > 1 and key.startswith("loss.")]
-        usual = {key: row.get(key) for row in kin for key in varied if key in row.unnamed}
-        if usual:
-            said.append(f"unless named, {loss} has {', '.join(word_for(key, value) for key, value in usual.items())}")
-    return said
+    return Grid(rows, columns, dict(cells), notes=[note for note in notes if note])
 
 
 def _telling(records: Sequence[RunRecord], known: Sequence[str], keys: Iterable[str], values: Values) -> list[str]:

@@ -1,6 +1,6 @@
 """What rows and columns of a comparison are called, and in which order they stand."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 LOSSES = ("ce", "tet", "vanilla_kd", "kdsnn", "lasnn", "bkdsnn", "ts_ce", "ts_kl", "ts", "vanilla_kd_er", "tser")
@@ -15,12 +15,10 @@ class Label:
     Attributes:
         keys: Names of the settings that tell it from its neighbours, e.g. ("loss", "loss.lam").
         values: Their values, None where a setting does not exist.
-        unnamed: Those of the keys that have their defaults, which need not be said.
     """
 
     keys: tuple[str, ...]
     values: Key
-    unnamed: frozenset[str] = field(default=frozenset(), compare=False)
 
     def get(self, key: str) -> Any:
         """Give the value of a setting; None if it is not one of those that matter here."""
@@ -29,8 +27,7 @@ class Label:
     @property
     def parts(self) -> list[str]:
         """Say it in words: ["tser", "lam=0.1"], or ["digits", "resnet_small", "T=4"]."""
-        said = [pair for pair in zip(self.keys, self.values, strict=True) if pair[0] not in self.unnamed]
-        return [word for key, value in said if (word := word_for(key, value))]
+        return [word for key, value in zip(self.keys, self.values, strict=True) if (word := word_for(key, value))]
 
     def __str__(self) -> str:
         return " ".join(self.parts)

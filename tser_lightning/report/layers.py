@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from tser_lightning.report.cells import Comparisons
 from tser_lightning.report.collect import RunRecord
-from tser_lightning.report.drawing import Figure, in_order, left_out, line_over, main_rows, shown, slug
+from tser_lightning.report.drawing import Figure, in_order, left_out, line_over, main_rows, paper_name, shown, slug
 from tser_lightning.report.labels import Label
-from tser_lightning.report.style import legend, look, panels, styled
+from tser_lightning.report.style import COLUMN, PAGE, legend, look, panels, styled
 
 MOST_NAMES = 40  # layers whose names can be read beside each other
 MOST_MAPS = 5  # layers of a heat map
@@ -98,7 +98,7 @@ def _lines(
     names = list(dict.fromkeys(layer for runs in found.values() for _, layers in runs for layer in layers))
     if not names:
         return None
-    figure, (axes,) = panels(1, width=max(5.0, min(11.0, 0.28 * len(names) + 2)), height=3.8)
+    figure, (axes,) = panels(1, width=COLUMN if len(names) < 12 else PAGE, height=2.6)
     entries: dict[str, Any] = {}
     for row, runs in found.items():
         values = {record.path: layers for record, layers in runs if layers}
@@ -108,8 +108,8 @@ def _lines(
             value = _read_at(values, names)
             entries[str(row)] = line_over(axes, line, value, look(row, main_rows(comparisons.grid)))
     if len(names) <= MOST_NAMES:
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-    axes.set(ylabel=unit, title=", ".join(column.parts))
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
+    axes.set(ylabel=unit, title=paper_name(comparisons, column))
     axes.set_xlabel("layer, from the image to the logits")
     legend(figure, in_order(comparisons, entries))
     caption = f"{said} Mean and one standard deviation over seeds.{left_out(comparisons, column)}"
@@ -136,7 +136,7 @@ def _maps(comparisons: Comparisons, column: Label, key: str) -> Figure | None:
     if not found:
         return None
     layers = _spread_out(list(next(iter(found.values()))[0]))
-    figure, places = panels(len(found) * len(layers), width=1.75, height=1.9, across=len(layers))
+    figure, places = panels(len(found) * len(layers), width=PAGE / MOST_MAPS, height=1.5, across=len(layers))
     image = None
     for index, axes in enumerate(places):
         row, layer = list(found)[index // len(layers)], layers[index % len(layers)]

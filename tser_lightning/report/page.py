@@ -1,15 +1,18 @@
 """The report as one HTML page that needs nothing else: no network, no other file."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tser_lightning.report.cells import Cell, Comparisons
+from tser_lightning.report.claim import CLAIM
 from tser_lightning.report.collect import RunRecord
 from tser_lightning.report.drawing import Figure
 from tser_lightning.report.export import provenance_of
@@ -30,11 +33,13 @@ RULES = {
 }
 
 
-EMPTY = {"value": "\N{EN DASH}", "best": False, "empty": False, "lines": []}
+EMPTY = {"value": "\N{EN DASH}", "best": False, "order": "", "empty": False, "lines": []}
 
 
 def page(
     comparisons: Comparisons,
+    claimed: Sequence[Comparisons],
+    folder: Path,
     records: Sequence[RunRecord],
     tables: Sequence[PlainTable],
     measures: Sequence[PlainTable],
@@ -44,6 +49,8 @@ def page(
 
     Args:
         comparisons: The summary table.
+        claimed: The claim's table.
+        folder: Where the page goes, for its links.
         records: All runs, finished or not.
         tables: Further tables.
         measures: All that was measured, by setting.
@@ -69,6 +76,8 @@ def page(
         heading=comparisons.measure.heading,
         rows=[_row(comparisons, row) for row in comparisons.rows],
         notes=[note.replace("+-", PLUS_MINUS) for note in [*comparisons.notes, *_doubts(comparisons)]],
+        warnings=comparisons.warnings,
+        claims=[_claim(claimed, column) for column in comparisons.columns] if claimed else [],
         unfinished=unfinished(comparisons),
         tables=tables,
         measures=measures,
@@ -76,6 +85,7 @@ def page(
         figures=[_figure(figure, file) for figure, file in drawn],
         selection=_selection(records),
         provenance=_provenance(records),
+        places={record.name: _link(record.path, folder) for record in records},
     )
 
 
@@ -91,6 +101,27 @@ def _subtitle(records: Sequence[RunRecord]) -> str:
     until = f" to {ends[-1]}" if ends and ends[-1] != ends[0] else ""
     when = f"; ended {ends[0]}{until} (UTC)" if ends else ""
     return f"{len(records)} runs: {said}{when}"
+
+
+def _link(path: Path, folder: Path) -> str:
+    """Address a run's folder from the page, so that both can be moved together."""
+    return quote(os.fsencode(os.path.relpath(path, folder.absolute()))) + "/"
+
+
+def _claim(claimed: Sequence[Comparisons], column: Label) -> dict[str, Any]:
+    rows = [row for row in claimed[0].rows if (row, column) in claimed[0].cells]
+    return {
+        "title": f"{', '.join(column.parts)}: accuracy in %, spread in points",
+        "head": [CLAIM[each.measure.name] for each in claimed],
+        "rows": [
+            {
+                "name": str(row),
+                "baseline": row in claimed[0].baseline.values(),
+                "cells": [_cell(each.cell(row, column), each.uneven) for each in claimed],
+            }
+            for row in rows
+        ],
+    }
 
 
 def _row(comparisons: Comparisons, row: Label) -> dict[str, Any]:
@@ -111,11 +142,11 @@ def _cell(cell: Cell, uneven: bool) -> dict[str, Any]:
         f"{points} to baseline" + (f", p = {p}" if p else "") if points else "",
         f"no p: {why}" if why else "",
         f"published {paper}" if paper else "",
-        f"without seed {', '.join(map(str, cell.missing))}" if cell.missing and cell.summary else "",
     ]
     return {
         "value": spread(cell, PLUS_MINUS),
         "best": cell.best,
+        "order": cell.summary.mean if cell.summary else "",
         "empty": cell.summary is None and bool(cell.failed),
         "lines": [line for line in lines if line],
     }
@@ -133,7 +164,7 @@ def _doubts(comparisons: Comparisons) -> list[str]:
 def _figure(figure: Figure, file: Path) -> Mapping[str, Any]:
     svg = inline_svg(file)
     points = re.search(r'viewBox="0 0 ([\d.]+) ', svg)
-    width = round(float(points[1]) / 72 * 6.6, 1) if points else 60
+    width = round(float(points[1]) / 72 * 9, 1) if points else 40
     return {
         "name": figure.name,
         "title": figure.title,

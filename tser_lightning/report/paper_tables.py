@@ -126,6 +126,20 @@ def _table_4(column: Label) -> list[str]:
     return [f"The paper prints {ops:.0f} M OPs, {macs:.1f} M MACs and, by row, {energies} mJ{doubt}."]
 
 
+def step_numbers(comparisons: Comparisons, column: Label) -> PlainTable | None:
+    """Print the numbers of Fig. 2: each step alone, their mean and spread, all steps; None where T is 1."""
+    found = shown(comparisons, column)
+    steps = max((len(r.numbered("test/acc_step")) for runs in found.values() for r in runs), default=0)
+    if steps < 2:
+        return None
+    names = {f"step {t}": f"test/acc_step{t}" for t in range(1, steps + 1)}
+    names |= {"mean": "test/acc_step_mean", "spread": "test/acc_step_std", "all steps": "test/acc"}
+    lines = [[str(row), *(_cost(runs, measure(name)) for name in names.values())] for row, runs in found.items()]
+    return PlainTable(
+        f"Accuracy of each time step in %: {', '.join(column.parts)} (as Fig. 2)", ["method", *names], lines
+    )
+
+
 def every_measure(comparisons: Comparisons, column: Label) -> PlainTable:
     """List all that was measured in a setting, by method, but for what there is one of per time step."""
     found = shown(comparisons, column)

@@ -5,15 +5,15 @@ from typing import Any
 
 from tser_lightning.report.cells import Comparisons
 from tser_lightning.report.collect import RunRecord
-from tser_lightning.report.drawing import Figure, line_over, main_rows, point, reader, seeds_of
+from tser_lightning.report.drawing import Figure, line_over, main_rows, paper_name, point, reader, seeds_of
 from tser_lightning.report.labels import Label
 from tser_lightning.report.style import legend, look, panels, styled
 
 SWEEPS = {
-    "loss.lam": ("fig3_lambda", "the weight of the entropy", "lambda"),
-    "loss.tau": ("fig4_tau", "the temperature", "tau"),
-    "loss.alpha": ("alpha", "the weight of the teacher", "alpha"),
-    "student.timesteps": ("timesteps", "the number of time steps", "time steps T"),
+    "loss.lam": ("fig3_lambda", "the weight of the entropy", r"$\lambda$"),
+    "loss.tau": ("fig4_tau", "the temperature", r"$\tau$"),
+    "loss.alpha": ("alpha", "the weight of the teacher", r"$\alpha$"),
+    "student.timesteps": ("timesteps", "the number of time steps", "time steps $T$"),
 }
 REFERENCES = ("vanilla_kd", "ts")
 
@@ -43,7 +43,7 @@ def _series(comparisons: Comparisons, key: str) -> Series:
 
 def _without(label: Label, key: str) -> Label:
     kept = [(name, value) for name, value in zip(label.keys, label.values, strict=True) if name != key]
-    return Label(tuple(name for name, _ in kept), tuple(value for _, value in kept), label.unnamed)
+    return Label(tuple(name for name, _ in kept), tuple(value for _, value in kept))
 
 
 def _sweep(comparisons: Comparisons, key: str, series: Series) -> Figure | None:
@@ -56,7 +56,7 @@ def _sweep(comparisons: Comparisons, key: str, series: Series) -> Figure | None:
     entries: dict[str, Any] = {}
     for axes, (column, lines) in zip(places, series.items(), strict=True):
         for row, line in lines.items():
-            entries[str(row)] = line_over(axes, line, reader(what), look(row, rows))
+            entries[paper_name(comparisons, row)] = line_over(axes, line, reader(what), look(row, rows))
         spots = sorted({x for line in lines.values() for x in line})
         if spots[0] > 0 and spots[-1] / spots[0] > 50:
             axes.set_xscale("log")
@@ -64,7 +64,7 @@ def _sweep(comparisons: Comparisons, key: str, series: Series) -> Figure | None:
         axes.set_xticks(spots, [f"{spot:g}" for spot in spots])
         if key.startswith("loss."):
             entries |= _references(axes, comparisons, column, lines)
-        axes.set(xlabel=symbol, ylabel=what.heading, title=", ".join(column.parts))
+        axes.set(xlabel=symbol, ylabel=what.heading, title=paper_name(comparisons, column))
         axes.margins(y=0.15)
     legend(figure, entries)
     cells = [records for lines in series.values() for line in lines.values() for records in line.values()]
@@ -84,4 +84,7 @@ def _references(
             level = point(records, reader(comparisons.measure))
             if level is not None:
                 color = look(row, main_rows(comparisons.grid))["color"]
-                yield f"{row} (not swept)", axes.axhline(level.mean, color=color, ls="--", lw=1.2)
+                yield (
+                    f"{paper_name(comparisons, row)} (not swept)",
+                    axes.axhline(level.mean, color=color, ls="--", lw=0.9),
+                )

@@ -8,7 +8,9 @@ from rich.text import Text
 
 from tser_lightning.records.measures import MEASURES, Measure, measure
 from tser_lightning.report.cells import Cell, Comparisons
+from tser_lightning.report.claim import CLAIM
 from tser_lightning.report.labels import Label
+from tser_lightning.report.mixtures import UNLIKE
 
 Result = Mapping[str, Any]
 
@@ -74,10 +76,18 @@ def p_value(cell: Cell) -> str:
     return "" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def tested(cell: Cell) -> list[str]:
+    """Say interval, difference and p in a line each, as far as there are any."""
+    p = p_value(cell)
+    test = f"p {p}" if p.startswith("<") else f"p = {p}" if p else ""
+    return [line for line in (interval(cell), difference(cell), test) if line]
+
+
 def difference(cell: Cell) -> str:
     """Say the mean difference from the baseline: "+1.02"; empty where there is none."""
     value = cell.comparison.difference if cell.comparison else None
-    return "" if value is None else f"{'' if value < 0 else '+'}{cell.measure.printed(value)}"
+    mark = UNLIKE if cell.unlike else ""
+    return "" if value is None else f"{'' if value < 0 else '+'}{cell.measure.printed(value)}{mark}"
 
 
 def printed(cell: Cell, plus_minus: str = "+-") -> str:
@@ -90,11 +100,13 @@ def printed(cell: Cell, plus_minus: str = "+-") -> str:
     return f"{found.mean:.2f}{std}{'?' if found.doubt else ''}{here}"
 
 
-def summary_tables(comparisons: Comparisons) -> list[Table]:
-    """Draw the comparison: a row per method, a column per setting, the best in bold; then what is missing."""
+def summary_tables(comparisons: Comparisons, claimed: Sequence[Comparisons] = ()) -> list[Table | Text]:
+    """Draw what is mixed, the claim, the comparison (a row per method, a column per setting), and what is missing."""
     single = len(comparisons.columns) == 1
-    drawn = [_single(comparisons, comparisons.columns[0]) if single else _side_by_side(comparisons)]
-    drawn[0].caption, drawn[0].caption_justify = Text("\n".join(comparisons.notes)), "left"
+    table = _single(comparisons, comparisons.columns[0]) if single else _side_by_side(comparisons)
+    drawn: list[Table | Text] = [Text(f"! {warning}", style="yellow") for warning in comparisons.warnings]
+    drawn += [*claim_tables(claimed), table]
+    table.caption, table.caption_justify = Text("\n".join(comparisons.notes)), "left"
     missing = unfinished(comparisons)
     if missing:
         gaps = Table("method", "setting", "seed", "status", "reason", title="Not finished")
@@ -102,6 +114,29 @@ def summary_tables(comparisons: Comparisons) -> list[Table]:
             gaps.add_row(Text(name), Text(setting), seed, Text(status, style="red"), Text(reason))
         drawn.append(gaps)
     return drawn
+
+
+def claim_tables(compared: Sequence[Comparisons]) -> list[Table]:
+    """Draw the claim, a table per setting: means in bold where best, below them interval, difference and p."""
+    tables = []
+    for column in compared[0].columns if compared else ():
+        table = Table(title=f"{column}: accuracy in %, spread in points", title_justify="left")
+        table.add_column("method")
+        for each in compared:
+            table.add_column(CLAIM[each.measure.name], justify="right")
+        for row in compared[0].rows:
+            if (row, column) in compared[0].cells:
+                cells = [each.cell(row, column) for each in compared]
+                table.add_row(_named(compared[0], row), *map(_claimed, cells))
+        tables.append(table)
+    return tables
+
+
+def _claimed(cell: Cell) -> Text:
+    text = Text(spread(cell), style="bold" if cell.best else "")
+    for line in tested(cell):
+        text.append(f"\n{line}", style="not bold dim")
+    return text
 
 
 SINGLE = {
@@ -160,13 +195,11 @@ def _stacked(cell: Cell, uneven: bool) -> Text:
 
 
 def unfinished(comparisons: Comparisons) -> list[tuple[str, str, str, str, str]]:
-    """List what is missing: method, setting, seed, status ("missing", "failed" ...) and the reason."""
-    found = []
-    for (row, column), cell in comparisons.cells.items():
-        known = {record.seed or 0: record for record in cell.failed}
-        for seed in cell.missing:
-            record = known.get(seed)
-            status, reason = (record.status, record.reason) if record else ("missing", "no such run was found")
-            found.append((str(row), str(column), str(seed), status, reason))
+    """List the runs without a result: method, setting, seed, status ("missing", "failed" ...) and the reason."""
+    found = [
+        (str(row), str(column), str(record.seed), record.status, record.reason)
+        for (row, column), cell in comparisons.cells.items()
+        for record in cell.failed
+    ]
     unplaced = comparisons.grid.unplaced
     return [*sorted(found), *((record.name, "unknown", "?", record.status, record.reason) for record in unplaced)]

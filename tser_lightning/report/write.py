@@ -1,7 +1,7 @@
 """The whole report: page, tables, figures."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +10,11 @@ from rich.console import Console
 from tser_lightning.durable import remove_parts, write_bytes
 from tser_lightning.mistake import Mistake
 from tser_lightning.report.cells import ACCURACY, Comparisons, compare_methods
+from tser_lightning.report.claim import claim
 from tser_lightning.report.collect import collect
-from tser_lightning.report.export import results_csv, table_md, table_tex
+from tser_lightning.report.export import claim_md, comparison_csv, results_csv, table_md
 from tser_lightning.report.grid import make_grid
+from tser_lightning.report.latex import claim_tex, table_tex
 from tser_lightning.report.table import summary_tables
 
 if TYPE_CHECKING:
@@ -26,14 +28,16 @@ def write_report(
     folder: str | Path,
     baseline: str | None = None,
     measure: str = ACCURACY,
+    names: Mapping[str, str] | None = None,
 ) -> list[Path]:
-    """Compare runs: print the table, write report.html, results.csv, table.md, table.tex and figures/.
+    """Compare runs: print the table, write report.html, tables as CSV, Markdown and LaTeX, and figures/.
 
     Args:
         runs: One glob of run directories or several, e.g. "runs/digits-*".
         folder: Where to write; made if it is not there.
         baseline: What the p-values compare with: a loss, or the whole name of a row; None: vanilla_kd if it is there.
         measure: What runs are compared by, e.g. "test/ece": see `records.measures`.
+        names: How the paper writes what the config calls otherwise, e.g. {"my_loss": "Mine"}, beside `names.NAMES`.
 
     Returns:
         The files, report.html first.
@@ -49,27 +53,36 @@ def write_report(
             why="a report is made of runs that have been started",
             fix="runs='runs/*' (in quotes, so that the shell leaves it alone)",
         )
-    comparisons = compare_methods(make_grid(records), baseline, measure)
-    Console().print(*summary_tables(comparisons))
+    grid = make_grid(records)
+    comparisons = compare_methods(grid, baseline, measure, names)
+    claimed = claim(grid, baseline, names)
+    Console().print(*summary_tables(comparisons, claimed))
     from tser_lightning.report.page import page  # drawing is imported late: the table does not need it
-    from tser_lightning.report.paper_tables import ablation, costs, every_measure
+    from tser_lightning.report.paper_tables import ablation, costs, every_measure, step_numbers
 
     folder = Path(folder)
     remove_parts(folder / "figures")  # also of figures that are not drawn again
     drawn = _draw(comparisons, folder / "figures")
-    tables = [ablation(comparisons), *(costs(comparisons, column) for column in comparisons.columns)]
+    tables = [ablation(comparisons)]
+    for column in comparisons.columns:
+        tables += [step_numbers(comparisons, column), costs(comparisons, column)]
     texts = {
         "report.html": page(
             comparisons,
+            claimed,
+            folder,
             records,
             [table for table in tables if table is not None],
             [every_measure(comparisons, column) for column in comparisons.columns],
             [(figure, next(file for file in files if file.suffix == ".svg")) for figure, files in drawn],
         ),
         "results.csv": results_csv(records),
+        "comparison.csv": comparison_csv([comparisons, *claimed]),
         "table.md": table_md(comparisons),
         "table.tex": table_tex(comparisons),
     }
+    if claimed:
+        texts |= {"claim.md": claim_md(claimed), "claim.tex": claim_tex(claimed)}
     for name, text in texts.items():
         write_bytes(folder / name, text.encode(errors="backslashreplace"))  # a folder's name need not be UTF-8
     return [*(folder / name for name in texts), *(file for _, files in drawn for file in files)]

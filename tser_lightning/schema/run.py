@@ -42,6 +42,8 @@ class ReportSettings(Settings, group="report"):
     """Of `task=report`."""
 
     dir: Text = about("where the page, the tables and the figures go")
+    measure: Text = about("what runs are compared by: any number of result.json, e.g. test/ece, test/acc_t1")
+    names: Text | None = about("a YAML file that says how the paper writes names, a line each, e.g. my_loss: Mine")
     baseline: str | None = about(
         "what the p-values compare with: a loss, or a row's name; null: vanilla_kd if it is there"
     )

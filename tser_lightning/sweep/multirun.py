@@ -25,6 +25,7 @@ from tser_lightning.config.mistakes import Mistakes, refuse
 from tser_lightning.config.run import Run, compose_run
 from tser_lightning.mistake import Mistake
 from tser_lightning.records.run_directory import RunDirectory
+from tser_lightning.records.sweep_record import AskedRun, write_sweep
 from tser_lightning.registry.trust import untrusted_targets
 from tser_lightning.sweep.combinations import for_hydra, hydra_settings, is_basic, jobs_of
 from tser_lightning.sweep.jobs import Job, Jobs, say
@@ -57,6 +58,7 @@ def multirun(overrides: Sequence[str], configs: Configs) -> int:
     missing = _missing(runs)
     if not missing:
         return 0
+    write_sweep(jobs.folder, _asked(runs, missing))
     if is_basic(settings["launcher"]):
         return _summary(_by_ourselves(jobs, missing))
     return _summary(_by_hydra(configs, lambda hydra: [_launched(hydra, jobs, texts, missing)]))
@@ -107,6 +109,13 @@ def _missing(runs: Sequence[Run]) -> list[Run]:
     same = f", {len(runs) - len(once)} more are the same runs in other words" if len(once) < len(runs) else ""
     say(f"{len(once)} jobs{same}, {len(once) - len(missing)} finished before, {len(missing)} to do, one process each")
     return missing
+
+
+def _asked(runs: Sequence[Run], missing: Sequence[Run]) -> list[AskedRun]:
+    """Write a sweep down: the runs of all its jobs, with the logs of those that are to be done."""
+    logs = {_home(run): f"{number}.log" for number, run in enumerate(missing, 1)}
+    homes = {home: run for run in runs if (home := _home(run)) is not None}
+    return [AskedRun(home.name, run.overrides, run.settings, logs.get(home, "")) for home, run in homes.items()]
 
 
 def _jobs(runs: Sequence[Run], configs: Configs) -> Jobs:

@@ -48,7 +48,7 @@ def _distilled(run: Run, home: RunDirectory, do: Callable[["Built", Any], dict[s
 
     with home.restored_at_failure():
         parts = built(run.config, run.choices["teacher"])  # all mistakes show before there is a run directory
-    about = provenance(run.overrides) | {"settings": _about(run)}
+    about = provenance(run.overrides) | {"settings": run.settings}
     with (
         home.opened(run.config, about, inputs=parts.fingerprints() | code_hashes(targets(run.config))),
         opened_log(run, home.path) as logged,
@@ -96,7 +96,7 @@ def _train(run: Run, home: RunDirectory, parts: "Built", logged: Any) -> dict[st
     )
     measured = scores(parts)
     save_network(parts.student, home.path / "student.safetensors", card_of(config, parts.data))
-    return {**_about(run), **_selected(run, home), **measured, **numbers}
+    return {**run.settings, **_selected(run, home), **measured, **numbers}
 
 
 def _selected(run: Run, home: RunDirectory) -> dict[str, Any]:
@@ -112,14 +112,3 @@ def _selected(run: Run, home: RunDirectory) -> dict[str, Any]:
         log.warning("the training ended before its first validation: the last epoch is measured, as selection=last")
         return {"selection": "last"}
     return {"val/best_acc": max(found)} if followed == "val" else {}
-
-
-def _about(run: Run) -> dict[str, Any]:
-    """What a run is, in result.json and, from the start, in run.json."""
-    return {
-        **{key: run.choices[key] for key in ("experiment", "loss", "student", "teacher", "neuron", "norm", "data")},
-        **({} if run.config["debug"]["steps"] is None else {"debug": run.choices["debug"]}),
-        **run.changed,
-        "seed": run.config["seed"],
-        "selection": run.config["selection"],
-    }

@@ -1,0 +1,64 @@
+"""What a sweep was asked for: `sweep.json` in its folder of logs, so that a run that never began is missed."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tser_lightning.durable import write_json
+
+FOLDER = ".sweeps"
+
+
+@dataclass(frozen=True)
+class AskedRun:
+    """A run that a sweep is to do.
+
+    Attributes:
+        run: The name of its directory.
+        overrides: Its command.
+        settings: What it is, as result.json will say it.
+        log: The file of the sweep's folder that holds what its process says; empty where it was finished before.
+    """
+
+    run: str
+    overrides: Sequence[str] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    log: str = ""
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """A sweep as its folder tells it.
+
+    Attributes:
+        folder: Holds sweep.json and the logs.
+        runs: What was asked for, in the order of the jobs.
+    """
+
+    folder: Path
+    runs: Sequence[AskedRun]
+
+    @property
+    def name(self) -> str:
+        """When it began, e.g. "2026-11-02_10-00-00"."""
+        return self.folder.name
+
+
+def write_sweep(folder: Path, runs: Iterable[AskedRun]) -> None:
+    """Write down what a sweep was asked for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "sweep.json", {"runs": [asdict(run) for run in runs]})
+
+
+def read_sweeps(runs_dir: Path) -> list[SweepRecord]:
+    """Read the sweeps over a folder of runs, the last first; one without a sweep.json that can be read is left out."""
+    found = []
+    for file in sorted((runs_dir / FOLDER).glob("*/sweep.json"), reverse=True):
+        try:
+            asked = [AskedRun(**each) for each in json.loads(file.read_text())["runs"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        found.append(SweepRecord(file.parent, asked))
+    return found

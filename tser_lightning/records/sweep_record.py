@@ -45,6 +45,11 @@ class SweepRecord:
         """When it began, e.g. "2026-11-02_10-00-00"."""
         return self.folder.name
 
+    @property
+    def runs_dir(self) -> Path:
+        """Where its runs lie."""
+        return self.folder.parent.parent
+
 
 def write_sweep(folder: Path, runs: Iterable[AskedRun]) -> None:
     """Write down what a sweep was asked for."""
@@ -54,11 +59,19 @@ def write_sweep(folder: Path, runs: Iterable[AskedRun]) -> None:
 
 def read_sweeps(runs_dir: Path) -> list[SweepRecord]:
     """Read the sweeps over a folder of runs, the last first; one without a sweep.json that can be read is left out."""
-    found = []
-    for file in sorted((runs_dir / FOLDER).glob("*/sweep.json"), reverse=True):
-        try:
-            asked = [AskedRun(**each) for each in json.loads(file.read_text())["runs"]]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        found.append(SweepRecord(file.parent, asked))
-    return found
+    files = sorted((runs_dir / FOLDER).glob("*/sweep.json"), reverse=True)
+    return [sweep for sweep in (sweep_of(file.parent) for file in files) if sweep]
+
+
+def sweep_of(folder: Path) -> SweepRecord | None:
+    """Read the sweep whose folder it is; None if it is none."""
+    try:
+        asked = [AskedRun(**each) for each in json.loads((folder / "sweep.json").read_text())["runs"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return SweepRecord(folder, asked)
+
+
+def asked_by(sweep: SweepRecord) -> list[Path]:
+    """Give the directories of the runs that a sweep asked for, whether or not they are there."""
+    return [sweep.runs_dir / each.run for each in sweep.runs]

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import cached_property
@@ -18,7 +18,7 @@ import yaml
 from tser_lightning.plain_yaml import load
 from tser_lightning.records.measures import Measure
 from tser_lightning.records.run_directory import RunDirectory
-from tser_lightning.records.sweep_record import read_sweeps
+from tser_lightning.records.sweep_record import SweepRecord, asked_by, read_sweeps, sweep_of
 
 SKIPPED = {"teachers", "wandb", ".sweeps"}
 RECORDS = ("result.json", "run.json", "config.yaml", "metrics.csv")
@@ -115,27 +115,32 @@ def collect(patterns: str | Path | Iterable[str | Path]) -> list[RunRecord]:
     """Read all run directories that match.
 
     Args:
-        patterns: One glob or several, e.g. "runs/digits-*". Trained teachers, W&B's folder and Hydra's are passed over.
+        patterns: One glob or several, e.g. "runs/digits-*"; the folder of a sweep stands for its runs. Trained
+            teachers, W&B's folder and Hydra's are passed over.
 
     Returns:
-        A record per directory, by name; each directory once, however many globs match it.
+        A record per directory, by name; each directory once, however many globs match it. What a sweep asked for and
+        never began has a record too, where its name matches.
     """
     many = [patterns] if isinstance(patterns, str | Path) else list(patterns)
     found = {Path(match).absolute() for pattern in many for match in _matches(str(pattern))}
+    sweeps = [sweep for path in sorted(found) if (sweep := sweep_of(path))]
+    found |= {path for sweep in sweeps for path in asked_by(sweep) if path.exists()}
     there = [read_run(path) for path in sorted(found) if _is_run(path)]
-    return sorted([*there, *_never_begun({path.parent for path in found}, many)], key=lambda record: record.path)
+    return sorted([*there, *_never_begun(found, many, sweeps)], key=lambda record: record.path)
 
 
-def _never_begun(folders: Iterable[Path], patterns: Iterable[str | Path]) -> Iterable[RunRecord]:
-    """Give the runs that a sweep asked for, whose names match and whose directories are not there."""
+def _never_begun(
+    found: Iterable[Path], patterns: Iterable[str | Path], sweeps: Sequence[SweepRecord]
+) -> Iterable[RunRecord]:
+    """Give the runs without a directory of some sweeps, and of those beside what was found if their names match."""
     whole = [str(Path(pattern).absolute()) for pattern in patterns]
+    beside = [sweep for folder in sorted({path.parent for path in found}) for sweep in read_sweeps(folder)]
     seen = set[Path]()
-    for folder in folders:
-        for sweep in read_sweeps(folder):
-            for asked in sweep.runs:
-                path = folder / asked.run
-                if path in seen or path.exists() or not any(fnmatch(str(path), pattern) for pattern in whole):
-                    continue
+    for sweep in [*sweeps, *beside]:
+        for asked, path in zip(sweep.runs, asked_by(sweep), strict=True):
+            wanted = sweep in sweeps or any(fnmatch(str(path), pattern) for pattern in whole)
+            if wanted and path not in seen and not path.exists():
                 seen.add(path)
                 reason = f"the sweep of {sweep.name} asked for it, and it never began"
                 yield RunRecord(path, "missing", reason, dict(asked.settings))
@@ -201,9 +206,19 @@ def _without_result(path: Path, info: dict[str, Any]) -> RunRecord:
 
 def _progress(path: Path) -> str:
     """Say how far a run got: "at epoch 13 of 40"."""
-    record = RunRecord(path, "")
-    epochs, total = len(record.metrics.get("epoch", [])), record.config.get("trainer.epochs", "?")
-    return f"at epoch {epochs + 1} of {total}" if epochs != total else f"after epoch {epochs} of {total}"
+    epochs, total = len(RunRecord(path, "").metrics.get("epoch", [])), epochs_of(path)
+    if epochs == total:
+        return f"after epoch {epochs} of {total}"
+    return f"at epoch {epochs + 1} of {'?' if total is None else total}"
+
+
+def epochs_of(path: Path) -> int | None:
+    """Read how many epochs a run is to have; its config.yaml is ours, so that no parser has to read all of it."""
+    try:
+        found = re.search(r"^trainer:\n(?: .*\n)*?  epochs: (\d+)$", (path / "config.yaml").read_text(), re.M)
+    except (OSError, ValueError):
+        return None
+    return int(found[1]) if found else None
 
 
 def _settings(info: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,3 +45,16 @@ def test_the_shell_can_ask_for_completions(capsys: pytest.CaptureFixture[str], m
     monkeypatch.setenv("COMP_LINE", "tser loss=vanilla")
     monkeypatch.setenv("COMP_POINT", "17")
     assert shown(capsys, "-sc", "query=bash").split() == ["loss=vanilla_kd", "loss=vanilla_kd_er"]
+
+
+def test_help_explains_the_settings_of_an_option_and_of_a_group(capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown(capsys, "--help", "loss=tser", "trainer")
+    assert "loss.lam=0.01\n    weight of the entropy; the paper finds 0.0001 to 0.2 stable (a number from 0)" in text
+    assert "loss.separate_ce=true" in text  # has a default and stands in no file
+    assert "trainer.accumulate=1" in text
+    assert "machine" not in text
+
+
+def test_help_names_the_groups_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help", "los"]) == 2
+    assert capsys.readouterr().err.endswith("try: --help loss\n")

@@ -1,0 +1,73 @@
+"""The documentation's commands and Python, and the reference of settings."""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tser_lightning.cli.reference import reference
+from tser_lightning.config.hydra_loader import Configs
+from tser_lightning.config.run import compose_run
+from tser_lightning.sweep.combinations import jobs_of
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = sorted(DOCS.glob("*.md")) + sorted(DOCS.glob("guides/*.md"))
+OWN = {"my_models.py": "from tser_lightning.models import resnet_small as my_net\n"}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """What follows `python -m tser_lightning` on every line that begins with it, without the comment."""
+    for page in PAGES:
+        for block in blocks(page, "sh"):
+            for line in block.replace("\\\n", " ").splitlines():
+                if line.startswith("python -m tser_lightning"):
+                    words = shlex.split(line.removeprefix("python -m tser_lightning"), comments=True)
+                    yield f"{page.stem}: {' '.join(words)}", words
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that holds the modules which the pages speak of."""
+    own = {re.match(r"# (\w+\.py)\n", block): block for page in PAGES for block in blocks(page, "python")}
+    for name, text in [*((found[1], block) for found, block in own.items() if found), *OWN.items()]:
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("name", "words"), [pytest.param(name, words, id=name) for name, words in commands()])
+def test_a_command_is_a_right_one(name: str, words: list[str], folder: Path) -> None:
+    if "--help" in words:
+        return
+    said = [word for word in words if not word.startswith("-") and word != "job"]
+    launcher = [word for word in said if not word.startswith("hydra")]
+    for job in jobs_of(launcher, Configs()) if "-m" in words else [launcher]:
+        compose_run(job, check_data=False)
+
+
+def test_the_arrays_of_the_guide_are_a_prepared_set(folder: Path) -> None:
+    (block,) = (block for block in blocks(DOCS / "guides" / "own_images.md", "python") if "write_prepared" in block)
+    ended = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    words = "data.num_classes=3 data.shape=[3,16,16] data.mean=[0.5,0.5,0.5] data.std=[0.25,0.25,0.25]"
+    run = compose_run(["experiment=none", "data=prepared", "data.path=mine.safetensors", *words.split()])
+    assert run.config["data"]["path"] == "mine.safetensors"
+
+
+def test_the_reference_of_settings_is_that_of_the_declarations() -> None:
+    page = (DOCS / "settings.md").read_text()
+    assert page == reference(), "python -m tser_lightning.cli.reference > docs/settings.md"
+
+
+def test_every_page_is_reached_from_the_navigation() -> None:
+    listed = set(re.findall(r"[\w/]+\.md", (DOCS.parent / "mkdocs.yml").read_text()))
+    assert {str(page.relative_to(DOCS)) for page in PAGES} == listed

@@ -131,6 +131,8 @@ WITHOUT_TEACHER = [
     "student.attention=pfa",
     "loss=tet",
     "loss=ce",
+    "loss=im_loss",
+    "loss=strong_to_weak",
 ]
 
 
@@ -188,13 +190,15 @@ def test_loss_with_family(family: str, loss: str, tmp_path: Path) -> None:
     train_a_step(compose(*FAMILIES[family], f"loss={loss}", runs_dir=tmp_path).config, tmp_path)
 
 
-@pytest.mark.parametrize(("family", "loss"), [("vgg_small", "bkdsnn"), ("spikingformer", "lasnn")])
+@pytest.mark.parametrize(
+    ("family", "loss"), [("vgg_small", "bkdsnn"), ("spikingformer", "lasnn"), ("spikformer", "ckdsnn"), ("sew", "sakd")]
+)
 def test_features_of_unlike_networks(family: str, loss: str, tmp_path: Path) -> None:
     train_a_step(compose(*FAMILIES[family], f"loss={loss}", runs_dir=tmp_path).config, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", ["kdsnn", "lasnn", "bkdsnn", "tser"])
+@pytest.mark.parametrize("loss", ["kdsnn", "lasnn", "bkdsnn", "tser", "sakd"])
 @pytest.mark.parametrize("teacher", ["vit_s_16", "spikformer_2_384", "vgg16", "sew_resnet18"])
 @pytest.mark.parametrize("family", ["resnet_small", "spikingformer"])
 def test_every_kind_of_teacher(family: str, teacher: str, loss: str, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tser_lightning.data import Digits
 from tser_lightning.models import Student
 from tser_lightning.training import Distiller, Machine, Recipe, Teacher, examine, fit
 
-LOSSES = ["ce", "tet", "vanilla_kd", "ts", "tser", "kdsnn", "lasnn", "bkdsnn"]
+LOSSES = ["ce", "tet", "vanilla_kd", "ts", "tser", "kdsnn", "lasnn", "bkdsnn", "ckdsnn", "sakd", "dkd"]
 MACHINE = Machine(accelerator="cpu", devices=1, workers=0)
 
 

@@ -11,6 +11,7 @@ from tser_lightning.models import Student
 from tser_lightning.training import Machine, Recipe, Teacher, fit
 
 NAMES = ["ce", "tet", "vanilla_kd", "ts_ce", "ts_kl", "ts", "vanilla_kd_er", "tser", "kdsnn", "lasnn", "bkdsnn"]
+NAMES += ["ckdsnn", "sakd"]
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

@@ -6,6 +6,11 @@ from tser_lightning.losses.log_probs import log_probs
 from tser_lightning.losses.term import Term, positive
 
 
+def entropy(log_p: Tensor) -> Tensor:
+    """Compute the entropy in nats of log-probabilities [..., C]; [...]."""
+    return -(log_p.exp() * log_p).sum(-1)
+
+
 class Entropy(Term):
     """Mean over time and batch of the student's entropy in nats, in [0, ln C] (Eq. 9).
 
@@ -25,4 +30,4 @@ class Entropy(Term):
     def forward(self, student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tensor) -> Tensor:
         """Return the scalar; only `student_TBC` is looked at."""
         log_p = log_probs(student_TBC, self.tau)
-        return -(log_p.exp() * log_p).sum(-1).mean()
+        return entropy(log_p).mean()

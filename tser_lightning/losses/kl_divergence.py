@@ -6,6 +6,11 @@ from tser_lightning.losses.log_probs import Over, check_over, log_probs, student
 from tser_lightning.losses.term import Term, positive
 
 
+def mean_kl(target_log_p: Tensor, log_p: Tensor) -> Tensor:
+    """Compute the mean over all leading axes of KL(target || p) of two log-probabilities [..., C]."""
+    return (target_log_p.exp() * (target_log_p - log_p)).sum(-1).mean()
+
+
 class KLDivergence(Term):
     """Mean over time and batch of KL(teacher || student) at temperature tau (Eq. 5).
 

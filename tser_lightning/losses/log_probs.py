@@ -9,12 +9,13 @@ from torch import Tensor
 from tser_lightning.mistake import Mistake
 
 Over = Literal["steps", "mean_logits", "mean_probs"]
+OverLogits = Literal["steps", "mean_logits"]
 
 
-def check_over(over: str) -> None:
-    """Raise a Mistake if `over` names no way to treat the time steps."""
-    if over not in get_args(Over):
-        choices = ", ".join(get_args(Over))
+def check_over(over: str, known: tuple[str, ...] = get_args(Over)) -> None:
+    """Raise a Mistake if `over` is none of the known ways to treat the time steps."""
+    if over not in known:
+        choices = ", ".join(known)
         raise Mistake(f"over = {over!r} is no way to treat the time steps", f"known are {choices}", f"choose {choices}")
 
 
@@ -36,6 +37,17 @@ def full_precision(values: Tensor) -> Tensor:
 def log_probs(logits: Tensor, tau: float = 1.0) -> Tensor:
     """Compute log softmax(logits / tau) over the last axis (Eq. 4), in float32 at least."""
     return (full_precision(logits) / tau).log_softmax(-1)
+
+
+def check_over_logits(over: str) -> None:
+    """Raise a Mistake if `over` is neither the logits of every step nor those of their mean."""
+    check_over(over, get_args(OverLogits))
+
+
+def averaged_steps(student_TBC: Tensor, over: OverLogits) -> Tensor:
+    """Give the logits of every step ("steps", [T, B, C]) or of their mean ("mean_logits", [1, B, C])."""
+    student_TBC = full_precision(student_TBC)
+    return student_TBC if over == "steps" else student_TBC.mean(0, keepdim=True)
 
 
 def student_log_probs(student_TBC: Tensor, over: Over, tau: float = 1.0) -> Tensor:

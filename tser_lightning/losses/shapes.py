@@ -20,6 +20,11 @@ def check_shapes(student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tenso
     _check_labels(labels_B, images, classes)
 
 
+def label_classes(labels_B: Tensor) -> Tensor:
+    """Give the class of each label, int64 [B]: of a distribution [B, C] the largest."""
+    return labels_B.argmax(-1) if labels_B.is_floating_point() else labels_B.long()
+
+
 def _check_labels(labels_B: Tensor, images: int, classes: int) -> None:
     soft = labels_B.is_floating_point()
     wanted = (images, classes) if soft else (images,)

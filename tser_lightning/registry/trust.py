@@ -14,8 +14,11 @@ LISTED = {
         "sew_resnet34 sew_resnet50 spikformer spikingformer vgg11 vgg16 vgg_small vit"
     ),
     "tser_lightning.losses": (
-        "BKDSNN KDSNN TET TSER WSLD AttentionTransfer BlurredFeature CrossEntropy DistillationLoss Entropy FeatureMSE "
-        "KLDivergence LaSNN LabelsOnly LogitMSE SoftCrossEntropy VanillaKD"
+        "BKDSNN CKDSNN DIST DKD HTAKL IMLoss KDSNN LaSNN LabelsOnly LogitStandardization MEOM SAKD SeAlKD StrongToWeak "
+        "TDD TET TSER VanillaKD WeakToStrong AttentionTransfer BlurredFeature CrossEntropy CurrentMean "
+        "DistillationLoss Entropy ErrorAwareAlignment FeatureMSE HeadTailKL KLDivergence LogitMSE NoisyLogits NonTargetKD "
+        "PiecewiseLinear ProgressiveSteps Relation RightSteps SaliencyMaps SoftCrossEntropy Standardised StepToStep "
+        "TargetKD TemporalAlignment TransformedFeature WSLD"
     ),
     "tser_lightning.neurons": "GLIF IF IMLIF LIF LSG MPBN PFA PLIF",
     "tser_lightning.data": "Digits Downloaded EventFrames ImageFolder Prepared Streamed Synthetic",

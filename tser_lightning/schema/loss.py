@@ -80,3 +80,104 @@ class BKDSNN(FeatureLoss, targets=(f"{ROOM}BKDSNN",)):
     )
     masked: Part = about("probability that a channel is hidden (lambda there)")
     clip: bool = about("scale the teacher's feature to the student's maximum")
+
+
+class Smoothed(Settings):
+    """What every one of the losses below has."""
+
+    label_smoothing: Part = about("share of a label that is spread over all classes")
+
+
+class TDD(Smoothed, targets=(f"{ROOM}TDD",)):
+    """Temporal decoupling distillation."""
+
+    alpha: NotNegative = about("weight of the teacher")
+    beta: NotNegative = about("weight of the steps that are right")
+    tau: Positive = about("temperature of both divergences")
+
+
+class SeAlKD(Smoothed, targets=(f"{ROOM}SeAlKD",)):
+    """Selective alignment distillation."""
+
+    alpha: NotNegative = about("weight of the teacher (ELA)")
+    beta: NotNegative = about("weight of the other steps (STA)")
+    tau: Positive = about("temperature of both divergences")
+
+
+class StrongAndWeak(Smoothed, targets=(f"{ROOM}StrongToWeak", f"{ROOM}WeakToStrong")):
+    """Self-distillation between the surest and the least sure step."""
+
+    lam: NotNegative = about("weight of the divergence of the two steps")
+    tau: Positive = about("its temperature")
+
+
+class MEOM(Smoothed, targets=(f"{ROOM}MEOM",)):
+    """Many Eyes, One Mind: its part on logits."""
+
+    beta: NotNegative = about("weight of the teacher")
+    gamma: NotNegative = about("weight of drawing shorter runs to those of one step more")
+    tau: Positive = about("temperature of the KL divergence")
+
+
+class HTAKL(Smoothed, targets=(f"{ROOM}HTAKL",)):
+    """Head-tail-aware KL."""
+
+    alpha: Share = about("weight of the teacher; the labels have 1 - alpha")
+    tau: Positive = about("temperature of both distributions")
+    head: Share = about("share of the teacher's mass that is the head")
+
+
+class CKDSNN(Smoothed, targets=(f"{ROOM}CKDSNN",)):
+    """Saliency maps and noise-smoothed logits."""
+
+    nld: NotNegative = about("weight of the noise-smoothed logits")
+    samd: NotNegative = about("weight of the saliency maps")
+    tau: Positive = about("temperature of both")
+    clean: Share = about("share of the distribution without noise")
+    student_layer: Text = about("the last map of the student: a stage (stage4) or a module path")
+    teacher_layer: Text = about("the last map of the teacher, which its classifier averages over the image")
+
+
+class SAKD(FeatureLoss, targets=(f"{ROOM}SAKD",)):
+    """Transformed features of all stages."""
+
+    beta: NotNegative = about("weight of the features")
+    c: NotNegative = about("weight of the logits")
+    tau: Positive = about("temperature of the logits")
+
+
+class IMLoss(Smoothed, targets=(f"{ROOM}IMLoss",)):
+    """Information maximisation loss."""
+
+    lam: NotNegative = about("weight of the currents")
+    v_threshold: float = about("the threshold that the currents aim at")
+    neurons: Layers = about("the neurons whose currents count: module paths or patterns")
+
+
+class DKD(Smoothed, targets=(f"{ROOM}DKD",)):
+    """Decoupled knowledge distillation."""
+
+    alpha: NotNegative = about("weight of the label's probability (TCKD)")
+    beta: NotNegative = about("weight of the other classes (NCKD); 1 to 8 in the paper, by teacher")
+    tau: Positive = about("temperature")
+    warmup: Share = about("share of the training in which the weights rise from 0; 20 of 240 epochs in the paper")
+    over: Literal["steps", "mean_logits"] = about("what is compared with the teacher")
+    standardise: bool = about("standardise the logits first")
+
+
+class DIST(Smoothed, targets=(f"{ROOM}DIST",)):
+    """Distillation from a stronger teacher."""
+
+    beta: NotNegative = about("weight of the relation between the classes of an image")
+    gamma: NotNegative = about("weight of the relation between the images of a class")
+    tau: Positive = about("temperature")
+    over: Literal["steps", "mean_logits"] = about("what is compared with the teacher")
+
+
+class LogitStandardization(Smoothed, targets=(f"{ROOM}LogitStandardization",)):
+    """KD of standardised logits."""
+
+    ce: NotNegative = about("weight of the labels")
+    kd: NotNegative = about("weight of the teacher")
+    tau: Positive = about("temperature")
+    over: Literal["steps", "mean_logits"] = about("the logits of every step, or their mean")

@@ -1,0 +1,142 @@
+"""CKDSNN: saliency maps (SAMD) and noise-smoothed logits (NLD)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tser_lightning.losses.contract import LossContext, Needs
+from tser_lightning.losses.cross_entropy import CrossEntropy
+from tser_lightning.losses.distillation_loss import DistillationLoss
+from tser_lightning.losses.feature_maps import as_map, same_size
+from tser_lightning.losses.log_probs import full_precision, log_probs
+from tser_lightning.losses.term import Term, not_negative, positive, share
+from tser_lightning.mistake import Mistake
+
+
+class CKDSNN(DistillationLoss):
+    """CKDSNN (Liu et al., AAAI 2026), a reproduction of its public code.
+
+        L = CE(mean_t z_t, y) + nld NLD + samd SAMD
+
+    NLD (`NoisyLogits`) teaches a mixture of the student's distribution and of a noisy one; SAMD (`SaliencyMaps`)
+    compares where the teacher sees the class that it predicts with where the student fires. Both maps are scaled by the
+    extremes of the batch, so that SAMD changes under DDP and accumulation; under DDP each process draws its own noise.
+
+    Args:
+        nld: Weight of NLD.
+        samd: Weight of SAMD.
+        tau: Temperature of both.
+        clean: Share of the distribution without noise in NLD, in [0, 1].
+        student_layer: The last map of the student: a stage or a module path.
+        teacher_layer: The last map of the teacher, which its classifier averages over the image.
+        label_smoothing: Share of the uniform distribution in the labels.
+
+    Raises:
+        Mistake: A value out of its range.
+    """
+
+    def __init__(
+        self,
+        nld: float = 1.0,
+        samd: float = 1.0,
+        tau: float = 2.0,
+        clean: float = 0.9,
+        student_layer: str = "stage4",
+        teacher_layer: str = "stage4",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(
+            {
+                "ce": CrossEntropy(1.0, "mean_logits", label_smoothing),
+                "nld": NoisyLogits(not_negative("nld", nld), tau, clean),
+                "samd": SaliencyMaps(not_negative("samd", samd), tau, [student_layer], [teacher_layer]),
+            }
+        )
+
+
+class NoisyLogits(Term):
+    """tau^2 KL(Q || clean S(z) + (1 - clean) S(n)), mean over the batch; Q, S softmax at temperature tau.
+
+    z is the mean over time of the logits, n = mean(z) + std(z)^2 e with e from the standard normal distribution
+    (torch's generator), mean and std over the classes of an image.
+
+    Args:
+        weight: Factor in the sum.
+        tau: Temperature of all three.
+        clean: Share of the distribution without noise.
+    """
+
+    needs_teacher = True
+
+    def __init__(self, weight: float = 1.0, tau: float = 2.0, clean: float = 0.9) -> None:
+        super().__init__(weight)
+        self.tau, self.clean = positive("tau", tau), share("clean", clean)
+
+    def forward(self, student_TBC: Tensor, teacher_BC: Tensor, labels_B: Tensor) -> Tensor:
+        """Return the scalar; `labels_B` is not looked at."""
+        z_BC = full_precision(student_TBC).mean(0)
+        noisy_BC = z_BC.mean(-1, keepdim=True) + torch.randn_like(z_BC) * z_BC.var(-1, keepdim=True)
+        parts = [log_probs(z_BC, self.tau).exp() * self.clean, log_probs(noisy_BC, self.tau).exp() * (1 - self.clean)]
+        log_s_BC = (parts[0] + parts[1]).clamp_min(torch.finfo(z_BC.dtype).tiny).log()
+        log_p_BC = log_probs(teacher_BC.detach(), self.tau)
+        return self.tau**2 * (log_p_BC.exp() * (log_p_BC - log_s_BC)).sum(-1).mean()
+
+
+class SaliencyMaps(Term):
+    """KL between two distributions over the image, mean over the batch: softmax(map / tau) of teacher and student.
+
+    The teacher's map is ReLU(sum_c w_c F_c), w the weights of the class that it predicts in its classifier; the
+    student's is the sum over steps and channels of its last feature. Both are brought to [0, 1] by the smallest and
+    largest value in the batch. The larger one is pooled to the smaller; features that are tokens are laid out as maps.
+
+    Args:
+        weight: Factor in the sum.
+        tau: Divides the maps.
+        student_layers: One layer of the student.
+        teacher_layers: One layer of the teacher.
+    """
+
+    needs_teacher = True
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        tau: float = 2.0,
+        student_layers: Sequence[str] = ("stage4",),
+        teacher_layers: Sequence[str] = ("stage4",),
+    ) -> None:
+        super().__init__(weight)
+        self.tau = positive("tau", tau)
+        self.needs = Needs(student_features=tuple(student_layers), teacher_features=tuple(teacher_layers), heads=True)
+
+    def forward(self, student_TBC: Tensor, teacher_BC: Tensor, labels_B: Tensor, context: LossContext) -> Tensor:
+        """Return the scalar; `labels_B` is not looked at."""
+        (student,), (teacher,) = context.student_features.values(), context.teacher_features.values()
+        fired_B1HW = as_map(full_precision(student).sum(0)).sum(1, keepdim=True)
+        seen_B1HW = self._seen(full_precision(as_map(teacher.detach())), teacher_BC, context)
+        fired_B1HW, seen_B1HW = same_size(fired_B1HW, seen_B1HW.to(fired_B1HW.dtype))
+        s_BN, p_BN = ((_scaled(each).flatten(1) / self.tau).softmax(-1) + 1e-10 for each in (fired_B1HW, seen_B1HW))
+        return (p_BN * (p_BN.log() - s_BN.log())).sum(-1).mean()
+
+    def _seen(self, map_BCHW: Tensor, teacher_BC: Tensor, context: LossContext) -> Tensor:
+        """Where the teacher sees the class that it predicts."""
+        head = context.heads.teacher
+        assert head is not None
+        map_BHWC = map_BCHW.movedim(1, -1)
+        try:
+            with torch.no_grad():
+                scores_BHWC = head(map_BHWC) - head(torch.zeros_like(map_BHWC[:1, :1, :1]))  # without its bias
+        except RuntimeError as error:
+            raise Mistake(
+                what=f"the teacher's classifier does not take the channels of its last map {list(map_BCHW.shape)}",
+                why="the map of a class weighs them by the classifier, which has to average the map over the image",
+                fix="teacher=resnet_small or another ResNet, or loss.teacher_layer=LAYER with as many channels",
+            ) from error
+        class_B = teacher_BC.argmax(-1)
+        return scores_BHWC.movedim(-1, 1).take_along_dim(class_B[:, None, None, None], 1).relu()
+
+
+def _scaled(map_B1HW: Tensor) -> Tensor:
+    from_zero = map_B1HW - map_B1HW.amin()
+    return from_zero / (from_zero.amax() + 1e-3)

@@ -1,0 +1,91 @@
+"""SAKD."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from tser_lightning.losses.cross_entropy import CrossEntropy
+from tser_lightning.losses.distillation_loss import DistillationLoss
+from tser_lightning.losses.feature_maps import as_map, same_size
+from tser_lightning.losses.feature_term import STAGES, FeatureTerm
+from tser_lightning.losses.kl_divergence import KLDivergence
+from tser_lightning.losses.term import Term, not_negative
+
+
+class SAKD(DistillationLoss):
+    """Self-architectural distillation (Qiu et al., Neural Networks 2024), a reproduction of its public CIFAR script.
+
+        L = CE(mean_t z_t, y) + beta sum over stages of mean (G(mean_t f) - F)^2 + c KL_tau(q || mean_t z_t)
+
+    f and F are features of student and teacher, G a learnt 3x3 convolution with BatchNorm. c is 0 in that script. The
+    paper also begins from the teacher's weights; that is the student's affair and not done here. BatchNorm sees the
+    batch: with `machine.sync_batchnorm` that of all processes, else each one's own.
+
+    Args:
+        beta: Weight of the features.
+        c: Weight of the logits.
+        tau: Temperature of the logits.
+        student_taps: Layers of the student: stages or module paths.
+        teacher_taps: The layers of the teacher that they are compared with.
+        label_smoothing: Share of the uniform distribution in the labels.
+
+    Raises:
+        Mistake: A value out of its range.
+    """
+
+    def __init__(
+        self,
+        beta: float = 100.0,
+        c: float = 0.0,
+        tau: float = 4.0,
+        student_taps: Sequence[str] = STAGES,
+        teacher_taps: Sequence[str] = STAGES,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        terms: dict[str, Term] = {
+            "ce": CrossEntropy(1.0, "mean_logits", label_smoothing),
+            "feature": TransformedFeature(not_negative("beta", beta), student_taps, teacher_taps),
+        }
+        if not_negative("c", c):
+            terms["kl"] = KLDivergence(c, "mean_logits", tau)
+        super().__init__(terms)
+
+
+class TransformedFeature(FeatureTerm):
+    """Sum over pairs of layers of the mean of (G(rate) - F)^2, G a learnt conv3x3 - BatchNorm of the teacher's width.
+
+    Args:
+        weight: Factor in the sum.
+        student_taps: Layers of the student.
+        teacher_taps: The layers of the teacher that they are compared with.
+    """
+
+    def __init__(
+        self, weight: float = 100.0, student_taps: Sequence[str] = STAGES, teacher_taps: Sequence[str] = STAGES
+    ) -> None:
+        super().__init__(weight, student_taps, teacher_taps)
+        self.transforms = nn.ModuleList(Transform() for _ in self.student_taps)
+
+    def distance(self, pair: int, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the mean squared distance of one pair."""
+        student_BCHW, teacher_BCHW = same_size(as_map(student), as_map(teacher))
+        transformed_BCHW: Tensor = self.transforms[pair](student_BCHW, teacher_BCHW.shape[1])
+        return (transformed_BCHW - teacher_BCHW).square().mean()
+
+
+class Transform(nn.Module):
+    """conv3x3 - BatchNorm to a number of channels, made at the first call like a `Projection`."""
+
+    layers: nn.Sequential | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_module("layers", None)
+
+    def forward(self, feature_BCHW: Tensor, channels: int) -> Tensor:
+        """Transform to `channels` channels; a map of the same size and dtype, also under autocast."""
+        if self.layers is None:
+            conv = nn.Conv2d(feature_BCHW.shape[1], channels, kernel_size=3, padding=1, bias=False)
+            self.layers = nn.Sequential(conv, nn.BatchNorm2d(channels)).to(feature_BCHW)
+        transformed: Tensor = self.layers(feature_BCHW)
+        return transformed.to(feature_BCHW.dtype)

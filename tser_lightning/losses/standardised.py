@@ -1,0 +1,78 @@
+"""Logit standardisation."""
+
+from typing import Any
+
+from torch import Tensor
+
+from tser_lightning.losses.cross_entropy import CrossEntropy
+from tser_lightning.losses.distillation_loss import DistillationLoss
+from tser_lightning.losses.kl_divergence import KLDivergence
+from tser_lightning.losses.log_probs import OverLogits, averaged_steps, check_over_logits, full_precision
+from tser_lightning.losses.term import Term, not_negative
+
+
+def standardised(logits: Tensor) -> Tensor:
+    """Bring logits to mean 0 and standard deviation 1 over the classes: (z - mean) / (std + 1e-7)."""
+    logits = full_precision(logits)
+    return (logits - logits.mean(-1, keepdim=True)) / (logits.std(-1, keepdim=True) + 1e-7)
+
+
+class Standardised(Term):
+    """Any term on logits, of standardised logits of student and teacher (Sun et al., CVPR 2024).
+
+    The term then compares the order of the logits and no longer their size.
+
+    Args:
+        term: Any term on logits; its weight is this one's.
+        over: "steps": the logits of each step are standardised. "mean_logits": their mean over time is, and the term
+            sees that as a single step.
+    """
+
+    def __init__(self, term: Term, over: OverLogits = "steps") -> None:
+        super().__init__(term.weight)
+        check_over_logits(over)
+        self.term, self.over = term, over
+        self.needs_teacher, self.needs = term.needs_teacher, term.needs
+        self.student_taps, self.teacher_taps = term.student_taps, term.teacher_taps
+
+    def forward(self, student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tensor, **asked: Any) -> Tensor:
+        """Return the term's scalar."""
+        student_TBC = standardised(averaged_steps(student_TBC, self.over))
+        teacher_BC = None if teacher_BC is None else standardised(teacher_BC)
+        value: Tensor = self.term(student_TBC, teacher_BC, labels_B, **asked)
+        return value
+
+
+class LogitStandardization(DistillationLoss):
+    """KD of standardised logits (Sun et al., CVPR 2024), a reproduction of its public code.
+
+        L = ce CE + kd KL_tau(N(q) || N(z)),  N(z) = (z - mean) / std over the classes, KL_tau with the factor tau^2
+
+    How its logits meet time is ours: z are the logits of every step (`over=steps`, then CE is of every step too), or
+    their mean. `Standardised` does the same to any other term. It is a sum over images: nothing changes under DDP.
+
+    Args:
+        ce: Weight of the labels.
+        kd: Weight of the teacher.
+        tau: Temperature.
+        over: "steps" or "mean_logits".
+        label_smoothing: Share of the uniform distribution in the labels.
+
+    Raises:
+        Mistake: A value out of its range.
+    """
+
+    def __init__(
+        self,
+        ce: float = 0.1,
+        kd: float = 9.0,
+        tau: float = 2.0,
+        over: OverLogits = "steps",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(
+            {
+                "ce": CrossEntropy(not_negative("ce", ce), over, label_smoothing),
+                "kl": Standardised(KLDivergence(not_negative("kd", kd), "steps", tau), over),
+            }
+        )

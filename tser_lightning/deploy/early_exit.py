@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
 import torch
-from scipy.optimize import minimize_scalar
-from scipy.stats import beta
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -203,6 +201,8 @@ def _running_means(logits_TBC: Tensor) -> Tensor:
 
 def _temperature(mean_BC: Tensor, labels_B: Tensor) -> float:
     """The temperature of the least cross-entropy (Guo et al., "On calibration of modern neural networks", 2017)."""
+    from scipy.optimize import minimize_scalar  # only where an exit is fitted: what a student is loaded for needs none
+
     found = minimize_scalar(
         lambda log: float(F.cross_entropy(mean_BC / math.exp(log), labels_B)), bounds=(-4, 4), method="bounded"
     )
@@ -215,6 +215,8 @@ def _upper(harmed: int, net: int, images: int, bound: Bound, confidence: float) 
     Clopper and Pearson, Biometrika 1934: the upper end of a one-sided interval. Conformal: (n R + 1) / (n + 1),
     Angelopoulos et al., "Conformal risk control", 2022, whose loss is at most 1.
     """
+    from scipy.stats import beta
+
     if bound == "none":
         return net / images
     if bound == "conformal":

@@ -7,7 +7,6 @@ from typing import Any
 from torch import Tensor
 
 from tser_lightning.deploy.early_exit import Exit, Prediction, predict
-from tser_lightning.deploy.inputs import image
 from tser_lightning.models import Student
 
 
@@ -38,6 +37,8 @@ class TrainedStudent(Student):
 
     def image(self, path: str | Path) -> Tensor:
         """Read an image file as it was seen in training, [1, C, H, W]."""
+        from tser_lightning.deploy.inputs import image  # imports torchvision, which a tensor does not need
+
         return image(path, self.card)
 
     def predict(self, images: Tensor, *, early: bool = True) -> Prediction:

@@ -103,9 +103,12 @@ def _kernels(backend: str, currents: Tensor, surrogate: str) -> bool:
     return True
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _triton_agrees(device: torch.device, surrogate: str) -> bool:
     return _compared(device, surrogate)
+
+
+if torch.cuda.is_available():  # it is called nowhere else, and the mark imports the compiler: over a second
+    _triton_agrees = torch.compiler.assume_constant_result(_triton_agrees)
 
 
 @cache

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "sweep": {"records", "registry", "config", "tasks"},
     "cli": {"schema", "report", "config", "tasks", "sweep", "api"},
 }
-ANYBODY = {"mistake", "durable", "plain_yaml", "termination"}
+ANYBODY = {"operating_system", "mistake", "durable", "plain_yaml", "termination"}
 
 
 def imported(file: Path) -> set[str]:

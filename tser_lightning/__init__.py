@@ -4,7 +4,6 @@ The names below are what a notebook or a script may rely on; they are imported w
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +19,8 @@ _HOMES = {"load_student": "deploy.load", "trust": "registry.trust"}  # of the na
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib.metadata import version  # not before the folder that we work in is searched last
+
         return version("tser-lightning")
     if name not in __all__:
         raise AttributeError(f"module 'tser_lightning' has no attribute {name!r}")

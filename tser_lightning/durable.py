@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tser_lightning.mistake import Failure
+from tser_lightning.operating_system import WINDOWS, flush_folder, process_lives
 
 LONGEST_WRITE_SECONDS = 3600
 
@@ -92,7 +93,7 @@ def replacing(path: str | os.PathLike[str], keep: Path | None = None) -> Iterato
             if keep is not None and target.exists():
                 os.replace(target, keep)
             os.replace(beside, target)
-            _flush_folder(target.parent)
+            flush_folder(target.parent)
         finally:
             with contextlib.suppress(OSError):
                 beside.unlink(missing_ok=True)
@@ -100,14 +101,6 @@ def replacing(path: str | os.PathLike[str], keep: Path | None = None) -> Iterato
 
 def _host() -> str:
     return socket.gethostname().replace(".", "_")[:64]
-
-
-def _flush_folder(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes, keep: Path | None = None) -> None:
@@ -151,13 +144,9 @@ def _being_written(part: Path) -> bool:
     host, _, process = part.name.removesuffix(".part").rpartition(".")[2].rpartition("-")
     if host and host != _host():  # its processes are not seen from here
         return time.time() - _changed(part) < LONGEST_WRITE_SECONDS
-    try:
-        os.kill(int(process), 0)
-    except PermissionError:
-        return True  # another user's
-    except (ProcessLookupError, ValueError):
-        return False
-    return True
+    if WINDOWS:  # asking would end it
+        return time.time() - _changed(part) < LONGEST_WRITE_SECONDS
+    return process.isdigit() and process_lives(int(process))
 
 
 def _changed(file: Path) -> float:

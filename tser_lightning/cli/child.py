@@ -14,6 +14,7 @@ import threading  # noqa: E402
 import time  # noqa: E402
 
 from tser_lightning.cli.main import main  # noqa: E402
+from tser_lightning.operating_system import ignore_user_signals, kill_this_process  # noqa: E402
 
 GRACE_SECONDS = 30
 
@@ -23,11 +24,10 @@ def _end_with_the_sweep() -> None:
         pass
     os.kill(os.getpid(), signal.SIGTERM)  # time to save what has been done
     time.sleep(GRACE_SECONDS)
-    os.kill(os.getpid(), signal.SIGKILL)
+    kill_this_process()
 
 
 if __name__ == "__main__":
-    for warning in (signal.SIGUSR1, signal.SIGUSR2):  # of Slurm to all processes: the launcher hears it and tells us
-        signal.signal(warning, signal.SIG_IGN)
+    ignore_user_signals()  # the launcher hears them and tells us
     threading.Thread(target=_end_with_the_sweep, daemon=True).start()
     sys.exit(main())

@@ -1,9 +1,9 @@
 """How many files a process may have open at once: what processes that load data need of it."""
 
 import os
-import resource
 
 from tser_lightning.mistake import Mistake
+from tser_lightning.operating_system import allow_open_files, open_files_limit
 
 OWN = 32  # of the process itself, besides what is open: checkpoints, records, the network
 PER_WORKER = 20  # pipes, and the tensors of the batches that it has read ahead, for two loaders
@@ -18,17 +18,17 @@ def make_room_for(workers: int) -> None:
     Raises:
         Mistake: The system does not; a training would stand still, or end in the middle.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = open_files_limit()
     needed = _open_now() + OWN + PER_WORKER * workers
-    if not workers or soft == resource.RLIM_INFINITY or soft >= needed:
+    if not workers or soft >= needed:
         return
-    if hard != resource.RLIM_INFINITY and hard < needed:
+    if hard < needed:
         raise Mistake(
             what=f"machine.workers={workers} needs up to {needed} open files, and this shell allows {soft}",
             why="processes that load data hand over each tensor as an open file",
             fix="machine.workers=0, or `ulimit -n 4096` before the command",
         )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    allow_open_files(needed)
 
 
 def workers_that_fit(most: int) -> int:
@@ -40,10 +40,10 @@ def workers_that_fit(most: int) -> int:
     Returns:
         From 0 to `most`.
     """
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard == resource.RLIM_INFINITY:
+    _, hard = open_files_limit()
+    if hard == float("inf"):
         return most
-    return max(0, min(most, (hard - _open_now() - 2 * OWN) // PER_WORKER))  # as many again may be open by then
+    return max(0, min(most, (int(hard) - _open_now() - 2 * OWN) // PER_WORKER))  # as many again may be open by then
 
 
 def _open_now() -> int:

@@ -8,6 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from tser_lightning.operating_system import cores
+
 PACKAGES = ("tser-lightning", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "wandb")
 
 
@@ -56,7 +58,7 @@ def hardware() -> dict[str, Any]:
 
     return {
         "processor": platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
     }

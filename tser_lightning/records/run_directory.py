@@ -6,7 +6,6 @@ config.yaml  run.json  metrics.csv  result.json  log.txt  checkpoints/  student.
 import contextlib
 import csv
 import datetime
-import fcntl
 import io
 import json
 import logging
@@ -21,6 +20,7 @@ from typing import Any, TextIO
 
 import yaml
 
+from tser_lightning import operating_system
 from tser_lightning.durable import first_process, remove_parts, telling, write_json, write_text
 from tser_lightning.mistake import Busy, Failure, Mistake
 
@@ -104,7 +104,7 @@ class RunDirectory:
         """Tell whether another process works in it; not to be asked by the one that does, which would let go of it."""
         try:
             with (self.path / ".lock").open() as lock:
-                return not _locked(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return not operating_system.lock(lock, shared=True)
         except OSError:
             return False  # nobody has been there, or it is not ours to look into
 
@@ -112,10 +112,9 @@ class RunDirectory:
     def _held(self, wait: bool) -> Iterator[None]:
         with _lock_file(self.path) as lock:
             # A lock of this process alone: processes that load data outlive one that is killed by seconds.
-            kind = fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)
-            if not _locked(lock, kind):
+            if not operating_system.lock(lock, wait=wait):
                 time.sleep(LOOK_SECONDS)  # a sweep may have looked whether this run is busy
-                if not _locked(lock, kind):
+                if not operating_system.lock(lock, wait=wait):
                     raise Busy(
                         what=f"another process is working on {self.path}",
                         why="the same command has been started twice; two writers would spoil its files",
@@ -250,14 +249,6 @@ def _read(file: Path) -> dict[str, Any] | None:
         log.warning("%s is damaged: the run goes on from its checkpoint and writes it again", file)
         return None
     return content
-
-
-def _locked(file: TextIO, kind: int) -> bool:
-    try:
-        fcntl.lockf(file, kind)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
 
 
 def _lock_file(folder: Path) -> TextIO:

@@ -6,31 +6,26 @@ from typing import Any
 from tser_lightning.mistake import Mistake
 from tser_lightning.records.source_code import own_module
 from tser_lightning.registry.targets import MISSING, importable, targets
+from tser_lightning.schema.setting import declared_targets
 
-# By name, each looked at: none of them imports by name, loads an object, or writes anywhere but in its own folder.
-LISTED = {
-    "tser_lightning.models": (
-        "TDBN TEBN cnn_small preact_resnet34 resnet18 resnet19 resnet34 resnet50 resnet_small sdt sew_resnet18 "
-        "sew_resnet34 sew_resnet50 spikformer spikingformer vgg11 vgg16 vgg_small vit"
-    ),
+# Beside what schema/ declares, by name, each looked at: none of all of them imports by name, loads an object, or writes
+# anywhere but in its own folder.
+FURTHER = {
     "tser_lightning.losses": (
-        "BKDSNN CKDSNN DIST DKD HTAKL IMLoss KDSNN LaSNN LabelsOnly LogitStandardization MEOM SAKD SeAlKD StrongToWeak "
-        "TDD TET TSER VanillaKD WeakToStrong AttentionTransfer BlurredFeature CrossEntropy CurrentMean "
-        "DistillationLoss Entropy ErrorAwareAlignment FeatureMSE HeadTailKL KLDivergence LogitMSE NoisyLogits NonTargetKD "
-        "PiecewiseLinear ProgressiveSteps Relation RightSteps SaliencyMaps SoftCrossEntropy Standardised StepToStep "
-        "TargetKD TemporalAlignment TransformedFeature WSLD"
+        "AttentionTransfer BlurredFeature CrossEntropy CurrentMean DistillationLoss Entropy ErrorAwareAlignment "
+        "FeatureMSE HeadTailKL KLDivergence LogitMSE NoisyLogits NonTargetKD PiecewiseLinear ProgressiveSteps Relation "
+        "RightSteps SaliencyMaps SoftCrossEntropy Standardised StepToStep TargetKD TemporalAlignment "
+        "TransformedFeature WSLD"
     ),
-    "tser_lightning.neurons": "GLIF IF IMLIF LIF LSG MPBN PFA PLIF",
-    "tser_lightning.data": "Digits Downloaded EventFrames ImageFolder Prepared Streamed Synthetic",
-    "tser_lightning.training.schedule": "Constant Cosine OneCycle",
-    "torch.nn": "BatchNorm2d Identity InstanceNorm2d SyncBatchNorm",
-    "torch.optim": "ASGD Adadelta Adafactor Adagrad Adam AdamW Adamax NAdam RAdam RMSprop Rprop SGD",
+    "tser_lightning.neurons": "PFA",
+    "torch.nn": "Identity",
+    "torch.optim": "ASGD Adadelta Adafactor Adagrad Adam Adamax NAdam RAdam RMSprop Rprop",
     "lightning.pytorch.callbacks": (
         "DeviceStatsMonitor EarlyStopping LearningRateMonitor ModelSummary RichModelSummary RichProgressBar "
         "StochasticWeightAveraging TQDMProgressBar Timer"
     ),
 }
-NAMES = frozenset(f"{module}.{name}" for module, names in LISTED.items() for name in names.split())
+NAMES = declared_targets() | {f"{module}.{name}" for module, names in FURTHER.items() for name in names.split()}
 LARGEST = 1 << 20  # of whole numbers in a config that was found beside weights: no width or count comes near
 _added: set[str] = set()
 

@@ -162,6 +162,12 @@ def settings_of(place: str, target: str | None = None) -> dict[str, Setting]:
     return {name: Setting(name, field) for name, field in fields.items()}
 
 
+def declared_targets() -> frozenset[str]:
+    """Give the dotted paths whose settings are declared: what a config may name in a `_target_`."""
+    _read_all()
+    return frozenset(Settings.by_target)
+
+
 def takes_a_list(name: str) -> bool:
     """Tell whether a setting of that name takes lists alone, whatever it belongs to."""
     _read_all()

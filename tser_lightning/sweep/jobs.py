@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from tser_lightning.durable import first_process, telling
 from tser_lightning.mistake import BUSY
+from tser_lightning.operating_system import WINDOWS
 from tser_lightning.records.run_directory import RunDirectory
 from tser_lightning.sweep.slots import Slot, give_back, slots_of, take
 
@@ -162,7 +163,7 @@ class Jobs:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **slot.environment},
-                pass_fds=held,
+                pass_fds=() if WINDOWS else held,  # there the sweep itself holds them
             )
         return Running(job, process, slot, held, log)
 

@@ -1,6 +1,5 @@
 """Where the jobs of a sweep run at once: a GPU each, or a share of the cores each."""
 
-import fcntl
 import os
 import re
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tser_lightning.durable import telling
+from tser_lightning.operating_system import cores, lock_for_children, user
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,18 @@ def slots_of(machine: Mapping[str, Any]) -> list[Slot]:
     """
     named = isinstance(machine["devices"], list)  # the user's own choice of GPUs: it is every job's
     found = gpus() if machine["accelerator"] in ("auto", "gpu", "cuda") and not named else []
-    cores, wanted = len(os.sched_getaffinity(0)), machine["slots"]
+    there, wanted = cores(), machine["slots"]
     if found:
         size = machine["devices"] if isinstance(machine["devices"], int) else 1
         groups = [found[first : first + size] for first in range(0, len(found) - size + 1, size)] or [found]
         count = len(groups) if wanted == "auto" else wanted
         return [
-            _gpu_slot(groups[i % len(groups)], i // len(groups), _threads(machine, cores, count)) for i in range(count)
+            _gpu_slot(groups[i % len(groups)], i // len(groups), _threads(machine, there, count)) for i in range(count)
         ]
     threads = machine["threads"]
-    shares = max(1, cores // threads) if isinstance(threads, int) and machine["accelerator"] in ("auto", "cpu") else 1
+    shares = max(1, there // threads) if isinstance(threads, int) and machine["accelerator"] in ("auto", "cpu") else 1
     count = shares if wanted == "auto" else wanted
-    return [Slot(_threads(machine, cores, count))] * count
+    return [Slot(_threads(machine, there, count))] * count
 
 
 def gpus() -> list[str]:
@@ -84,7 +84,7 @@ def _threads(machine: Mapping[str, Any], cores: int, count: int) -> dict[str, st
 
 def _gpu_slot(names: Sequence[str], layer: int, threads: Mapping[str, str]) -> Slot:
     # Within one allocation of Slurm, GPU 0 is not that of another allocation on the same machine.
-    owner = f"{os.getuid()}-{os.environ.get('SLURM_JOB_ID', '')}".rstrip("-")
+    owner = f"{user()}-{os.environ.get('SLURM_JOB_ID', '')}".rstrip("-")
     folder = Path(tempfile.gettempdir(), f"tser-gpus-{owner}")
     locks = tuple(folder / (name if layer == 0 else f"{name}.{layer}") for name in names)
     return Slot({**threads, "CUDA_VISIBLE_DEVICES": ",".join(names)}, locks)
@@ -97,9 +97,7 @@ def take(locks: Iterable[Path]) -> list[int] | None:
         with telling(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             held.append(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        try:
-            fcntl.flock(held[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock_for_children(held[-1]):
             give_back(held)
             return None
     return held

@@ -1,6 +1,5 @@
 """How a network is trained, and on what: plain settings."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -9,6 +8,7 @@ from typing import Any
 from torch.optim import SGD, Optimizer
 
 from tser_lightning.data.open_files import workers_that_fit
+from tser_lightning.operating_system import cores
 from tser_lightning.training.schedule import Cosine, Schedule
 
 
@@ -79,5 +79,5 @@ class Machine:
     def workers_for(self, in_memory: bool) -> int:
         """Number of processes that load a set."""
         if self.workers == "auto":
-            return 0 if in_memory else workers_that_fit(len(os.sched_getaffinity(0)))
+            return 0 if in_memory else workers_that_fit(cores())
         return int(self.workers)

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import logging
 import os
-import resource
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from lightning.pytorch.loggers import Logger
 from torch import nn
 
 from tser_lightning.data.image_data import ImageData
+from tser_lightning.operating_system import peak_resident_mib
 from tser_lightning.training.answers import Answers, cache_for
 from tser_lightning.training.checkpoints import Checkpoints, DurableCheckpoints, load_chosen, newest, read_sealed
 from tser_lightning.training.distiller import Distiller, Row, Split
@@ -174,7 +174,8 @@ def fit(
     with told(trainer):
         trainer.fit(distiller, ckpt_path=last)
     seconds = load_chosen(student, folder)
-    return {"train/seconds": round(seconds, 2), "train/peak_memory_mb": peak_memory_mb()}
+    peak = peak_memory_mb()
+    return {"train/seconds": round(seconds, 2), **({} if peak is None else {"train/peak_memory_mb": peak})}
 
 
 def examine(
@@ -210,8 +211,9 @@ def examine(
     return result
 
 
-def peak_memory_mb() -> float:
-    """Largest memory of this process so far in MiB: the GPU's where one is used, else resident memory."""
+def peak_memory_mb() -> float | None:
+    """Largest memory of this process so far in MiB: the GPU's where one is used, else resident memory if it is told."""
     if torch.cuda.is_available():
         return round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1)
+    resident = peak_resident_mib()
+    return None if resident is None else round(resident, 1)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.rounds import DEVICE
-from tser_lightning.kernels.backends import BACKENDS
+from tser_lightning.kernels.backends import backend_names
 from tser_lightning.models import Student
 from tser_lightning.models.fusing import allow_fusing
 from tser_lightning.models.memory_format import lay_out
@@ -148,7 +148,7 @@ def peer_of(name: str) -> str | None:
 
 def backend_of(name: str) -> str:
     """The backend that a variant of ours names ("ours, triton fused"), else auto."""
-    return next((backend for backend in BACKENDS if backend in name), "auto")
+    return next((backend for backend in backend_names() if backend in name), "auto")
 
 
 def precision_of(name: str) -> AbstractContextManager[Any]:

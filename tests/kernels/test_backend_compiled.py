@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from tser_lightning.kernels.backend_compiled import compiled_body
-from tser_lightning.kernels.dynamics import Dynamics
-from tser_lightning.kernels.norm_lif import Settings, norm_lif
+from tser_lightning.kernels.norm_lif import norm_lif
+from tser_lightning.kernels.spec import NeuronSpec
 from tser_lightning.neurons.batch_norm import batch_norm
 
 CASES = list(
@@ -41,8 +41,9 @@ def results(
     nn.init.normal_(norm.weight, generator=generator)
     nn.init.normal_(norm.bias, 1, generator=generator)
     decay = torch.tensor(0.6, dtype=norm.weight.dtype, requires_grad=True) if learns else 0.6
-    settings = Settings(3, static, Dynamics(True, 1.0, reset, False, "sigmoid"), backend, 4.0)
-    spikes = norm_lif(y, residual, batch_norm(norm, y), decay, settings)
+    spec = NeuronSpec(decay=0.6, reset=reset, backend=backend)
+    learnt = decay if isinstance(decay, Tensor) else None
+    spikes = norm_lif(y, residual, batch_norm(norm, y), 3, static, spec, learnt)
     inputs = {"y": y, "residual": residual, "weight": norm.weight, "bias": norm.bias, "decay": decay}
     wanted = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
     found = torch.autograd.grad(spikes, list(wanted.values()), drawn(6).detach())
@@ -113,8 +114,8 @@ def test_many_lengths_in_one_process_all_stay_compiled(recwarn: pytest.WarningsR
 
     torch.compiler.reset()
     counters.clear()
-    norm, dynamics = nn.BatchNorm2d(2), Dynamics(True, 1.0, "hard", False, "sigmoid")
+    norm, spec = nn.BatchNorm2d(2), NeuronSpec(backend="compiled")
     for steps in range(1, 11):
         y = torch.randn(2 * steps, 2, 3, 3)
-        norm_lif(y, None, batch_norm(norm, y), 0.5, Settings(steps, False, dynamics, "compiled", 4.0))
+        norm_lif(y, None, batch_norm(norm, y), steps, False, spec)
     assert counters["stats"]["unique_graphs"] == 10

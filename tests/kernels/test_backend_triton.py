@@ -60,33 +60,35 @@ for ours, expected in zip(*grads):
 
 NORM_INTERPRETED = """
 import itertools, torch
+from dataclasses import replace
 from torch import nn
-from tser_lightning.kernels.dynamics import Dynamics
-from tser_lightning.kernels.norm_lif import Settings, norm_lif
+from tser_lightning.kernels.norm_lif import norm_lif
 from tser_lightning.neurons.batch_norm import batch_norm
 from tser_lightning.kernels.operators import written
+from tser_lightning.kernels.spec import NeuronSpec
 from tser_lightning.kernels.surrogate import SURROGATES
 
-def results(backend, y, residual, decay, scale, steps, static, affine, training, dynamics):
+def results(backend, y, residual, decay, scale, steps, static, affine, training, spec):
     torch.manual_seed(1)
     norm = nn.BatchNorm2d(y.shape[1], affine=affine).train(training)
     for tensor in (*norm.parameters(), norm.running_mean, norm.running_var):
         nn.init.uniform_(tensor, 0.5, 2)
     y, residual = (None if t is None else t.detach().clone().requires_grad_() for t in (y, residual))
-    spikes = norm_lif(y, residual, batch_norm(norm, y), decay, Settings(steps, static, dynamics, backend, scale))
+    spec = replace(spec, backend=backend)
+    spikes = norm_lif(y, residual, batch_norm(norm, y), steps, static, spec, decay, scale)
     wanted = [t for t in (y, residual, *norm.parameters(), decay) if isinstance(t, torch.Tensor) and t.requires_grad]
     grads = torch.autograd.grad((spikes * torch.arange(spikes.numel()).view(spikes.shape).cos()).sum(), wanted)
     return spikes, [*grads, norm.running_mean, norm.running_var]
 
-def compare(shape, steps, last, static=False, with_residual=False, affine=True, training=True, decay=0.5, scale=4.0,
-            dynamics=Dynamics(True, 1.0, "hard", False, "sigmoid")):
+def compare(shape, steps, last, static=False, with_residual=False, affine=True, training=True, decay=None, scale=None,
+            spec=NeuronSpec()):
     torch.manual_seed(0)
     y = 2 * torch.randn(shape[0] * (1 if static else steps), *shape[1:]) + 0.5
     residual = (torch.rand_like(y) < 0.3).float() if with_residual else None
     if last:
         y, residual = (None if t is None else t.contiguous(memory_format=torch.channels_last) for t in (y, residual))
-    case = (shape, steps, last, static, with_residual, affine, training, decay, dynamics)
-    found = [results(backend, y, residual, decay, scale, steps, static, affine, training, dynamics)
+    case = (shape, steps, last, static, with_residual, affine, training, decay, spec)
+    found = [results(backend, y, residual, decay, scale, steps, static, affine, training, spec)
              for backend in ("triton", "eager")]
     assert torch.equal(found[0][0], found[1][0]), case
     for ours, expected in zip(*(grads for _, grads in found), strict=True):
@@ -96,19 +98,20 @@ def compare(shape, steps, last, static=False, with_residual=False, affine=True, 
 for steps, last, static, with_residual, affine, training in itertools.product((1, 4), *((False, True),) * 5):
     compare((2, 5, 3, 7), steps, last, static, with_residual, affine, training)
 for name, reset, detach, decay_input in itertools.product(SURROGATES, ("hard", "soft"), (False, True), (False, True)):
-    compare((2, 3, 4, 4), 2, detach, dynamics=Dynamics(decay_input, 0.8, reset, detach, name))
+    compare((2, 3, 4, 4), 2, detach, scale=None, spec=NeuronSpec(
+        decay_input=decay_input, v_threshold=0.8, reset=reset, detach_reset=detach, surrogate=name))
 for last, static, training in itertools.product((False, True), repeat=3):  # several tiles, a learnt decay and scale
     compare((17, 66, 3, 3), 2, last, static, True, True, training, torch.tensor(0.6, requires_grad=True),
-            torch.tensor(3.0), Dynamics(False, 1.0, "hard", False, "sigmoid"))
+            torch.tensor(3.0), NeuronSpec(decay_input=False))
 for shape in [(3, 4, 1, 1), (2, 1, 5, 5), (1, 3, 40, 40), (70, 2, 4, 4)]:
     for last in (False, True):
         compare(shape, 7, last)
-        recipe, _ = written(Dynamics(True, 1.0, "hard", False, "sigmoid"), "triton", 0.5, 4.0, 2, False, True, 1e-5)
+        call = written(NeuronSpec(), "triton", 2, False, True, 1e-5)
         y = torch.randn(2 * shape[0], *shape[1:])
         y = y.contiguous(memory_format=torch.channels_last) if last else y
         moments = y.new_zeros(shape[1]), y.new_ones(shape[1])
         for residual in (None, y.clone()):
-            inputs = (y, residual, moments[1], moments[0], *moments, None, None, recipe)
+            inputs = (y, residual, moments[1], moments[0], *moments, None, None, call)
             torch.library.opcheck(torch.ops.tser_lightning.norm_lif, inputs, test_utils="test_faketensor")
             torch.library.opcheck(torch.ops.tser_lightning.norm_lif_backward,
                                   (y, *inputs, [True, residual is not None, True, True, False]),
@@ -120,8 +123,8 @@ weights, found = torch.randn(4, 5, 5, 3).permute(0, 3, 1, 2), []
 for backend in ("triton", "eager"):
     whole.grad, residual.grad = None, None
     y = whole.requires_grad_()[:, ::2]
-    spikes = norm_lif(y, residual.requires_grad_(), batch_norm(nn.BatchNorm2d(3), y), 0.5,
-                      Settings(2, False, Dynamics(True, 1.0, "hard", False, "sigmoid"), backend, 4.0))
+    spikes = norm_lif(y, residual.requires_grad_(), batch_norm(nn.BatchNorm2d(3), y), 2, False,
+                      NeuronSpec(backend=backend))
     (spikes * weights).sum().backward()
     found.append((spikes, whole.grad, residual.grad))
 for ours, expected in zip(*found, strict=True):
@@ -129,14 +132,13 @@ for ours, expected in zip(*found, strict=True):
 
 # In 16 bit the current is not rounded on the way, so that a few spikes are others.
 y = 2 * torch.randn(8, 6, 5, 5)
-spikes = [norm_lif(y, None, batch_norm(nn.BatchNorm2d(6), y), 0.5, Settings(4, False, Dynamics(True, 1.0, "hard", False,
-          "sigmoid"), "triton", 4.0)) for y in (y.bfloat16(), y)]
+spikes = [norm_lif(y, None, batch_norm(nn.BatchNorm2d(6), y), 4, False, NeuronSpec(backend="triton"))
+          for y in (y.bfloat16(), y)]
 assert spikes[0].dtype == torch.bfloat16
 assert (spikes[0] != spikes[1]).float().mean() < 0.02
 
 y = 2 * torch.randn(4 * 16, 16, 32, 32)
-dynamics = Dynamics(True, 1.0, "hard", False, "sigmoid")
-spikes = [norm_lif(y, None, batch_norm(nn.BatchNorm2d(16), y), 0.5, Settings(4, False, dynamics, backend, 4.0))
+spikes = [norm_lif(y, None, batch_norm(nn.BatchNorm2d(16), y), 4, False, NeuronSpec(backend=backend))
           for backend in ("triton", "eager")]
 assert (spikes[0] != spikes[1]).sum() <= 1 + 1e-6 * y.numel()
 """
@@ -144,7 +146,7 @@ assert (spikes[0] != spikes[1]).sum() <= 1 + 1e-6 * y.numel()
 OTHER_SURROGATES = """
 import torch
 from tser_lightning.neurons import lif
-from tser_lightning.kernels.backends import _compared
+from tser_lightning.kernels.dispatch import _compared
 from tser_lightning.kernels.surrogate import SURROGATES, Surrogate
 
 def gaussian(u, scale):
@@ -172,7 +174,7 @@ from tser_lightning.models import Student
 from tser_lightning.models.resnet import resnet_small
 from tser_lightning.kernels import backend_triton
 from tser_lightning.neurons import LIF
-from tser_lightning.kernels.backends import _compared, _triton_agrees
+from tser_lightning.kernels.dispatch import _compared, _triton_agrees
 
 # A GPU is asked whether its kernels are right while a network is compiled for it.
 device = torch.device("cpu")

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tser_lightning.kernels.dynamics import Dynamics
 from tser_lightning.kernels.lif import lif
-from tser_lightning.kernels.norm_lif import Settings, norm_lif
+from tser_lightning.kernels.norm_lif import norm_lif
 from tser_lightning.kernels.operators import written
+from tser_lightning.kernels.spec import NeuronSpec
 from tser_lightning.models import Student
 from tser_lightning.models.fusing import Layers
 from tser_lightning.neurons import LIF, LSG, PLIF, Neuron
 from tser_lightning.neurons.batch_norm import batch_norm
 
 OPERATORS = torch.ops.tser_lightning
-DYNAMICS = Dynamics(True, 1.0, "hard", False, "sigmoid")
+SPEC = NeuronSpec(backend="eager")
 
 
 def number(value: float) -> Tensor:
@@ -28,8 +28,7 @@ def number(value: float) -> Tensor:
 
 
 def lif_inputs() -> dict[str, tuple[Any, ...]]:
-    plain, _ = written(DYNAMICS, "eager", 0.5, 4.0)
-    learnt, _ = written(DYNAMICS, "eager", number(0.5), torch.tensor(3.0))
+    plain = learnt = written(SPEC, "eager")
     x = torch.randn(3, 2, 4, 5, 6, requires_grad=True)
     v_init = torch.rand(2, 4, 5, 6, requires_grad=True)
     return {
@@ -43,8 +42,8 @@ def lif_inputs() -> dict[str, tuple[Any, ...]]:
 
 
 def norm_lif_inputs() -> dict[str, tuple[Any, ...]]:
-    of_batch, _ = written(DYNAMICS, "eager", 0.5, 4.0, 3, False, True, 1e-5)
-    running, _ = written(DYNAMICS, "eager", number(0.5), 4.0, 3, True, False, 1e-5)
+    of_batch = written(SPEC, "eager", 3, False, True, 1e-5)
+    running = written(SPEC, "eager", 3, True, False, 1e-5)
     y, residual = torch.randn(2, 6, 3, 4, 5).unbind()
     moments = y.mean((0, 2, 3)), y.var((0, 2, 3), unbiased=False)
     affine = torch.rand(3, requires_grad=True), torch.rand(3, requires_grad=True)
@@ -79,13 +78,7 @@ def test_the_operators_without_a_derivative_are_sound() -> None:
 def test_whoever_calls_an_operator_gets_its_derivative(neuron: type[LIF]) -> None:
     x = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=True)
     layer = neuron().double()
-    recipe, learnt = written(
-        Dynamics(layer.decay_input, layer.v_threshold, "hard", False, layer.surrogate),
-        "eager",
-        layer.leak(),
-        layer.width() or 4.0,
-    )
-    spikes, _ = OPERATORS.lif(x, None, *learnt, recipe)
+    spikes, _ = OPERATORS.lif(x, None, layer.leak(), layer.width(), written(layer.spec, "eager"))
     expected = layer(x)
     assert torch.equal(spikes, expected)
     wanted = [x, *layer.parameters()]
@@ -136,7 +129,7 @@ def test_can_be_recomputed(reentrant: bool) -> None:
     y = torch.randn(6, 4, 3, 3, requires_grad=True)
 
     def block(y: Tensor) -> Tensor:
-        spikes = norm_lif(y, None, batch_norm(norm, y), 0.5, Settings(3, False, DYNAMICS, "eager", 4.0))
+        spikes = norm_lif(y, None, batch_norm(norm, y), 3, False, SPEC)
         return lif((spikes + y).unflatten(0, (3, 2)))[0]
 
     weights = torch.arange(y.numel()).view(3, 2, 4, 3, 3).cos()

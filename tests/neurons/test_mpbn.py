@@ -117,6 +117,6 @@ def test_the_thresholds_are_those_of_batchnorm_where_the_variance_is_as_small_as
     neuron.norm.running_var.fill_(neuron.norm.eps)  # type: ignore[union-attr]
     at, slope = neuron.thresholds()
     membrane = at.detach().view(1, 1, 1, 1)
-    assert neuron.norm(membrane).item() == pytest.approx(neuron.v_threshold, rel=1e-5)
+    assert neuron.norm(membrane).item() == pytest.approx(neuron.spec.v_threshold, rel=1e-5)
     moved = neuron.norm(membrane + 1e-3) - neuron.norm(membrane)
     assert moved.item() == pytest.approx(1e-3 * slope.item(), rel=1e-3)

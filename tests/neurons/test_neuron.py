@@ -134,7 +134,7 @@ def test_traced_by_torch_compile_without_a_break(neuron: Make) -> None:
         (LIF, {"v_threshold": 0.0}, "v_threshold=0.0 is not above 0"),
         (LIF, {"surrogate_scale": -1.0}, "surrogate_scale=-1.0 is not above 0"),
         (LIF, {"surrogate": "step"}, "'step' is not one of"),
-        (LIF, {"reset": "none"}, "neither hard nor soft"),
+        (LIF, {"reset": "none"}, "is not one of hard, soft"),
         (PLIF, {"decay": 1.0}, "decay=1.0 is not between 0 and 1"),
     ],
 )

@@ -173,11 +173,11 @@ def test_what_is_declared_are_arguments_of_the_class_with_the_same_defaults(targ
 
 
 def test_choices_are_those_of_the_library() -> None:
-    from tser_lightning.kernels.backends import BACKENDS
+    from tser_lightning.kernels.backends import backend_names
     from tser_lightning.kernels.surrogate import SURROGATES
     from tser_lightning.training.trainer import FOLLOWED
 
     lif = {"neuron": {"_target_": "tser_lightning.neurons.LIF"}}
     assert set(of("neuron.surrogate", lif).names) == set(SURROGATES)
-    assert set(of("neuron.backend", lif).names) == set(BACKENDS)
+    assert set(of("neuron.backend", lif).names) == set(backend_names())
     assert set(of("selection", lif).names) == set(FOLLOWED)

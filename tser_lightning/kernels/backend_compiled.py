@@ -13,14 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tser_lightning.kernels.batch_norm import Cell, Form, Inputs, NormGradients, through_norm
-from tser_lightning.kernels.dynamics import Decay, Dynamics, Gradients, at_rest, backward_body, forward_body
+from tser_lightning.kernels.batch_norm import Form, Inputs, NormGradients, through_norm
+from tser_lightning.kernels.dynamics import Gradients, at_rest, backward_body, forward_body
+from tser_lightning.kernels.spec import Decay, NeuronSpec
 from tser_lightning.kernels.surrogate import Scale
 
 
-def lif_forward(currents_TM: Tensor, v_M: Tensor, decay: Decay, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
+def lif_forward(currents_TM: Tensor, v_M: Tensor, decay: Decay, spec: NeuronSpec) -> tuple[Tensor, Tensor]:
     """Go through all steps; returns the spikes and the last membrane."""
-    found: tuple[Tensor, Tensor] = compiled_body(forward_body)(currents_TM, v_M, decay, dynamics)
+    found: tuple[Tensor, Tensor] = compiled_body(forward_body)(currents_TM, v_M, decay, spec)
     return found
 
 
@@ -40,21 +41,21 @@ def compiled_body(body: Callable[..., Any]) -> Callable[..., Any]:
     return torch.compile(body, dynamic=True)
 
 
-def norm_lif_forward(inputs: Inputs, cell: Cell, form: Form) -> Tensor:
+def norm_lif_forward(inputs: Inputs, form: Form, decay: Decay, spec: NeuronSpec) -> Tensor:
     """Give the spikes [T*B, C, H, W]."""
-    spikes = compiled_body(norm_forward_body)(*_by_channel(inputs, form), cell.decay, cell.dynamics)
+    spikes = compiled_body(norm_forward_body)(*_by_channel(inputs, form), decay, spec)
     return _as_images(spikes, inputs.y)
 
 
 def norm_lif_backward(
-    inputs: Inputs, cell: Cell, form: Form, grad_NCHW: Tensor, needed: Sequence[bool]
+    inputs: Inputs, form: Form, decay: Decay, spec: NeuronSpec, scale: Scale, grad_NCHW: Tensor, needed: Sequence[bool]
 ) -> NormGradients:
     """Give the gradients that are needed."""
     grad_currents, grad_decay = compiled_body(norm_backward_body)(
         *_by_channel(inputs, form),
-        cell.decay,
-        cell.dynamics,
-        cell.scale,
+        decay,
+        spec,
+        scale,
         _channels_apart(grad_NCHW.unflatten(0, (form.steps, -1)), _last(inputs.y)),
         form.static,
         needed[4],
@@ -63,11 +64,11 @@ def norm_lif_backward(
 
 
 def norm_forward_body(
-    y: Tensor, residual: Tensor | None, factor: Tensor, shift: Tensor, decay: Decay, dynamics: Dynamics
+    y: Tensor, residual: Tensor | None, factor: Tensor, shift: Tensor, decay: Decay, spec: NeuronSpec
 ) -> Tensor:
     """Normalise, add, go through all steps; returns the spikes."""
     x = _currents(y, residual, factor, shift)
-    return forward_body(x, at_rest(x, None), decay, dynamics)[0].to(y.dtype)
+    return forward_body(x, at_rest(x, None), decay, spec)[0].to(y.dtype)
 
 
 def norm_backward_body(
@@ -76,7 +77,7 @@ def norm_backward_body(
     factor: Tensor,
     shift: Tensor,
     decay: Decay,
-    dynamics: Dynamics,
+    spec: NeuronSpec,
     scale: Scale,
     grad_spikes: Tensor,
     static: bool,
@@ -86,7 +87,7 @@ def norm_backward_body(
     x = _currents(y, residual, factor, shift)
     # Nothing is added, but the compiler fuses both ways through time only if both ask which channel it is.
     grad_spikes = grad_spikes.to(x.dtype) + 0 * factor
-    found = backward_body(x, at_rest(x, None), decay, dynamics, scale, grad_spikes, at_rest(x, None), learn_decay)
+    found = backward_body(x, at_rest(x, None), decay, spec, scale, grad_spikes, at_rest(x, None), learn_decay)
     grad = found.currents.sum(0, keepdim=True) if static else found.currents
     return grad.to(y.dtype), found.decay
 

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tser_lightning.kernels.batch_norm import Cell, Form, Inputs, NormGradients, through_norm
-from tser_lightning.kernels.dynamics import Decay, Dynamics, Gradients, at_rest
+from tser_lightning.kernels.batch_norm import Form, Inputs, NormGradients, through_norm
+from tser_lightning.kernels.dynamics import Gradients, at_rest
 from tser_lightning.kernels.layout import Layout
+from tser_lightning.kernels.spec import Decay, NeuronSpec
 from tser_lightning.kernels.surrogate import Scale
 
 NEURONS_PER_THREAD = 1 << 16
@@ -30,7 +31,7 @@ def blocks(neurons: int, device: torch.device) -> Iterator[slice]:
     return (slice(first, min(first + size, neurons)) for first in range(0, neurons, size))
 
 
-def lif_forward(currents_TM: Tensor, v_M: Tensor, decay: Decay, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
+def lif_forward(currents_TM: Tensor, v_M: Tensor, decay: Decay, spec: NeuronSpec) -> tuple[Tensor, Tensor]:
     """Go through all steps; returns the spikes and the last membrane."""
     spikes_TM = currents_TM.new_empty(currents_TM.shape)
     last_M = v_M.expand(currents_TM.shape[1:]).clone()
@@ -40,12 +41,12 @@ def lif_forward(currents_TM: Tensor, v_M: Tensor, decay: Decay, dynamics: Dynami
         s = None if spikes_TM.dtype == v.dtype else torch.empty_like(v)
         for x, spikes in zip(currents_TM[:, block].unbind(0), spikes_TM[:, block].unbind(0), strict=True):
             fired = spikes if s is None else s
-            _charge(x, v, decay, dynamics, h)
-            torch.ge(h, dynamics.v_threshold, out=fired)
-            if dynamics.reset == "hard":
+            _charge(x, v, decay, spec, h)
+            torch.ge(h, spec.v_threshold, out=fired)
+            if spec.reset == "hard":
                 torch.addcmul(h, h, fired, value=-1, out=v)
             else:
-                torch.add(h, fired, alpha=-dynamics.v_threshold, out=v)
+                torch.add(h, fired, alpha=-spec.v_threshold, out=v)
             if s is not None:
                 spikes.copy_(s)
     return spikes_TM, last_M
@@ -55,7 +56,7 @@ def lif_backward(
     currents_TM: Tensor,
     v_M: Tensor,
     decay: Decay,
-    dynamics: Dynamics,
+    spec: NeuronSpec,
     scale: Scale,
     grad_spikes_TM: Tensor,
     grad_v_M: Tensor,
@@ -69,22 +70,22 @@ def lif_backward(
     in_place = grad_currents_TM.dtype == v_M.dtype
     for block in blocks(len(v_M), v_M.device):
         x_TK, grad_x_TK = currents_TM[:, block], grad_currents_TM[:, block]
-        before_TK, h_TK, keep_TK = _membranes(x_TK, v_M[block], decay, dynamics, learn_decay)
-        g_TK = dynamics.gradient(h_TK - dynamics.v_threshold, scale)
-        _through_reset(h_TK, g_TK, dynamics, keep_TK)
+        before_TK, h_TK, keep_TK = _membranes(x_TK, v_M[block], decay, spec, learn_decay)
+        g_TK = spec.gradient(h_TK - spec.v_threshold, scale)
+        _through_reset(h_TK, g_TK, spec, keep_TK)
         grad_h_TK = torch.mul(g_TK, grad_spikes_TM[:, block], out=grad_x_TK if in_place else None)
         _back(grad_h_TK, keep_TK, grad_v_M[block], decay)
         if before_TK is not None and grad_decay is not None:
-            grad_decay += (grad_h_TK * (before_TK - x_TK if dynamics.decay_input else before_TK)).sum()
-        if dynamics.decay_input or not in_place:
-            torch.mul(grad_h_TK, 1 - decay if dynamics.decay_input else 1, out=grad_x_TK)
+            grad_decay += (grad_h_TK * (before_TK - x_TK if spec.decay_input else before_TK)).sum()
+        if spec.decay_input or not in_place:
+            torch.mul(grad_h_TK, 1 - decay if spec.decay_input else 1, out=grad_x_TK)
     return Gradients(grad_currents_TM, grad_v_M, grad_decay)
 
 
-def _charge(x: Tensor, v: Tensor, decay: Decay, dynamics: Dynamics, h: Tensor) -> None:
+def _charge(x: Tensor, v: Tensor, decay: Decay, spec: NeuronSpec, h: Tensor) -> None:
     """Write the charged membrane into h; v is used up."""
     x = x.to(h.dtype)
-    if dynamics.decay_input:
+    if spec.decay_input:
         x = torch.mul(x, 1 - decay, out=h)
     # One operation rounds once, two round twice: the same only where a product is exact, as with a power of two.
     if not isinstance(decay, Tensor) and math.frexp(decay)[0] in (0.0, 0.5):
@@ -94,7 +95,7 @@ def _charge(x: Tensor, v: Tensor, decay: Decay, dynamics: Dynamics, h: Tensor) -
 
 
 def _membranes(
-    x_TK: Tensor, v_K: Tensor, decay: Decay, dynamics: Dynamics, keep_before: bool
+    x_TK: Tensor, v_K: Tensor, decay: Decay, spec: NeuronSpec, keep_before: bool
 ) -> tuple[Tensor | None, Tensor, Tensor]:
     """What a block went through.
 
@@ -108,24 +109,24 @@ def _membranes(
     for t, (x, h, keep) in enumerate(zip(x_TK.unbind(0), h_TK.unbind(0), keep_TK.unbind(0), strict=True)):
         if before_TK is not None:
             before_TK[t].copy_(v)
-        _charge(x, v, decay, dynamics, h)
-        if dynamics.reset == "hard":
-            torch.lt(h, dynamics.v_threshold, out=keep)
+        _charge(x, v, decay, spec, h)
+        if spec.reset == "hard":
+            torch.lt(h, spec.v_threshold, out=keep)
             torch.mul(h, keep, out=v)
         else:
-            torch.ge(h, dynamics.v_threshold, out=keep)
-            torch.add(h, keep, alpha=-dynamics.v_threshold, out=v)
-    return before_TK, h_TK, keep_TK if dynamics.reset == "hard" else keep_TK.fill_(1)
+            torch.ge(h, spec.v_threshold, out=keep)
+            torch.add(h, keep, alpha=-spec.v_threshold, out=v)
+    return before_TK, h_TK, keep_TK if spec.reset == "hard" else keep_TK.fill_(1)
 
 
-def _through_reset(h_TK: Tensor, g_TK: Tensor, dynamics: Dynamics, keep_TK: Tensor) -> None:
+def _through_reset(h_TK: Tensor, g_TK: Tensor, spec: NeuronSpec, keep_TK: Tensor) -> None:
     """Make of what the reset leaves the derivative of the membrane after it by the one before it."""
-    if dynamics.detach_reset:
+    if spec.detach_reset:
         return
-    if dynamics.reset == "hard":
+    if spec.reset == "hard":
         keep_TK.addcmul_(h_TK, g_TK, value=-1)
     else:
-        keep_TK.add_(g_TK, alpha=-dynamics.v_threshold)
+        keep_TK.add_(g_TK, alpha=-spec.v_threshold)
 
 
 def _back(grad_h_TK: Tensor, keep_TK: Tensor, grad_v: Tensor, decay: Decay) -> None:
@@ -135,17 +136,17 @@ def _back(grad_h_TK: Tensor, keep_TK: Tensor, grad_v: Tensor, decay: Decay) -> N
         torch.mul(grad_h, decay, out=grad_v)
 
 
-def norm_lif_forward(inputs: Inputs, cell: Cell, form: Form) -> Tensor:
+def norm_lif_forward(inputs: Inputs, form: Form, decay: Decay, spec: NeuronSpec) -> Tensor:
     """Give the spikes [T*B, C, H, W]."""
     currents_TB = form.over_time(_currents(inputs, form))
     layout = Layout(currents_TB)
     x_TM = layout.matrix(currents_TB)
-    spikes_TM, _ = lif_forward(x_TM, at_rest(x_TM, None), cell.decay, cell.dynamics)
+    spikes_TM, _ = lif_forward(x_TM, at_rest(x_TM, None), decay, spec)
     return layout.unmatrix(spikes_TM).flatten(0, 1)
 
 
 def norm_lif_backward(
-    inputs: Inputs, cell: Cell, form: Form, grad_NCHW: Tensor, needed: Sequence[bool]
+    inputs: Inputs, form: Form, decay: Decay, spec: NeuronSpec, scale: Scale, grad_NCHW: Tensor, needed: Sequence[bool]
 ) -> NormGradients:
     """Give the gradients that are needed."""
     currents_TB = form.over_time(_currents(inputs, form))
@@ -153,7 +154,7 @@ def norm_lif_backward(
     x_TM = layout.matrix(currents_TB)
     grad_TM = layout.matrix(grad_NCHW.unflatten(0, (form.steps, -1)))
     rest = at_rest(x_TM, None)
-    found = lif_backward(x_TM, rest, cell.decay, cell.dynamics, cell.scale, grad_TM, rest, needed[4])
+    found = lif_backward(x_TM, rest, decay, spec, scale, grad_TM, rest, needed[4])
     del currents_TB, x_TM, grad_TM
     grad_TB = layout.unmatrix(found.currents)
     grad_currents = grad_TB.sum(0) if form.static else grad_TB.flatten(0, 1)

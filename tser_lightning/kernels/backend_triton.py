@@ -20,8 +20,9 @@ import torch
 import triton
 from torch import Tensor
 
-from tser_lightning.kernels.batch_norm import Cell, Form, Inputs, NormGradients, room
-from tser_lightning.kernels.dynamics import Decay, Dynamics, Gradients
+from tser_lightning.kernels.batch_norm import Form, Inputs, NormGradients, room
+from tser_lightning.kernels.dynamics import Gradients
+from tser_lightning.kernels.spec import Decay, NeuronSpec
 from tser_lightning.kernels.surrogate import SURROGATES, Scale
 from tser_lightning.kernels.triton_lif_kernels import backward_kernel, forward_kernel
 from tser_lightning.kernels.triton_norm_kernels import norm_backward_kernel, norm_forward_kernel, norm_input_kernel
@@ -36,15 +37,15 @@ def _rows(tensor_TM: Tensor) -> Tensor:
     return tensor_TM if tensor_TM.stride(1) == 1 or tensor_TM.shape[1] == 1 else tensor_TM.contiguous()
 
 
-def lif_forward(currents_TM: Tensor, v_M: Tensor, decay: Decay, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
+def lif_forward(currents_TM: Tensor, v_M: Tensor, decay: Decay, spec: NeuronSpec) -> tuple[Tensor, Tensor]:
     """Go through all steps; returns the spikes and the last membrane."""
     x_TM = _rows(currents_TM)
     T, M = x_TM.shape
     spikes_TM, last_M = x_TM.new_empty(T, M), v_M.new_empty(M)
     if M:
         forward_kernel[(triton.cdiv(M, BLOCK),)](
-            x_TM, v_M.contiguous(), decay, spikes_TM, last_M, M, x_TM.stride(0), dynamics.v_threshold,
-            T, v_M.ndim > 0, isinstance(decay, Tensor), dynamics.decay_input, dynamics.reset == "hard", BLOCK,
+            x_TM, v_M.contiguous(), decay, spikes_TM, last_M, M, x_TM.stride(0), spec.v_threshold,
+            T, v_M.ndim > 0, isinstance(decay, Tensor), spec.decay_input, spec.reset == "hard", BLOCK,
         )  # fmt: skip
     return spikes_TM, last_M
 
@@ -53,7 +54,7 @@ def lif_backward(
     currents_TM: Tensor,
     v_M: Tensor,
     decay: Decay,
-    dynamics: Dynamics,
+    spec: NeuronSpec,
     scale: Scale,
     grad_spikes_TM: Tensor,
     grad_v_M: Tensor,
@@ -69,10 +70,10 @@ def lif_backward(
     if M:
         backward_kernel[(programs,)](
             x_TM, v_M.contiguous(), decay, scale, grad_TM, grad_v_M.contiguous() if has_last else grad_start,
-            grad_x_TM, grad_start, grad_decay, M, x_TM.stride(0), grad_TM.stride(0), dynamics.v_threshold,
+            grad_x_TM, grad_start, grad_decay, M, x_TM.stride(0), grad_TM.stride(0), spec.v_threshold,
             T, own_v, has_last, isinstance(decay, Tensor), isinstance(scale, Tensor),
-            learn_decay, dynamics.decay_input, dynamics.reset == "hard", dynamics.detach_reset,
-            SURROGATES[dynamics.surrogate].for_triton(), BLOCK,
+            learn_decay, spec.decay_input, spec.reset == "hard", spec.detach_reset,
+            SURROGATES[spec.surrogate].for_triton(), BLOCK,
         )  # fmt: skip
     return Gradients(grad_x_TM, grad_start if own_v else grad_start.sum(), grad_decay.sum() if learn_decay else None)
 
@@ -103,41 +104,39 @@ class Tiles:
         return tensor.contiguous(memory_format=self.format)
 
 
-def norm_lif_forward(inputs: Inputs, cell: Cell, form: Form) -> Tensor:
+def norm_lif_forward(inputs: Inputs, form: Form, decay: Decay, spec: NeuronSpec) -> Tensor:
     """Give the spikes [T*B, C, H, W]."""
-    decay, _, dynamics = cell
     images = form.images(inputs.y)
     tiles = Tiles(inputs.y, images, form.steps)
     y, residual = (None if tensor is None else tiles.laid_out(tensor) for tensor in inputs[:2])
     spikes = room(form.steps * images, inputs.y)
     norm_forward_kernel[(tiles.programs,)](
         y, residual, inputs.mean, inputs.var, inputs.weight, inputs.bias, decay, spikes,
-        *tiles.numbers, images * inputs.y[0].numel(), form.eps, dynamics.v_threshold,
-        form.steps, form.static, tiles.last, isinstance(decay, Tensor), dynamics.decay_input,
-        dynamics.reset == "hard", tiles.R, tiles.K,
+        *tiles.numbers, images * inputs.y[0].numel(), form.eps, spec.v_threshold,
+        form.steps, form.static, tiles.last, isinstance(decay, Tensor), spec.decay_input,
+        spec.reset == "hard", tiles.R, tiles.K,
     )  # fmt: skip
     return spikes
 
 
 def norm_lif_backward(
-    inputs: Inputs, cell: Cell, form: Form, grad_NCHW: Tensor, needed: Sequence[bool]
+    inputs: Inputs, form: Form, decay: Decay, spec: NeuronSpec, scale: Scale, grad_NCHW: Tensor, needed: Sequence[bool]
 ) -> NormGradients:
     """Give the gradients that are needed."""
-    decay, scale, dynamics = cell
     images = form.images(inputs.y)
     tiles = Tiles(inputs.y, images, form.steps)
     y, residual = (None if tensor is None else tiles.laid_out(tensor) for tensor in inputs[:2])
     grad_NCHW = tiles.laid_out(grad_NCHW)
     channels = inputs.y.shape[1]
     share = channels / inputs.y.numel()
-    surrogate = SURROGATES[dynamics.surrogate].for_triton()
+    surrogate = SURROGATES[spec.surrogate].for_triton()
 
     def through_time(*wanted: Tensor | None) -> None:
         norm_backward_kernel[(tiles.programs,)](
             y, residual, grad_NCHW, inputs.mean, inputs.var, inputs.weight, inputs.bias, decay, scale, *wanted,
-            *tiles.numbers, images * inputs.y[0].numel(), form.eps, dynamics.v_threshold, share,
+            *tiles.numbers, images * inputs.y[0].numel(), form.eps, spec.v_threshold, share,
             form.steps, form.static, tiles.last, isinstance(decay, Tensor), isinstance(scale, Tensor),
-            dynamics.decay_input, dynamics.reset == "hard", dynamics.detach_reset, surrogate,
+            spec.decay_input, spec.reset == "hard", spec.detach_reset, surrogate,
             tiles.R, tiles.K,
         )  # fmt: skip
 

@@ -1,130 +1,30 @@
-"""Who computes LIF neurons, alone and behind a batch norm: each backend is a module with the functions of `Backend`.
+"""The names of who computes LIF neurons. A backend is a module with the four functions of `dispatch.Backend`.
 
-    eager      torch, block by block; the one on a CPU, everywhere.
-    compiled   fused by torch.compile; needs a C++ compiler (or a GPU), some seconds at the first call.
-    triton     two kernels, three or four with a norm before the neurons; needs a GPU.
-    reference  plain operations and autograd (`reference.lif_reference`).
-    auto       triton on a GPU where it gives eager's numbers, else eager.
-
-Under torch.compile Triton's kernels stay what they are, operators that the compiled program calls. Without them the
-reference is traced, so that the compiler fuses the neurons with what is around them; exporters trace it always.
+eager      torch, block by block; the one on a CPU, everywhere.
+compiled   fused by torch.compile; needs a C++ compiler (or a GPU), some seconds at the first call.
+triton     two kernels, three or four with a norm before the neurons; needs a GPU.
+reference  plain operations and autograd (`reference.lif_reference`).
+auto       triton on a GPU where it gives eager's numbers, else eager.
 """
-
-import importlib
-import importlib.util
-import os
-import warnings
-from collections.abc import Sequence
-from functools import cache
-from typing import Protocol, cast
-
-import torch
-from torch import Tensor
-
-from tser_lightning.kernels.batch_norm import Cell, Form, Inputs, NormGradients
-from tser_lightning.kernels.dynamics import Decay, Dynamics, Gradients
-from tser_lightning.kernels.surrogate import Scale, surrogate_named
-from tser_lightning.mistake import Mistake
 
 MODULES = {
     "eager": "tser_lightning.kernels.backend_eager",
     "compiled": "tser_lightning.kernels.backend_compiled",
     "triton": "tser_lightning.kernels.backend_triton",
 }
-BACKENDS = ("auto", *MODULES, "reference")
+"""Where a backend stands, by its name; imported when it is first used. One of your own: one entry more."""
 
 
-class Backend(Protocol):
-    """What a backend's module has; legend and signatures as in `dynamics` and `batch_norm`."""
-
-    def lif_forward(self, currents_TM: Tensor, v_M: Tensor, decay: Decay, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
-        """Spikes [T, M] and the last membrane [M] from currents and the first membrane, [M] or one number."""
-
-    def lif_backward(
-        self,
-        currents_TM: Tensor,
-        v_M: Tensor,
-        decay: Decay,
-        dynamics: Dynamics,
-        scale: Scale,
-        grad_spikes_TM: Tensor,
-        grad_v_M: Tensor,
-        learn_decay: bool,
-    ) -> Gradients:
-        """Gradients of what `lif_forward` took."""
-
-    def norm_lif_forward(self, inputs: Inputs, cell: Cell, form: Form) -> Tensor:
-        """Spikes [T*B, C, H, W] of neurons at rest that see norm(y) + residual."""
-
-    def norm_lif_backward(
-        self, inputs: Inputs, cell: Cell, form: Form, grad_NCHW: Tensor, needed: Sequence[bool]
-    ) -> NormGradients:
-        """Gradients of y, residual, weight, bias and decay, as far as they are needed."""
+def backend_names() -> tuple[str, ...]:
+    """What `backend` may be."""
+    return ("auto", *MODULES, "reference")
 
 
-@cache
-def backend_named(name: str) -> Backend:
-    """Import the module of a backend: not before it is used, because Triton is not there on every machine."""
-    return cast(Backend, importlib.import_module(MODULES[name]))
-
-
-def chosen(backend: str, currents: Tensor, surrogate: str) -> str:
-    """Give the backend that computes such currents; float64 has no Triton kernel and runs eager.
+def check_backend(name: str) -> None:
+    """Refuse a backend that there is not.
 
     Raises:
-        ValueError: Triton without a GPU, or with a surrogate that has no form for it.
+        ValueError: It is unknown; says which there are.
     """
-    if backend == "reference" or (torch.compiler.is_compiling() and not _kernels(backend, currents, surrogate)):
-        return "reference"
-    if backend == "compiled":
-        return "compiled"
-    return "triton" if _kernels(backend, currents, surrogate) else "eager"
-
-
-def _kernels(backend: str, currents: Tensor, surrogate: str) -> bool:
-    """Whether Triton's kernels compute such currents."""
-    if backend not in ("auto", "triton") or currents.dtype == torch.float64 or torch.compiler.is_exporting():
-        return False
-    known = surrogate_named(surrogate).triton is not None
-    if backend == "auto":
-        return currents.is_cuda and known and _triton_agrees(currents.device, surrogate)
-    if not (currents.is_cuda or os.environ.get("TRITON_INTERPRET")):
-        raise Mistake(
-            what="the backend triton needs a GPU",
-            why=f"the currents lie on {currents.device.type}; TRITON_INTERPRET=1 is for tests",
-            fix="neuron.backend=auto",
-        )
-    if not known:
-        raise Mistake(
-            what=f"the surrogate {surrogate} has no form for Triton",
-            why="another one's gradient would be taken silently; `Surrogate.triton` names the module that has it",
-            fix="neuron.backend=eager",
-        )
-    return True
-
-
-def _triton_agrees(device: torch.device, surrogate: str) -> bool:
-    return _compared(device, surrogate)
-
-
-if torch.cuda.is_available():  # it is called nowhere else, and the mark imports the compiler: over a second
-    _triton_agrees = torch.compiler.assume_constant_result(_triton_agrees)
-
-
-@cache
-def _compared(device: torch.device, surrogate: str) -> bool:
-    """Whether Triton runs on this device and gives eager's numbers there; else says why not, once."""
-    if importlib.util.find_spec("triton") is None:
-        return False
-    from tser_lightning.kernels.self_check import numbers
-
-    try:
-        ours, expected = (numbers(backend_named(name), device, surrogate) for name in ("triton", "eager"))
-    except Exception as error:  # whatever a driver or a compiler can come up with: eager works
-        warnings.warn(f"neurons run without Triton, slower: {str(error).partition(chr(10))[0][:200]}", stacklevel=2)
-        return False
-    # A spike at the threshold may flip, and what follows from it; a kernel that is wrong is wrong by more.
-    agree = all((a - b).abs().mean() <= 1e-3 * b.abs().mean() for a, b in zip(ours, expected, strict=True))
-    if not agree:
-        warnings.warn("neurons run without Triton, slower: its numbers on this GPU are not eager's", stacklevel=2)
-    return agree
+    if name not in backend_names():
+        raise ValueError(f"backend={name!r} is not one of {', '.join(backend_names())}")

@@ -9,9 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tser_lightning.kernels.dynamics import Decay, Dynamics
 from tser_lightning.kernels.operators import operator
-from tser_lightning.kernels.surrogate import Scale
 
 
 class Inputs(NamedTuple):
@@ -43,14 +41,6 @@ class BatchNorm(NamedTuple):
     var: Tensor
     of_batch: bool
     eps: float
-
-
-class Cell(NamedTuple):
-    """How the neurons behave: decay and scale of the surrogate, learnt or not, and what is no number of theirs."""
-
-    decay: Decay
-    scale: Scale
-    dynamics: Dynamics
 
 
 class Form(NamedTuple):

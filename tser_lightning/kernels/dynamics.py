@@ -1,45 +1,26 @@
 """One LIF step after the other, forward and backward, as plain functions that a compiler can fuse.
 
 Legend: T time step, M everything but time, in the order in which it lies in memory.
-One step, with the membrane v left by the step before:
-    charge  h = decay v + (1 - decay) x    (Eq. 2; without `decay_input`: h = decay v + x)
-    fire    s = 1 where h >= v_threshold, else 0
-    reset   v = 0 where it fired, else h   (soft: h - v_threshold s)
+One step is that of `spec.NeuronSpec`: charge h, fire s, reset to v.
 """
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from tser_lightning.kernels.surrogate import SURROGATES, Scale
-
-Reset = Literal["hard", "soft"]
-Decay = float | Tensor
+from tser_lightning.kernels.spec import Decay, NeuronSpec
+from tser_lightning.kernels.surrogate import Scale
 
 
-class Dynamics(NamedTuple):
-    """The settings of a neuron that are not tensors; see `lif`."""
+def charge(spec: NeuronSpec, v: Tensor, x: Tensor, decay: Decay) -> Tensor:
+    """Integrate one step."""
+    return decay * v + (1 - decay) * x if spec.decay_input else decay * v + x
 
-    decay_input: bool
-    v_threshold: float
-    reset: Reset
-    detach_reset: bool
-    surrogate: str
 
-    @property
-    def gradient(self) -> Callable[[Tensor, Scale], Tensor]:
-        """The surrogate's."""
-        return SURROGATES[self.surrogate].gradient
-
-    def charge(self, v: Tensor, x: Tensor, decay: Decay) -> Tensor:
-        """Integrate one step."""
-        return decay * v + (1 - decay) * x if self.decay_input else decay * v + x
-
-    def settle(self, h: Tensor, fired: Tensor) -> Tensor:
-        """Reset where it fired."""
-        return torch.where(fired, 0.0, h) if self.reset == "hard" else h - self.v_threshold * fired.to(h.dtype)
+def settle(spec: NeuronSpec, h: Tensor, fired: Tensor) -> Tensor:
+    """Reset where it fired."""
+    return torch.where(fired, 0.0, h) if spec.reset == "hard" else h - spec.v_threshold * fired.to(h.dtype)
 
 
 class Gradients(NamedTuple):
@@ -50,14 +31,14 @@ class Gradients(NamedTuple):
     decay: Tensor | None
 
 
-def forward_body(currents_TM: Tensor, v_M: Tensor, decay: Decay, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
+def forward_body(currents_TM: Tensor, v_M: Tensor, decay: Decay, spec: NeuronSpec) -> tuple[Tensor, Tensor]:
     """Go through all steps; returns the spikes and the last membrane."""
     spikes = []
     for x in currents_TM.unbind(0):
-        h = dynamics.charge(v_M, x.to(v_M.dtype), decay)
-        fired = h >= dynamics.v_threshold
+        h = charge(spec, v_M, x.to(v_M.dtype), decay)
+        fired = h >= spec.v_threshold
         spikes.append(fired.to(currents_TM.dtype))
-        v_M = dynamics.settle(h, fired)
+        v_M = settle(spec, h, fired)
     return torch.stack(spikes), v_M
 
 
@@ -65,7 +46,7 @@ def backward_body(
     currents_TM: Tensor,
     v_M: Tensor,
     decay: Decay,
-    dynamics: Dynamics,
+    spec: NeuronSpec,
     scale: Scale,
     grad_spikes_TM: Tensor,
     grad_v_M: Tensor,
@@ -74,28 +55,28 @@ def backward_body(
     """Recompute the membrane from the input, then go back through all steps."""
     steps = []
     for x in currents_TM.unbind(0):
-        h = dynamics.charge(v_M, x.to(v_M.dtype), decay)
-        fired = h >= dynamics.v_threshold
+        h = charge(spec, v_M, x.to(v_M.dtype), decay)
+        fired = h >= spec.v_threshold
         steps.append((x, v_M, h, fired))
-        v_M = dynamics.settle(h, fired)
+        v_M = settle(spec, h, fired)
     grads, grad_decay = [], v_M.new_zeros(()) if learn_decay else None
     for (x, v, h, fired), grad_spikes in zip(reversed(steps), reversed(grad_spikes_TM.unbind(0)), strict=True):
-        grad_h = _back_through_firing(h, fired, grad_spikes.to(h.dtype), grad_v_M, scale, dynamics)
+        grad_h = _back_through_firing(h, fired, grad_spikes.to(h.dtype), grad_v_M, scale, spec)
         if grad_decay is not None:
-            grad_decay = grad_decay + (grad_h * (v - x if dynamics.decay_input else v)).sum()
-        grads.append((grad_h * (1 - decay) if dynamics.decay_input else grad_h).to(x.dtype))
+            grad_decay = grad_decay + (grad_h * (v - x if spec.decay_input else v)).sum()
+        grads.append((grad_h * (1 - decay) if spec.decay_input else grad_h).to(x.dtype))
         grad_v_M = grad_h * decay
     return Gradients(torch.stack(grads[::-1]), grad_v_M, grad_decay)
 
 
 def _back_through_firing(
-    h: Tensor, fired: Tensor, grad_s: Tensor, grad_v: Tensor, scale: Scale, dynamics: Dynamics
+    h: Tensor, fired: Tensor, grad_s: Tensor, grad_v: Tensor, scale: Scale, spec: NeuronSpec
 ) -> Tensor:
-    hard = dynamics.reset == "hard"
-    if not dynamics.detach_reset:
-        grad_s = grad_s - grad_v * (h if hard else dynamics.v_threshold)
+    hard = spec.reset == "hard"
+    if not spec.detach_reset:
+        grad_s = grad_s - grad_v * (h if hard else spec.v_threshold)
     kept = torch.where(fired, 0.0, grad_v) if hard else grad_v
-    return torch.addcmul(kept, grad_s, dynamics.gradient(h - dynamics.v_threshold, scale))
+    return torch.addcmul(kept, grad_s, spec.gradient(h - spec.v_threshold, scale))
 
 
 def at_rest(currents: Tensor, v_init: Tensor | None) -> Tensor:

@@ -3,23 +3,22 @@
 Legend: T time step, B image, N = T*B folded (or B where all steps see the same image), C channel.
 Apart, the norm keeps its input and the neurons theirs. Together they keep the norm's input, the residual (spikes that a
 convolution keeps anyway, where it is the identity) and two numbers per channel; backward computes the rest again.
-To torch they are one operator, `tser_lightning::norm_lif`; its two passes are those of a backend, see `backends`.
+To torch they are one operator, `tser_lightning::norm_lif`; its passes are those of a backend, see `dispatch.Backend`.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tser_lightning.kernels.backends import backend_named
-from tser_lightning.kernels.batch_norm import BatchNorm, Cell, Form, Inputs, room
-from tser_lightning.kernels.dynamics import Decay, Dynamics
-from tser_lightning.kernels.operators import Recipe, apart, differentiable, gradients, operator, read, written
+from tser_lightning.kernels.batch_norm import BatchNorm, Form, Inputs, room
+from tser_lightning.kernels.dispatch import backend_named, chosen
+from tser_lightning.kernels.operators import Call, apart, differentiable, gradients, operator, read, written
 from tser_lightning.kernels.packing import is_spikes
 from tser_lightning.kernels.reference import lif_reference
-from tser_lightning.kernels.surrogate import Scale
+from tser_lightning.kernels.spec import NeuronSpec
 
 
 def _forward(
@@ -31,12 +30,12 @@ def _forward(
     var: Tensor,
     decay: Tensor | None,
     scale: Tensor | None,
-    recipe: str,
+    call: str,
 ) -> Tensor:
-    how = read(recipe)
+    how = read(call)
     forward = backend_named(how.backend).norm_lif_forward
     inputs = Inputs(y, residual, weight, bias, mean, var)
-    return forward(inputs, Cell(*how.full(decay, scale), how.dynamics), Form(*how.more))
+    return forward(inputs, Form(*how.form), how.decay(decay), how.spec)
 
 
 def _backward(
@@ -49,14 +48,14 @@ def _backward(
     var: Tensor,
     decay: Tensor | None,
     scale: Tensor | None,
-    recipe: str,
+    call: str,
     needed: Sequence[bool],
 ) -> tuple[Tensor, ...]:
     """Compute currents and membranes again, and go back; an empty tensor for what is not needed."""
-    how = read(recipe)
+    how = read(call)
     backward = backend_named(how.backend).norm_lif_backward
     inputs = Inputs(y, residual, weight, bias, mean, var)
-    found = backward(inputs, Cell(*how.full(decay, scale), how.dynamics), Form(*how.more), grad_NCHW, needed)
+    found = backward(inputs, Form(*how.form), how.decay(decay), how.spec, how.scale(scale), grad_NCHW, needed)
     given = (y, residual, weight, bias, decay)
     return tuple(
         y.new_empty(0) if grad is None or value is None else grad.to(value.dtype)
@@ -65,7 +64,7 @@ def _backward(
 
 
 def _fake_forward(y: Tensor, *others: Any) -> Tensor:
-    form = Form(*read(others[-1]).more)
+    form = Form(*read(others[-1]).form)
     return room(form.steps * form.images(y), y)
 
 
@@ -80,7 +79,7 @@ def _fake_backward(grad_NCHW: Tensor, y: Tensor, *others: Any) -> tuple[Tensor, 
 
 _INPUTS = (
     "Tensor y, Tensor? residual, Tensor? weight, Tensor? bias, Tensor mean, Tensor var, "
-    "Tensor? decay, Tensor? scale, str recipe"
+    "Tensor? decay, Tensor? scale, str call"
 )
 _norm_lif = operator(f"norm_lif({_INPUTS}) -> Tensor", _forward, _fake_forward)
 _norm_lif_backward = operator(
@@ -91,7 +90,7 @@ _norm_lif_backward = operator(
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...]) -> None:
-    *tensors, ctx.recipe = inputs
+    *tensors, ctx.call = inputs
     ctx.save_for_backward(*tensors)
 
 
@@ -101,11 +100,11 @@ def _differentiate(ctx: Any, grad_NCHW: Tensor) -> tuple[Tensor | None, ...]:
     needed = [wanted[at] for at in (0, 1, 2, 3, 6)]
     if torch.is_grad_enabled():  # create_graph=True: this will be differentiated again
         y, residual, weight, bias, mean, var, decay, scale = kept
-        how = read(ctx.recipe)
+        how = read(ctx.call)
         inputs = apart(y, residual, weight, bias, decay)
         found = _differentiable(inputs, needed, grad_NCHW, mean, var, scale, how)
     else:
-        found = _norm_lif_backward(grad_NCHW, *kept, ctx.recipe, needed)
+        found = _norm_lif_backward(grad_NCHW, *kept, ctx.call, needed)
         found = [grad if need else None for grad, need in zip(found, needed, strict=True)]
     return *found[:4], None, None, found[4], None, None
 
@@ -120,43 +119,43 @@ def _differentiable(
     mean: Tensor,
     var: Tensor,
     scale: Tensor | None,
-    how: Recipe,
+    how: Call,
 ) -> list[Tensor | None]:
     """The same gradients as a graph of plain operations."""
     y, residual, weight, bias, decay = inputs
-    form = Form(*how.more)
+    form = Form(*how.form)
     used = (None, None) if form.of_batch else (mean, var)
     out = F.batch_norm(y, used[0], used[1], weight, bias, form.of_batch, 0.0, form.eps)
     out = out if residual is None else out + residual
-    spikes_TB, _ = lif_reference(form.over_time(out), None, *how.full(decay, scale), how.dynamics)
+    spikes_TB, _ = lif_reference(form.over_time(out), None, how.decay(decay), how.scale(scale), how.spec)
     return gradients([spikes_TB.flatten(0, 1)], [grad_NCHW], inputs, needed)
 
 
-class Settings(NamedTuple):
-    """What is no tensor but for learnt numbers: T, how neurons behave, who computes them, how wide the surrogate is."""
-
-    steps: int
-    static: bool
-    dynamics: Dynamics
-    backend: str
-    scale: Scale
-
-
-def norm_lif(y_NCHW: Tensor, residual: Tensor | None, norm: BatchNorm, decay: Decay, settings: Settings) -> Tensor:
+def norm_lif(
+    y_NCHW: Tensor,
+    residual: Tensor | None,
+    norm: BatchNorm,
+    steps: int,
+    static: bool,
+    spec: NeuronSpec,
+    decay: Tensor | None = None,
+    scale: Tensor | None = None,
+) -> Tensor:
     """Spikes of LIF neurons, at rest before the first step, that see norm(y) + residual.
 
     Args:
-        y_NCHW: Output of a convolution, [T*B, C, H, W], or [B, C, H, W] where `settings.static`.
+        y_NCHW: Output of a convolution, [T*B, C, H, W], or [B, C, H, W] where `static`.
         residual: Added after the norm; of the same shape.
         norm: Its numbers at this call.
-        decay: What is left of the membrane after one step; a 0-dim tensor is learnt.
-        settings: See `Settings`.
+        steps: T.
+        static: Whether all steps see the same images.
+        spec: What the neurons are.
+        decay: Learnt, a 0-dim tensor, in place of that of `spec`.
+        scale: The surrogate's shape parameter, likewise.
 
     Returns:
         Spikes [T*B, C, H, W], in the layout and dtype of y.
     """
-    form = Form(settings.steps, settings.static, norm.of_batch, norm.eps)
-    recipe, learnt = written(settings.dynamics, settings.backend, decay, settings.scale, *form)
-    return is_spikes(
-        _differentiable_norm_lif(y_NCHW, residual, norm.weight, norm.bias, norm.mean, norm.var, *learnt, recipe)
-    )
+    call = written(spec, chosen(spec, y_NCHW), steps, static, norm.of_batch, norm.eps)
+    given = norm.weight, norm.bias, norm.mean, norm.var, decay, scale
+    return is_spikes(_differentiable_norm_lif(y_NCHW, residual, *given, call))

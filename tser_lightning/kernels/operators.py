@@ -12,55 +12,44 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tser_lightning.kernels.dynamics import Decay, Dynamics
+from tser_lightning.kernels.spec import Decay, NeuronSpec
 from tser_lightning.kernels.surrogate import Scale
 
 _LIBRARY = torch.library.Library("tser_lightning", "DEF")
 
 
-class Recipe(NamedTuple):
-    """What is no tensor: how the neurons behave, who computes them, and the numbers that are not learnt.
+class Call(NamedTuple):
+    """What an operator is given besides tensors.
 
     Attributes:
-        dynamics: The switches.
-        backend: eager, compiled or triton.
-        decay: None: a tensor.
-        scale: Of the surrogate; None: a tensor.
-        more: What one operator needs besides.
+        spec: The neurons.
+        backend: Who computes them: eager, compiled or triton.
+        form: What one operator needs besides.
     """
 
-    dynamics: Dynamics
+    spec: NeuronSpec
     backend: str
-    decay: float | None
-    scale: float | None
-    more: tuple[Any, ...] = ()
+    form: tuple[Any, ...]
 
-    def text(self) -> str:
-        """Write it down for `read`."""
-        return repr((tuple(self.dynamics), *self[1:]))
+    def decay(self, learnt: Tensor | None) -> Decay:
+        """The decay, learnt or not."""
+        return self.spec.decay if learnt is None else learnt
 
-    def full(self, decay: Tensor | None, scale: Tensor | None) -> tuple[Decay, Scale]:
-        """The decay and the scale, learnt or not."""
-        known = self.decay if decay is None else decay, self.scale if scale is None else scale
-        assert known[0] is not None
-        assert known[1] is not None
-        return known[0], known[1]
+    def scale(self, learnt: Tensor | None) -> Scale:
+        """Shape parameter of the surrogate, learnt or not."""
+        return self.spec.scale if learnt is None else learnt
+
+
+def written(spec: NeuronSpec, backend: str, *form: Any) -> str:
+    """Write down for `read` what is no tensor."""
+    return f"({spec.text}, {backend!r}, {form!r})"
 
 
 @cache
-def read(text: str) -> Recipe:
-    """Read what `Recipe.text` wrote."""
-    dynamics, *rest = literal_eval(text)
-    return Recipe(Dynamics(*dynamics), *rest)
-
-
-def written(
-    dynamics: Dynamics, backend: str, decay: Decay, scale: Scale, *more: Any
-) -> tuple[str, tuple[Tensor | None, Tensor | None]]:
-    """Sort what an operator takes into its text and what is learnt: the decay and the scale, None where a number."""
-    learnt = [value if isinstance(value, Tensor) else None for value in (decay, scale)]
-    numbers = [None if isinstance(value, Tensor) else float(value) for value in (decay, scale)]
-    return Recipe(dynamics, backend, numbers[0], numbers[1], more).text(), (learnt[0], learnt[1])
+def read(call: str) -> Call:
+    """Read what `written` wrote."""
+    facts, backend, form = literal_eval(call)
+    return Call(NeuronSpec(*facts), backend, form)
 
 
 def operator(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any]) -> Any:

@@ -8,14 +8,17 @@ network that is being compiled or exported without Triton's kernels, where the c
 """
 
 from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from tser_lightning.kernels.backends import chosen
+from tser_lightning.kernels.dispatch import chosen
 from tser_lightning.neurons.neuron import LIF
 
+_found: ContextVar[set[nn.Module] | None] = ContextVar("neurons that computed as one with a norm", default=None)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _GLOBAL_HOOKS = [cast(dict[int, Any], getattr(torch_module, f"_global{name}")) for name in _HOOKS]
 
@@ -23,6 +26,7 @@ _GLOBAL_HOOKS = [cast(dict[int, Any], getattr(torch_module, f"_global{name}")) f
 def norm_act(norm: nn.Module, act: nn.Module, x: Tensor, residual: Tensor | None = None) -> Tensor:
     """Give act(norm(x) + residual), [N, C, H, W]; the residual is as norm(x) or, for an ANN alone, left out."""
     if isinstance(norm, nn.BatchNorm2d) and isinstance(act, LIF) and _as_one(norm, act, x, residual):
+        _note(act)
         return act.after_norm(norm, x, residual)
     x = norm(x)
     return cast(Tensor, act(x if residual is None else x + residual))
@@ -39,13 +43,39 @@ def _as_one(norm: nn.BatchNorm2d, act: LIF, x: Tensor, residual: Tensor | None) 
         and (residual is None or (residual.shape == x.shape and residual.dtype == x.dtype))
         and not _heard(norm)
         and not _heard(act)
-        and chosen(act.backend, x, act.surrogate) != "reference"
+        and chosen(act.spec, x) != "reference"
     )
 
 
 def _heard(module: nn.Module) -> bool:
     """Whether somebody listens to the calls of a module."""
     return any(getattr(module, hooks) for hooks in _HOOKS) or any(_GLOBAL_HOOKS)
+
+
+def _note(act: LIF) -> None:
+    """Tell `fused_neurons`, if it asked."""
+    found = None if torch.compiler.is_compiling() else _found.get()
+    if found is not None:
+        found.add(act)
+
+
+@torch.no_grad()
+def fused_neurons(network: nn.Module, images: Tensor) -> set[nn.Module]:
+    """Find out which neurons compute as one with the norm before them, by a call in eval mode.
+
+    Args:
+        network: A student, as it will run: hooks on it count.
+        images: What it is called with.
+    """
+    modes = [(module, module.training) for module in network.modules()]
+    token = _found.set(set())
+    try:
+        network.eval()(images)
+        return _found.get() or set()
+    finally:
+        _found.reset(token)
+        for module, training in modes:
+            module.training = training
 
 
 def allow_fusing(network: nn.Module, allowed: bool) -> None:

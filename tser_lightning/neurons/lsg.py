@@ -45,4 +45,4 @@ class LSG(PLIF):
 
     def width(self) -> Tensor:
         """Width of the rectangle."""
-        return 2 * self.v_threshold * (1 + self.leak().detach().square()).sqrt()
+        return 2 * self.spec.v_threshold * (1 + self.leak().detach().square()).sqrt()

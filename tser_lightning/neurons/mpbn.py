@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from tser_lightning.kernels.dynamics import at_rest
-from tser_lightning.kernels.surrogate import fire, surrogate_named
+from tser_lightning.kernels.spec import NeuronSpec
+from tser_lightning.kernels.surrogate import fire
 from tser_lightning.neurons.neuron import Neuron
 
 
@@ -63,11 +64,15 @@ class MPBN(Neuron):
         super().__init__()
         if channels is None:
             raise ValueError("MPBN normalises by channel: give it their number, MPBN(channels)")
-        if not 0 <= decay <= 1:
-            raise ValueError(f"decay={decay} is not in [0, 1]: it is what is left of the membrane after one step")
-        surrogate_named(surrogate)
-        self.decay, self.v_threshold, self.detach_reset = decay, v_threshold, detach_reset
-        self.surrogate, self.surrogate_scale = surrogate, surrogate_scale
+        self.spec = NeuronSpec(
+            decay=decay,
+            decay_input=False,
+            v_threshold=v_threshold,
+            detach_reset=detach_reset,
+            surrogate=surrogate,
+            surrogate_scale=surrogate_scale,
+            backend="reference",
+        )
         self.norm: nn.BatchNorm2d | None = _MembraneNorm(channels)
 
     def run(self, currents_TB: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -78,10 +83,10 @@ class MPBN(Neuron):
         v = at_rest(currents_TB, state)
         spikes = []
         for x in currents_TB.unbind(0):
-            h = self.decay * v + x
-            s = fire(self._excess(h, folded), self.surrogate, self.surrogate_scale)
+            h = self.spec.decay * v + x
+            s = fire(self._excess(h, folded), self.spec.surrogate, self.spec.scale)
             spikes.append(s.to(currents_TB.dtype))
-            v = h * (1 - (s.detach() if self.detach_reset else s))
+            v = h * (1 - (s.detach() if self.spec.detach_reset else s))
         return torch.stack(spikes), v
 
     def thresholds(self) -> Thresholds:
@@ -94,8 +99,8 @@ class MPBN(Neuron):
         slope = norm.weight / (norm.running_var + norm.eps).sqrt()
         flat = slope == 0  # fires always or never, whatever the membrane
         slope = torch.where(flat, 1.0, slope)
-        at = norm.running_mean + (self.v_threshold - norm.bias) / slope
-        constant = torch.where(norm.bias >= self.v_threshold, -torch.inf, torch.inf)
+        at = norm.running_mean + (self.spec.v_threshold - norm.bias) / slope
+        constant = torch.where(norm.bias >= self.spec.v_threshold, -torch.inf, torch.inf)
         return Thresholds(torch.where(flat, constant, at), slope)
 
     def fold_norm(self) -> None:
@@ -111,4 +116,4 @@ class MPBN(Neuron):
             return folded.slope * (h - folded.at)
         assert self.norm is not None
         normalised: Tensor = self.norm(h)
-        return normalised - self.v_threshold
+        return normalised - self.spec.v_threshold

@@ -2,16 +2,15 @@
 
 import math
 from abc import abstractmethod
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from tser_lightning.kernels.backends import chosen
-from tser_lightning.kernels.dynamics import Decay, Reset
-from tser_lightning.kernels.lif import check_choices, lif, resolved
-from tser_lightning.kernels.norm_lif import Settings, norm_lif
-from tser_lightning.kernels.surrogate import Scale, surrogate_named
+from tser_lightning.kernels.lif import run_lif
+from tser_lightning.kernels.norm_lif import norm_lif
+from tser_lightning.kernels.spec import NeuronSpec, Reset
 from tser_lightning.neurons.batch_norm import batch_norm
 from tser_lightning.neurons.clock import OverTime
 
@@ -48,9 +47,13 @@ class Neuron(OverTime):
 
 
 class LIF(Neuron):
-    """Leaky integrate-and-fire, Eq. 1-3 of the paper; the settings are those of `lif`.
+    """Leaky integrate-and-fire, Eq. 1-3 of the paper; the settings are those of `NeuronSpec`.
+
+        >>> LIF(decay=0.5, reset="soft")(torch.tensor([0.5, 2.0, 2.0])).tolist()
+        [0.0, 1.0, 1.0]
 
     Attributes:
+        spec: What it is.
         fused: Whether it may compute as one with the norm before it (`after_norm`).
 
     Args:
@@ -62,7 +65,7 @@ class LIF(Neuron):
         detach_reset: Whether the gradient ignores that a spike resets the membrane.
         surrogate: A name in `SURROGATES`.
         surrogate_scale: Its shape parameter; None: its default.
-        backend: auto, eager, compiled, triton or reference; see `backends`.
+        backend: auto, eager, compiled, triton or reference; see `kernels.backends`.
 
     Raises:
         ValueError: A setting out of its range or an unknown name.
@@ -84,32 +87,13 @@ class LIF(Neuron):
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        check_choices(reset, backend)
-        surrogate_named(surrogate)
-        if not 0 <= decay <= 1:
-            raise ValueError(f"decay={decay} is not in [0, 1]: it is what is left of the membrane after one step")
-        if not v_threshold > 0:
-            raise ValueError(f"v_threshold={v_threshold} is not above 0: a neuron at rest would fire for ever")
-        if surrogate_scale is not None and not surrogate_scale > 0:
-            raise ValueError(f"surrogate_scale={surrogate_scale} is not above 0")
-        self.decay, self.decay_input, self.v_threshold = decay, decay_input, v_threshold
-        self.reset, self.detach_reset = reset, detach_reset
-        self.surrogate, self.surrogate_scale, self.backend = surrogate, surrogate_scale, backend
+        self.spec = NeuronSpec(
+            decay, decay_input, v_threshold, reset, detach_reset, surrogate, surrogate_scale, backend
+        )
 
     def run(self, currents_TB: Tensor, state: Any) -> tuple[Tensor, Any]:
         """See `Neuron.run`; the state is the membrane [B, ...]."""
-        return lif(
-            currents_TB,
-            decay=self.leak(),
-            decay_input=self.decay_input,
-            v_threshold=self.v_threshold,
-            reset=self.reset,
-            detach_reset=self.detach_reset,
-            surrogate=self.surrogate,
-            surrogate_scale=self.width(),
-            v_init=state,
-            backend=self.backend,
-        )
+        return run_lif(currents_TB, self.spec, state, self.leak(), self.width())
 
     def after_norm(self, norm: nn.BatchNorm2d, y: Tensor, residual: Tensor | None = None) -> Tensor:
         """Map y [T*B, C, H, W] to the spikes of norm(y) + residual, both as one operation; see `norm_lif`.
@@ -118,20 +102,22 @@ class LIF(Neuron):
         """
         steps = self.clock.steps
         assert steps is not None
-        dynamics, scale = resolved(
-            self.decay_input, self.v_threshold, self.reset, self.detach_reset, self.surrogate, self.width()
-        )
         static = steps > 1 and len(y) == self.clock.images
-        settings = Settings(steps, static, dynamics, chosen(self.backend, y, self.surrogate), scale)
-        return norm_lif(y, residual, batch_norm(norm, y), self.leak(), settings)
+        return norm_lif(y, residual, batch_norm(norm, y), steps, static, self.spec, self.leak(), self.width())
 
-    def leak(self) -> Decay:
-        """What is left of the membrane after one step."""
-        return self.decay
+    def leak(self) -> Tensor | None:
+        """The decay, where it is learnt; None: that of `spec`."""
+        return None
 
-    def width(self) -> Scale | None:
-        """Shape parameter of the surrogate; None: its default."""
-        return self.surrogate_scale
+    def width(self) -> Tensor | None:
+        """Shape parameter of the surrogate, where it is learnt; None: that of `spec`."""
+        return None
+
+    def extra_repr(self) -> str:
+        """What differs from the defaults."""
+        default = NeuronSpec()
+        facts = ((fact.name, getattr(self.spec, fact.name)) for fact in fields(NeuronSpec) if fact.compare)
+        return ", ".join(f"{name}={value!r}" for name, value in facts if value != getattr(default, name))
 
 
 class IF(LIF):

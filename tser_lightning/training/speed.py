@@ -14,12 +14,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from tser_lightning.data.image_data import ImageData
-from tser_lightning.kernels.backends import chosen
+from tser_lightning.kernels.dispatch import chosen
+from tser_lightning.kernels.spec import NeuronSpec
 from tser_lightning.mistake import Mistake
-from tser_lightning.models.fusing import allow_fusing
+from tser_lightning.models.fusing import allow_fusing, fused_neurons
 from tser_lightning.models.memory_format import lay_out
 from tser_lightning.models.student import Student
-from tser_lightning.neurons import LIF
 from tser_lightning.neurons.neuron import Neuron
 from tser_lightning.training.recipe import Machine, Recipe
 
@@ -143,7 +143,7 @@ def described(student: nn.Module, data: ImageData, machine: Machine, device: tor
     parts = [
         torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         _counted(torch.get_num_threads(), "thread"),
-        f"compiled by torch{graphs}" if machine.compile else _neurons(student, device),
+        f"compiled by torch{graphs}" if machine.compile else _neurons(student, data.shape, device),
         "channels_last" if _channels_last(student) else "",
         kept.get(machine.memory, ""),
         "fused optimiser" if optimizer.param_groups[0].get("fused") else "",
@@ -157,20 +157,20 @@ def _counted(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def _neurons(student: nn.Module, device: torch.device) -> str:
+def _neurons(student: nn.Module, shape: tuple[int, int, int], device: torch.device) -> str:
     neurons = [module for module in student.modules() if isinstance(module, Neuron)]
+    if not neurons:
+        return ""
     backends = sorted({_backend(neuron, device) for neuron in neurons})
-    norms = any(type(module) is nn.BatchNorm2d for module in student.modules())
-    fused = norms and any(isinstance(neuron, LIF) and neuron.fused for neuron in neurons)
-    return f"{' and '.join(backends)} neurons{', fused with their norms' if fused else ''}" if neurons else ""
-
-
-_SETTINGS = {"backend": "eager", "surrogate": "sigmoid"}  # of neurons that have neither
+    images = torch.zeros(2, *shape, device=device, dtype=next(student.parameters()).dtype)
+    fused = len(fused_neurons(student, images))
+    some = "" if fused == len(neurons) else f"{fused} of {_counted(len(neurons), 'layer')} "
+    return f"{' and '.join(backends)} neurons{f', {some}fused with their norms' if fused else ''}"
 
 
 def _backend(neuron: Neuron, device: torch.device) -> str:
-    backend, surrogate = (str(getattr(neuron, name, other)) for name, other in _SETTINGS.items())
-    return chosen(backend, torch.empty(0, device=device), surrogate)
+    spec = getattr(neuron, "spec", NeuronSpec(backend="reference"))  # of one's own: plain operations
+    return chosen(spec, torch.empty(0, device=device))
 
 
 def _channels_last(student: nn.Module) -> bool:

@@ -41,7 +41,7 @@ def results(
     nn.init.normal_(norm.weight, generator=generator)
     nn.init.normal_(norm.bias, 1, generator=generator)
     decay = torch.tensor(0.6, dtype=norm.weight.dtype, requires_grad=True) if learns else 0.6
-    spec = NeuronSpec(decay=0.6, reset=reset, backend=backend)
+    spec = NeuronSpec(decay=0.6, v_init=0.2, reset=reset, backend=backend)
     learnt = decay if isinstance(decay, Tensor) else None
     spikes = norm_lif(y, residual, batch_norm(norm, y), 3, static, spec, learnt)
     inputs = {"y": y, "residual": residual, "weight": norm.weight, "bias": norm.bias, "decay": decay}
@@ -59,7 +59,7 @@ def same(ours: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float)
         torch.testing.assert_close(ours[name], expected[name], rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("reset", ["hard", "soft"])
+@pytest.mark.parametrize("reset", ["hard", "soft", "soft_delayed"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_its_source_is_the_eager_neuron(case: tuple[bool, ...], reset: str) -> None:
     with torch.compiler.set_stance("force_eager"):

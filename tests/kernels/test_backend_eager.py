@@ -18,7 +18,11 @@ def results(x: Tensor, backend: str, **settings: Any) -> list[Tensor]:
     return [spikes, v_last, *grads]
 
 
-@pytest.mark.parametrize("settings", [{}, {"reset": "soft"}, {"detach_reset": True, "decay_input": False}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"reset": "soft"}, {"reset": "soft_delayed"}, {"detach_reset": True, "decay_input": False}],
+    ids=str,
+)
 def test_blocks_of_any_size_give_the_numbers_of_the_reference(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,14 +19,15 @@ def results(backend, x, decay, v_init, **settings):
     spikes, last = lif(x, decay=decay, v_init=v_init, backend=backend, **settings)
     wanted = [value for value in (x, decay, v_init) if isinstance(value, torch.Tensor)]
     weights = torch.arange(spikes.numel()).view(spikes.shape).cos()
-    total = (spikes * weights).sum() + (last.square().sum() if v_init is not None else 0)
+    total = (spikes * weights).sum() + (last.square().sum() if isinstance(v_init, torch.Tensor) else 0)
     return [spikes, last, *torch.autograd.grad(total, wanted)]
 
-def compare(x, decay=0.5, v_init=None, **settings):
+def compare(x, decay=0.5, v_init=0.0, **settings):
     for ours, expected in zip(*(results(b, x, decay, v_init, **settings) for b in ("triton", "eager")), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=2e-5, msg=lambda m: f"{settings} {x.shape}: {m}")
 
-for name, reset, detach, decay_input in itertools.product(SURROGATES, ("hard", "soft"), (False, True), (False, True)):
+switches = itertools.product(SURROGATES, ("hard", "soft", "soft_delayed"), (False, True), (False, True))
+for name, reset, detach, decay_input in switches:
     x = 2 * torch.randn(4, 3, 400)
     compare(x, torch.tensor(0.6, requires_grad=True), torch.rand(3, 400, requires_grad=True), surrogate=name,
             reset=reset, detach_reset=detach, decay_input=decay_input)
@@ -37,10 +38,11 @@ compare(x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3))
 compare(x[:, :, ::2])
 compare(x[:1].expand(4, 5, 3, 4, 4))
 compare(x[0], v_init=torch.tensor(0.4, requires_grad=True))
+compare(x[0], v_init=0.4)
 spikes, last = lif((2 * torch.randn(4, 100)).bfloat16(), backend="triton")
 assert spikes.dtype == torch.bfloat16 and last.dtype == torch.float32
 big = 2 * torch.randn(4, 50_000)
-ours, expected = (results(backend, big, 0.5, None) for backend in ("triton", "reference"))
+ours, expected = (results(backend, big, 0.5, 0.0) for backend in ("triton", "reference"))
 same = (ours[0] == expected[0]).all(0)
 assert (~same).sum() <= 1, (~same).sum()
 assert (ours[2] - expected[2])[:, same].norm() <= 1e-6 * expected[2].norm()
@@ -97,9 +99,10 @@ def compare(shape, steps, last, static=False, with_residual=False, affine=True, 
 
 for steps, last, static, with_residual, affine, training in itertools.product((1, 4), *((False, True),) * 5):
     compare((2, 5, 3, 7), steps, last, static, with_residual, affine, training)
-for name, reset, detach, decay_input in itertools.product(SURROGATES, ("hard", "soft"), (False, True), (False, True)):
+switches = itertools.product(SURROGATES, ("hard", "soft", "soft_delayed"), (False, True), (False, True))
+for name, reset, detach, decay_input in switches:
     compare((2, 3, 4, 4), 2, detach, scale=None, spec=NeuronSpec(
-        decay_input=decay_input, v_threshold=0.8, reset=reset, detach_reset=detach, surrogate=name))
+        decay_input=decay_input, v_threshold=0.8, v_init=0.3, reset=reset, detach_reset=detach, surrogate=name))
 for last, static, training in itertools.product((False, True), repeat=3):  # several tiles, a learnt decay and scale
     compare((17, 66, 3, 3), 2, last, static, True, True, training, torch.tensor(0.6, requires_grad=True),
             torch.tensor(3.0), NeuronSpec(decay_input=False))
@@ -242,7 +245,7 @@ COMPILED = """
 from tser_lightning.kernels import triton_lif_kernels as kernels, triton_surrogates as surrogates
 
 T = 4
-common = dict(T=T, OWN_V=False, LEARNT=False, DECAY_INPUT=True, HARD=True, BLOCK=1024)
+common = dict(T=T, OWN_V=False, LEARNT=False, DECAY_INPUT=True, RESET="hard", BLOCK=1024)
 for dtype, share in (("bf16", 1), ("fp32", 2)):  # eight numbers are one access of 16 bytes, or two
     tensor, number = "*" + dtype, dict(decay="fp32", scale="fp32", threshold="fp32", M="i32", x_step="i32")
     found = compile_for(kernels.forward_kernel, dict(x_ptr=tensor, v_ptr="*fp32", spikes_ptr=tensor, last_ptr="*fp32"),
@@ -267,8 +270,8 @@ for dtype, last, static in itertools.product(("bf16", "fp32"), (True, False), (F
     channels = dict(mean_ptr="*fp32", var_ptr="*fp32", weight_ptr="*fp32", bias_ptr="*fp32")
     whole = dict(rows="i32", width="i32", channels="i32", row_step="i32", eps="fp32")
     shape = dict(CHANNELS_LAST=last, R=16, K=64)
-    timed = whole | dict(decay="fp32", threshold="fp32", time_step="i32")
-    common = shape | dict(T=T, STATIC=static, LEARNT=False, DECAY_INPUT=True, HARD=True)
+    timed = whole | dict(decay="fp32", threshold="fp32", v_init="fp32", time_step="i32")
+    common = shape | dict(T=T, STATIC=static, LEARNT=False, DECAY_INPUT=True, RESET="hard")
     back = common | dict(LEARNT_SCALE=False, DETACH=False, SURROGATE=surrogates.sigmoid)
     steps = 1 if static else T
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tser_lightning.kernels.lif import lif
 
-CASES = list(itertools.product(("hard", "soft"), (False, True), (False, True), (False, True)))
+CASES = list(itertools.product(("hard", "soft", "soft_delayed"), (False, True), (False, True), (False, True)))
 
 
 def results(backend: str, learns: bool, **settings: Any) -> list[Tensor]:

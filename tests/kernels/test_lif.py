@@ -18,6 +18,10 @@ SWITCHES = [
     {"surrogate": surrogate, "reset": reset, "detach_reset": detach, "decay_input": decay_input}
     for surrogate, reset, detach, decay_input in product(SURROGATES, ("hard", "soft"), (False, True), (False, True))
 ]
+DELAYED = [
+    {"surrogate": "atan", "reset": "soft_delayed", "detach_reset": detach, "decay_input": decay_input}
+    for detach, decay_input in product((False, True), repeat=2)
+]
 
 
 def numpy_lif(
@@ -31,10 +35,11 @@ def numpy_lif(
         v = number(v_init)
         for t in range(len(x)):
             current = x[(t, *neuron)]
-            v = number(decay) * v + (number(1 - decay) * current if decay_input else current)
+            late = number(v_threshold) if reset == "soft_delayed" and v >= v_threshold else number(0)
+            v = number(decay) * v + (number(1 - decay) * current if decay_input else current) - late
             if v >= v_threshold:
                 spikes[(t, *neuron)] = 1
-                v = number(0) if reset == "hard" else v - number(v_threshold)
+                v = number(0) if reset == "hard" else v - number(v_threshold) if reset == "soft" else v
         last[neuron] = v
     return spikes, last
 
@@ -49,12 +54,20 @@ def numpy_lif(
     decay=st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0]),
     decay_input=st.booleans(),
     v_threshold=st.sampled_from([0.5, 1.0, 1.7]),
-    reset=st.sampled_from(["hard", "soft"]),
+    reset=st.sampled_from(["hard", "soft", "soft_delayed"]),
     v_init=st.sampled_from([0.0, 0.375]),
+    tensor=st.booleans(),
     backend=st.sampled_from(["eager", "reference"]),
 )
 def test_equals_equation_2_spike_for_spike(
-    x: np.ndarray, decay: float, decay_input: bool, v_threshold: float, reset: Any, v_init: float, backend: str
+    x: np.ndarray,
+    decay: float,
+    decay_input: bool,
+    v_threshold: float,
+    reset: Any,
+    v_init: float,
+    tensor: bool,
+    backend: str,
 ) -> None:
     spikes, last = numpy_lif(x, decay, decay_input, v_threshold, reset, v_init)
     ours, v_last = lif(
@@ -63,7 +76,7 @@ def test_equals_equation_2_spike_for_spike(
         decay_input=decay_input,
         v_threshold=v_threshold,
         reset=reset,
-        v_init=torch.tensor(v_init) if v_init else None,
+        v_init=torch.tensor(v_init) if tensor else v_init,
         backend=backend,
     )
     np.testing.assert_array_equal(ours.numpy(), spikes)
@@ -85,11 +98,34 @@ def gradients(settings: dict[str, Any], backend: str, shape: tuple[int, ...]) ->
     return [spikes, v_last, *torch.autograd.grad(total, (x, v_init, decay))]
 
 
-@pytest.mark.parametrize("settings", SWITCHES, ids=lambda s: "-".join(map(str, s.values())))
+@pytest.mark.parametrize("settings", [*SWITCHES, *DELAYED], ids=lambda s: "-".join(map(str, s.values())))
 def test_backward_is_that_of_the_autograd_graph(settings: dict[str, Any]) -> None:
     results = [gradients(settings, backend, (5, 3, 7)) for backend in ("eager", "reference")]
     for ours, expected in zip(*results, strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["eager", "reference", "compiled"])
+@pytest.mark.parametrize("start", [0.0, 0.4, 1.2])
+def test_the_delayed_reset_is_snntorchs_subtract(backend: str, start: float) -> None:
+    """Spike for spike, membrane for membrane and in the gradient, which snnTorch does not send through the reset."""
+    snntorch = pytest.importorskip("snntorch")
+    beta, threshold = 0.75, 0.625  # exact in float32, in which it keeps them
+    theirs = snntorch.Leaky(beta, threshold, spike_grad=snntorch.surrogate.atan(alpha=2.0), reset_mechanism="subtract")
+    x = (torch.rand(12, 300, dtype=torch.float64)).requires_grad_()
+    settings: Any = {"decay": 0.75, "decay_input": False, "v_threshold": 0.625, "v_init": start, "surrogate": "atan"}
+    with torch.compiler.set_stance("force_eager"):
+        spikes, v = lif(x, reset="soft_delayed", detach_reset=True, backend=backend, **settings)
+        (grad,) = torch.autograd.grad((spikes * x.detach()).sum(), x)
+    their_v, their_spikes = torch.full((300,), start, dtype=torch.float64), []
+    for step in x.unbind():
+        s, their_v = theirs(step, their_v)
+        their_spikes.append(s)
+    assert 0.2 < spikes.mean() < 0.8
+    assert (spikes != torch.stack(their_spikes)).sum() == 0
+    torch.testing.assert_close(v, their_v, rtol=0, atol=1e-14)
+    (their_grad,) = torch.autograd.grad((torch.stack(their_spikes) * x.detach()).sum(), x)
+    torch.testing.assert_close(grad, their_grad, rtol=1e-6, atol=1e-7)  # its spikes, and so their gradient, are float32
 
 
 @pytest.mark.parametrize("backend", ["eager", "reference", pytest.param("compiled", marks=pytest.mark.slow)])

@@ -61,6 +61,18 @@ def test_if_by_hand() -> None:
     assert IF()(torch.tensor([0.5, 0.5, 0.75, 0.25])).tolist() == [0, 1, 0, 1]
 
 
+def test_a_neuron_starts_from_its_initial_membrane_in_every_call() -> None:
+    neuron = LIF(decay=0.5, decay_input=False, v_init=1.5)
+    for _ in range(2):  # 0.75 + 0.25; then from 0
+        assert neuron(torch.tensor([0.25, 0.5, 0.75])).tolist() == [1, 0, 1]
+
+
+def test_the_delayed_reset_by_hand() -> None:
+    neuron = LIF(decay=0.5, decay_input=False, reset="soft_delayed")
+    # V = 1.5; 0.75 + 0.5 - 1 = 0.25; 0.125 + 1 = 1.125; 0.5625 + 0.5 - 1 = 0.0625
+    assert neuron(torch.tensor([1.5, 0.5, 1.0, 0.5])).tolist() == [1, 0, 1, 0]
+
+
 def test_the_learnt_leak_of_plif_has_the_gradient_of_the_graph() -> None:
     currents = 2 * torch.rand(5, 4, 3, dtype=torch.float64)
     grads = []
@@ -132,9 +144,10 @@ def test_traced_by_torch_compile_without_a_break(neuron: Make) -> None:
         (LIF, {"decay": 1.5}, r"decay=1.5 is not in \[0, 1\]"),
         (LIF, {"decay": float("nan")}, "decay=nan"),
         (LIF, {"v_threshold": 0.0}, "v_threshold=0.0 is not above 0"),
+        (LIF, {"v_init": float("inf")}, "v_init=inf is not finite"),
         (LIF, {"surrogate_scale": -1.0}, "surrogate_scale=-1.0 is not above 0"),
         (LIF, {"surrogate": "step"}, "'step' is not one of"),
-        (LIF, {"reset": "none"}, "is not one of hard, soft"),
+        (LIF, {"reset": "none"}, "is not one of hard, soft, soft_delayed"),
         (PLIF, {"decay": 1.0}, "decay=1.0 is not between 0 and 1"),
     ],
 )

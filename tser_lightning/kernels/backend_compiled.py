@@ -68,7 +68,7 @@ def norm_forward_body(
 ) -> Tensor:
     """Normalise, add, go through all steps; returns the spikes."""
     x = _currents(y, residual, factor, shift)
-    return forward_body(x, at_rest(x, None), decay, spec)[0].to(y.dtype)
+    return forward_body(x, at_rest(x, None, spec.v_init), decay, spec)[0].to(y.dtype)
 
 
 def norm_backward_body(
@@ -87,7 +87,8 @@ def norm_backward_body(
     x = _currents(y, residual, factor, shift)
     # Nothing is added, but the compiler fuses both ways through time only if both ask which channel it is.
     grad_spikes = grad_spikes.to(x.dtype) + 0 * factor
-    found = backward_body(x, at_rest(x, None), decay, spec, scale, grad_spikes, at_rest(x, None), learn_decay)
+    start = at_rest(x, None, spec.v_init)
+    found = backward_body(x, start, decay, spec, scale, grad_spikes, at_rest(x, None), learn_decay)
     grad = found.currents.sum(0, keepdim=True) if static else found.currents
     return grad.to(y.dtype), found.decay
 

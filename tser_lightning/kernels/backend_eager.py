@@ -6,6 +6,7 @@ passes over a block that the cache holds, spikes are numbers from the start (boo
 buffers are written again and again. The way back is a linear recurrence,
     grad_h[t] = keep[t] grad_v[t] + grad_s[t] g[t],    grad_v[t-1] = decay grad_h[t],
 with the surrogate gradient g and keep = 1 - s - h g (soft reset: 1 - v_threshold g; detached: without the term in g).
+With a delayed reset keep = 1, and the decay of the second is less by v_threshold g[t-1].
 """
 
 import math
@@ -43,10 +44,7 @@ def lif_forward(currents_TM: Tensor, v_M: Tensor, decay: Decay, spec: NeuronSpec
             fired = spikes if s is None else s
             _charge(x, v, decay, spec, h)
             torch.ge(h, spec.v_threshold, out=fired)
-            if spec.reset == "hard":
-                torch.addcmul(h, h, fired, value=-1, out=v)
-            else:
-                torch.add(h, fired, alpha=-spec.v_threshold, out=v)
+            _settle(h, fired, spec, v)
             if s is not None:
                 spikes.copy_(s)
     return spikes_TM, last_M
@@ -72,9 +70,12 @@ def lif_backward(
         x_TK, grad_x_TK = currents_TM[:, block], grad_currents_TM[:, block]
         before_TK, h_TK, keep_TK = _membranes(x_TK, v_M[block], decay, spec, learn_decay)
         g_TK = spec.gradient(h_TK - spec.v_threshold, scale)
-        _through_reset(h_TK, g_TK, spec, keep_TK)
+        if spec.reset == "soft_delayed":
+            _leaks(v_M[block], g_TK, decay, scale, spec, keep_TK)
+        else:
+            _through_reset(h_TK, g_TK, spec, keep_TK)
         grad_h_TK = torch.mul(g_TK, grad_spikes_TM[:, block], out=grad_x_TK if in_place else None)
-        _back(grad_h_TK, keep_TK, grad_v_M[block], decay)
+        _back(grad_h_TK, keep_TK, grad_v_M[block], decay, spec)
         if before_TK is not None and grad_decay is not None:
             grad_decay += (grad_h_TK * (before_TK - x_TK if spec.decay_input else before_TK)).sum()
         if spec.decay_input or not in_place:
@@ -85,6 +86,7 @@ def lif_backward(
 def _charge(x: Tensor, v: Tensor, decay: Decay, spec: NeuronSpec, h: Tensor) -> None:
     """Write the charged membrane into h; v is used up."""
     x = x.to(h.dtype)
+    late = torch.ge(v, spec.v_threshold).to(h.dtype) if spec.reset == "soft_delayed" else None
     if spec.decay_input:
         x = torch.mul(x, 1 - decay, out=h)
     # One operation rounds once, two round twice: the same only where a product is exact, as with a power of two.
@@ -92,6 +94,18 @@ def _charge(x: Tensor, v: Tensor, decay: Decay, spec: NeuronSpec, h: Tensor) -> 
         torch.add(x, v, alpha=decay, out=h)
     else:
         torch.add(x, v.mul_(decay), out=h)
+    if late is not None:
+        h.sub_(late, alpha=spec.v_threshold)
+
+
+def _settle(h: Tensor, fired: Tensor, spec: NeuronSpec, v: Tensor) -> None:
+    """Write the membrane after firing into v."""
+    if spec.reset == "hard":
+        torch.addcmul(h, h, fired, value=-1, out=v)
+    elif spec.reset == "soft":
+        torch.add(h, fired, alpha=-spec.v_threshold, out=v)
+    else:
+        v.copy_(h)
 
 
 def _membranes(
@@ -115,7 +129,7 @@ def _membranes(
             torch.mul(h, keep, out=v)
         else:
             torch.ge(h, spec.v_threshold, out=keep)
-            torch.add(h, keep, alpha=-spec.v_threshold, out=v)
+            _settle(h, keep, spec, v)
     return before_TK, h_TK, keep_TK if spec.reset == "hard" else keep_TK.fill_(1)
 
 
@@ -129,8 +143,20 @@ def _through_reset(h_TK: Tensor, g_TK: Tensor, spec: NeuronSpec, keep_TK: Tensor
         keep_TK.add_(g_TK, alpha=-spec.v_threshold)
 
 
-def _back(grad_h_TK: Tensor, keep_TK: Tensor, grad_v: Tensor, decay: Decay) -> None:
+def _leaks(v_K: Tensor, g_TK: Tensor, decay: Decay, scale: Scale, spec: NeuronSpec, leak_TK: Tensor) -> None:
+    """Write the derivative of the membrane at firing by that of the step before, where the reset comes late."""
+    leak_TK.copy_(torch.as_tensor(decay))
+    if not spec.detach_reset:
+        leak_TK[1:].sub_(g_TK[:-1], alpha=spec.v_threshold)
+        leak_TK[0].sub_(spec.gradient(v_K - spec.v_threshold, scale), alpha=spec.v_threshold)
+
+
+def _back(grad_h_TK: Tensor, keep_TK: Tensor, grad_v: Tensor, decay: Decay, spec: NeuronSpec) -> None:
     """Solve the recurrence from the last step to the first, in place; grad_v ends as the gradient of the first v."""
+    if spec.reset == "soft_delayed":
+        for grad_h, leak in zip(reversed(grad_h_TK.unbind(0)), reversed(keep_TK.unbind(0)), strict=True):
+            torch.mul(grad_h.add_(grad_v), leak, out=grad_v)
+        return
     for grad_h, keep in zip(reversed(grad_h_TK.unbind(0)), reversed(keep_TK.unbind(0)), strict=True):
         grad_h.addcmul_(keep, grad_v)
         torch.mul(grad_h, decay, out=grad_v)
@@ -141,7 +167,7 @@ def norm_lif_forward(inputs: Inputs, form: Form, decay: Decay, spec: NeuronSpec)
     currents_TB = form.over_time(_currents(inputs, form))
     layout = Layout(currents_TB)
     x_TM = layout.matrix(currents_TB)
-    spikes_TM, _ = lif_forward(x_TM, at_rest(x_TM, None), decay, spec)
+    spikes_TM, _ = lif_forward(x_TM, at_rest(x_TM, None, spec.v_init), decay, spec)
     return layout.unmatrix(spikes_TM).flatten(0, 1)
 
 
@@ -153,8 +179,8 @@ def norm_lif_backward(
     layout = Layout(currents_TB)
     x_TM = layout.matrix(currents_TB)
     grad_TM = layout.matrix(grad_NCHW.unflatten(0, (form.steps, -1)))
-    rest = at_rest(x_TM, None)
-    found = lif_backward(x_TM, rest, decay, spec, scale, grad_TM, rest, needed[4])
+    start, no_grad = at_rest(x_TM, None, spec.v_init), at_rest(x_TM, None)
+    found = lif_backward(x_TM, start, decay, spec, scale, grad_TM, no_grad, needed[4])
     del currents_TB, x_TM, grad_TM
     grad_TB = layout.unmatrix(found.currents)
     grad_currents = grad_TB.sum(0) if form.static else grad_TB.flatten(0, 1)

@@ -45,7 +45,7 @@ def lif_forward(currents_TM: Tensor, v_M: Tensor, decay: Decay, spec: NeuronSpec
     if M:
         forward_kernel[(triton.cdiv(M, BLOCK),)](
             x_TM, v_M.contiguous(), decay, spikes_TM, last_M, M, x_TM.stride(0), spec.v_threshold,
-            T, v_M.ndim > 0, isinstance(decay, Tensor), spec.decay_input, spec.reset == "hard", BLOCK,
+            T, v_M.ndim > 0, isinstance(decay, Tensor), spec.decay_input, spec.reset, BLOCK,
         )  # fmt: skip
     return spikes_TM, last_M
 
@@ -72,7 +72,7 @@ def lif_backward(
             x_TM, v_M.contiguous(), decay, scale, grad_TM, grad_v_M.contiguous() if has_last else grad_start,
             grad_x_TM, grad_start, grad_decay, M, x_TM.stride(0), grad_TM.stride(0), spec.v_threshold,
             T, own_v, has_last, isinstance(decay, Tensor), isinstance(scale, Tensor),
-            learn_decay, spec.decay_input, spec.reset == "hard", spec.detach_reset,
+            learn_decay, spec.decay_input, spec.reset, spec.detach_reset,
             SURROGATES[spec.surrogate].for_triton(), BLOCK,
         )  # fmt: skip
     return Gradients(grad_x_TM, grad_start if own_v else grad_start.sum(), grad_decay.sum() if learn_decay else None)
@@ -112,9 +112,9 @@ def norm_lif_forward(inputs: Inputs, form: Form, decay: Decay, spec: NeuronSpec)
     spikes = room(form.steps * images, inputs.y)
     norm_forward_kernel[(tiles.programs,)](
         y, residual, inputs.mean, inputs.var, inputs.weight, inputs.bias, decay, spikes,
-        *tiles.numbers, images * inputs.y[0].numel(), form.eps, spec.v_threshold,
+        *tiles.numbers, images * inputs.y[0].numel(), form.eps, spec.v_threshold, spec.v_init,
         form.steps, form.static, tiles.last, isinstance(decay, Tensor), spec.decay_input,
-        spec.reset == "hard", tiles.R, tiles.K,
+        spec.reset, tiles.R, tiles.K,
     )  # fmt: skip
     return spikes
 
@@ -134,9 +134,9 @@ def norm_lif_backward(
     def through_time(*wanted: Tensor | None) -> None:
         norm_backward_kernel[(tiles.programs,)](
             y, residual, grad_NCHW, inputs.mean, inputs.var, inputs.weight, inputs.bias, decay, scale, *wanted,
-            *tiles.numbers, images * inputs.y[0].numel(), form.eps, spec.v_threshold, share,
+            *tiles.numbers, images * inputs.y[0].numel(), form.eps, spec.v_threshold, spec.v_init, share,
             form.steps, form.static, tiles.last, isinstance(decay, Tensor), isinstance(scale, Tensor),
-            spec.decay_input, spec.reset == "hard", spec.detach_reset, surrogate,
+            spec.decay_input, spec.reset, spec.detach_reset, surrogate,
             tiles.R, tiles.K,
         )  # fmt: skip
 

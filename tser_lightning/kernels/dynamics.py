@@ -13,14 +13,22 @@ from tser_lightning.kernels.spec import Decay, NeuronSpec
 from tser_lightning.kernels.surrogate import Scale
 
 
-def charge(spec: NeuronSpec, v: Tensor, x: Tensor, decay: Decay) -> Tensor:
-    """Integrate one step."""
+def integrate(spec: NeuronSpec, v: Tensor, x: Tensor, decay: Decay) -> Tensor:
+    """What the membrane v and the current x come to in one step, without a delayed reset."""
     return decay * v + (1 - decay) * x if spec.decay_input else decay * v + x
 
 
+def charge(spec: NeuronSpec, v: Tensor, x: Tensor, decay: Decay) -> Tensor:
+    """Give the membrane at firing."""
+    h = integrate(spec, v, x, decay)
+    return h - spec.v_threshold * (v >= spec.v_threshold).to(h.dtype) if spec.reset == "soft_delayed" else h
+
+
 def settle(spec: NeuronSpec, h: Tensor, fired: Tensor) -> Tensor:
-    """Reset where it fired."""
-    return torch.where(fired, 0.0, h) if spec.reset == "hard" else h - spec.v_threshold * fired.to(h.dtype)
+    """Give the membrane after firing."""
+    if spec.reset == "hard":
+        return torch.where(fired, 0.0, h)
+    return h - spec.v_threshold * fired.to(h.dtype) if spec.reset == "soft" else h
 
 
 class Gradients(NamedTuple):
@@ -65,7 +73,7 @@ def backward_body(
         if grad_decay is not None:
             grad_decay = grad_decay + (grad_h * (v - x if spec.decay_input else v)).sum()
         grads.append((grad_h * (1 - decay) if spec.decay_input else grad_h).to(x.dtype))
-        grad_v_M = grad_h * decay
+        grad_v_M = _back_through_charge(v, grad_h, decay, scale, spec)
     return Gradients(torch.stack(grads[::-1]), grad_v_M, grad_decay)
 
 
@@ -73,13 +81,19 @@ def _back_through_firing(
     h: Tensor, fired: Tensor, grad_s: Tensor, grad_v: Tensor, scale: Scale, spec: NeuronSpec
 ) -> Tensor:
     hard = spec.reset == "hard"
-    if not spec.detach_reset:
+    if not spec.detach_reset and spec.reset != "soft_delayed":
         grad_s = grad_s - grad_v * (h if hard else spec.v_threshold)
     kept = torch.where(fired, 0.0, grad_v) if hard else grad_v
     return torch.addcmul(kept, grad_s, spec.gradient(h - spec.v_threshold, scale))
 
 
-def at_rest(currents: Tensor, v_init: Tensor | None) -> Tensor:
-    """The membrane before the first step (None: 0) in the precision in which it is kept: float32 or wider."""
+def _back_through_charge(v: Tensor, grad_h: Tensor, decay: Decay, scale: Scale, spec: NeuronSpec) -> Tensor:
+    if spec.reset != "soft_delayed" or spec.detach_reset:
+        return grad_h * decay
+    return grad_h * (decay - spec.v_threshold * spec.gradient(v - spec.v_threshold, scale))
+
+
+def at_rest(currents: Tensor, v: Tensor | None, start: float = 0.0) -> Tensor:
+    """The membrane before the first step (None: `start`) in the precision in which it is kept: float32 or wider."""
     dtype = torch.promote_types(currents.dtype, torch.float32)
-    return currents.new_zeros((), dtype=dtype) if v_init is None else v_init.to(dtype)
+    return currents.new_full((), start, dtype=dtype) if v is None else v.to(dtype)

@@ -25,7 +25,7 @@ def _forward(
     how = read(call)
     layout = Layout(currents_TB)
     x_TM = layout.matrix(currents_TB)
-    start = _start(x_TM, v_init, layout)
+    start = _start(x_TM, v_init, layout, how.spec.v_init)
     spikes_TM, v_M = backend_named(how.backend).lif_forward(x_TM, start, how.decay(decay), how.spec)
     return layout.unmatrix(spikes_TM), layout.unmatrix(v_M)
 
@@ -44,7 +44,7 @@ def _backward(
     how = read(call)
     layout = Layout(currents_TB)
     x_TM = layout.matrix(currents_TB)
-    start = _start(x_TM, v_init, layout)
+    start = _start(x_TM, v_init, layout, how.spec.v_init)
     none = start.new_zeros(())
     found = backend_named(how.backend).lif_backward(
         x_TM,
@@ -65,9 +65,9 @@ def _backward(
     return layout.unmatrix(found.currents), back_v, back_decay
 
 
-def _start(x_TM: Tensor, v_init: Tensor | None, layout: Layout) -> Tensor:
+def _start(x_TM: Tensor, v_init: Tensor | None, layout: Layout, start: float = 0.0) -> Tensor:
     """The membrane before the first step, [M] or one number for all."""
-    return at_rest(x_TM, v_init if v_init is None or v_init.ndim == 0 else layout.vector(v_init))
+    return at_rest(x_TM, v_init if v_init is None or v_init.ndim == 0 else layout.vector(v_init), start)
 
 
 def _fake_forward(currents_TB: Tensor, v_init: Tensor | None, *_: Any) -> tuple[Tensor, Tensor]:
@@ -130,7 +130,7 @@ def run_lif(
         currents_TB: [T, ...], T >= 1, in any layout. An expanded time axis (stride 0: one image for all steps) is read
             as it is, without a copy.
         spec: What the neurons are.
-        v_init: The membrane before the first step, broadcast to [...]; None: 0.
+        v_init: The membrane before the first step, broadcast to [...]; None: that of `spec`.
         decay: Learnt, a 0-dim tensor, in place of that of `spec`.
         scale: The surrogate's shape parameter, likewise.
 
@@ -148,7 +148,7 @@ def run_lif(
 def lif(
     currents_TB: Tensor,
     *,
-    v_init: Tensor | None = None,
+    v_init: Tensor | float = 0.0,
     decay: Decay = 0.5,
     surrogate_scale: Scale | None = None,
     **settings: Any,
@@ -161,7 +161,7 @@ def lif(
 
     Args:
         currents_TB: See `run_lif`.
-        v_init: See `run_lif`.
+        v_init: A number as in `NeuronSpec`, or a tensor as in `run_lif`.
         decay: A number as in `NeuronSpec`, or a 0-dim tensor that is learnt.
         surrogate_scale: Likewise.
         settings: The others of `NeuronSpec`.
@@ -172,9 +172,8 @@ def lif(
     Raises:
         ValueError: A value out of its range, or an unknown name.
     """
-    learnt = [value if isinstance(value, Tensor) else None for value in (decay, surrogate_scale)]
-    if not isinstance(decay, Tensor):
-        settings["decay"] = decay
-    if not isinstance(surrogate_scale, Tensor):
-        settings["surrogate_scale"] = surrogate_scale
-    return run_lif(currents_TB, NeuronSpec(**settings), v_init, *learnt)
+    given = {"v_init": v_init, "decay": decay, "surrogate_scale": surrogate_scale}
+    tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
+    numbers: dict[str, Any] = {name: value for name, value in given.items() if name not in tensors}
+    learnt = [tensors.get(name) for name in given]
+    return run_lif(currents_TB, NeuronSpec(**numbers, **settings), *learnt)

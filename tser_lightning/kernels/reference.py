@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from tser_lightning.kernels.dynamics import at_rest, charge
+from tser_lightning.kernels.dynamics import at_rest, integrate
 from tser_lightning.kernels.spec import Decay, NeuronSpec
 from tser_lightning.kernels.surrogate import Scale, differentiable_step
 
@@ -15,12 +15,20 @@ def lif_reference(
 
     The oracle of the other backends, what torch.compile and exporters trace, and the way to second derivatives.
     """
-    v = at_rest(currents_TB, v_init)
+    v = at_rest(currents_TB, v_init, spec.v_init)
     spikes = []
     for x in currents_TB.unbind(0):
-        h = charge(spec, v, x.to(v.dtype), decay)
+        h = integrate(spec, v, x.to(v.dtype), decay)
+        if spec.reset == "soft_delayed":
+            h = h - spec.v_threshold * _reset(differentiable_step(v - spec.v_threshold, scale, spec.gradient), spec)
         s = differentiable_step(h - spec.v_threshold, scale, spec.gradient)
         spikes.append(s.to(currents_TB.dtype))
-        s = s.detach() if spec.detach_reset else s
-        v = h * (1 - s) if spec.reset == "hard" else h - spec.v_threshold * s
+        if spec.reset == "hard":
+            v = h * (1 - _reset(s, spec))
+        else:
+            v = h - spec.v_threshold * _reset(s, spec) if spec.reset == "soft" else h
     return torch.stack(spikes), v
+
+
+def _reset(spikes: Tensor, spec: NeuronSpec) -> Tensor:
+    return spikes.detach() if spec.detach_reset else spikes

@@ -1,5 +1,6 @@
 """What a neuron is, as one value: made when the neuron is made, handed down as it is to operator and backend."""
 
+import math
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, field
 from typing import Literal, get_args
@@ -9,7 +10,7 @@ from torch import Tensor
 from tser_lightning.kernels.backends import check_backend
 from tser_lightning.kernels.surrogate import Scale, surrogate_named
 
-Reset = Literal["hard", "soft"]
+Reset = Literal["hard", "soft", "soft_delayed"]
 Decay = float | Tensor
 
 
@@ -21,6 +22,9 @@ class NeuronSpec:
         charge  H = decay V + (1 - decay) I    (without `decay_input`: H = decay V + I)
         fire    S = 1 where H >= v_threshold, else 0
         reset   V = 0 where it fired, else H   (soft: H - v_threshold S)
+    "soft_delayed" takes the threshold off one step later, after the decay, which is snnTorch's "subtract": V = H, and a
+    neuron with V >= v_threshold is charged to v_threshold less. So a spike costs the whole threshold whatever the
+    decay, where "soft" lets a part of it leak away with the rest.
 
         >>> NeuronSpec(decay=0.25, reset="soft").scale
         4.0
@@ -30,7 +34,8 @@ class NeuronSpec:
             this is where it starts.
         decay_input: Charge to decay V + (1 - decay) I, else to decay V + I.
         v_threshold: Fires at this membrane and above; > 0.
-        reset: To 0 ("hard") or by the threshold ("soft").
+        v_init: The membrane before the first step.
+        reset: To 0 ("hard"), by the threshold ("soft"), or by the threshold at the next step ("soft_delayed").
         detach_reset: Whether the gradient ignores that a spike resets the membrane.
         surrogate: A name in `surrogate.SURROGATES`.
         surrogate_scale: Its shape parameter, > 0; None: its default. A learnt one goes beside this, as with `decay`.
@@ -43,6 +48,7 @@ class NeuronSpec:
     decay: float = 0.5
     decay_input: bool = True
     v_threshold: float = 1.0
+    v_init: float = 0.0
     reset: Reset = "hard"
     detach_reset: bool = False
     surrogate: str = "sigmoid"
@@ -53,8 +59,10 @@ class NeuronSpec:
     def __post_init__(self) -> None:
         if not 0 <= self.decay <= 1:
             raise ValueError(f"decay={self.decay} is not in [0, 1]: it is what is left of the membrane after one step")
-        if not self.v_threshold > 0:
+        if not 0 < self.v_threshold < math.inf:
             raise ValueError(f"v_threshold={self.v_threshold} is not above 0: a neuron at rest would fire for ever")
+        if not math.isfinite(self.v_init):
+            raise ValueError(f"v_init={self.v_init} is not finite: it is the membrane before the first step")
         if self.reset not in get_args(Reset):
             raise ValueError(f"reset={self.reset!r} is not one of {', '.join(get_args(Reset))}")
         surrogate_named(self.surrogate)

@@ -11,7 +11,7 @@ tensor that is not there or not wanted. x = (y - mean) w / sqrt(var + eps) + b, 
 import triton
 import triton.language as tl
 
-from tser_lightning.kernels.triton_lif_kernels import step, step_back
+from tser_lightning.kernels.triton_lif_kernels import charge_back, step, step_back
 
 
 @triton.jit
@@ -60,9 +60,9 @@ def _of_batch(sums_ptr, channel, known, channels, deviation, share):
 @triton.jit
 def norm_forward_kernel(
     y_ptr, residual_ptr, mean_ptr, var_ptr, weight_ptr, bias_ptr, decay, spikes_ptr,
-    rows, width, channels, row_step, time_step, eps, threshold,
+    rows, width, channels, row_step, time_step, eps, threshold, v_init,
     T: tl.constexpr, STATIC: tl.constexpr, CHANNELS_LAST: tl.constexpr, LEARNT: tl.constexpr,
-    DECAY_INPUT: tl.constexpr, HARD: tl.constexpr, R: tl.constexpr, K: tl.constexpr,
+    DECAY_INPUT: tl.constexpr, RESET: tl.constexpr, R: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """All steps of one tile; STATIC: the same input at each."""
     at, inside, channel, known, _ = _tile(rows, width, channels, row_step, CHANNELS_LAST, R, K)
@@ -72,13 +72,13 @@ def norm_forward_kernel(
     if LEARNT:
         decay = tl.load(decay).to(tl.float32)
     gain = 1.0 - decay if DECAY_INPUT else 1.0
-    v = tl.zeros([R, K], tl.float32)
+    v = tl.zeros([R, K], tl.float32) + v_init
     for t in tl.static_range(T):
         if t == 0 or not STATIC:
             x = (tl.load(y_ptr + at, mask=inside, other=0.0).to(tl.float32) - mean) * slope + bias
             if residual_ptr is not None:
                 x += tl.load(residual_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        _, s, v = step(v, x, decay, gain, threshold, HARD)
+        _, s, v = step(v, x, decay, gain, threshold, RESET)
         tl.store(spikes_ptr + at, tl.where(s, 1.0, 0.0).to(spikes_ptr.dtype.element_ty), mask=inside)
         at += time_step
 
@@ -87,9 +87,9 @@ def norm_forward_kernel(
 def norm_backward_kernel(
     y_ptr, residual_ptr, grad_ptr, mean_ptr, var_ptr, weight_ptr, bias_ptr, decay, scale, sums_ptr,
     parts_ptr, grad_decay_ptr, grad_residual_ptr, grad_y_ptr,
-    rows, width, channels, row_step, time_step, eps, threshold, share,
+    rows, width, channels, row_step, time_step, eps, threshold, v_init, share,
     T: tl.constexpr, STATIC: tl.constexpr, CHANNELS_LAST: tl.constexpr, LEARNT: tl.constexpr,
-    LEARNT_SCALE: tl.constexpr, DECAY_INPUT: tl.constexpr, HARD: tl.constexpr, DETACH: tl.constexpr,
+    LEARNT_SCALE: tl.constexpr, DECAY_INPUT: tl.constexpr, RESET: tl.constexpr, DETACH: tl.constexpr,
     SURROGATE: tl.constexpr, R: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """All steps of one tile forward in registers, then back.
@@ -108,8 +108,8 @@ def norm_backward_kernel(
     if LEARNT_SCALE:
         scale = tl.load(scale).to(tl.float32)
     gain = 1.0 - decay if DECAY_INPUT else 1.0
-    v = tl.zeros([R, K], tl.float32)
-    hs, drives, centred = (), (), ()
+    v = tl.zeros([R, K], tl.float32) + v_init
+    hs, befores, drives, centred = (), (), (), ()
     for t in tl.static_range(T):
         if t == 0 or not STATIC:
             d = tl.load(y_ptr + at, mask=inside, other=0.0).to(tl.float32) - mean
@@ -117,9 +117,10 @@ def norm_backward_kernel(
             if residual_ptr is not None:
                 x += tl.load(residual_ptr + at, mask=inside, other=0.0).to(tl.float32)
             centred = centred + (d,)
+        befores = befores + (v,)
         if grad_decay_ptr is not None:
             drives = drives + ((v - x) if DECAY_INPUT else v,)
-        h, _, v = step(v, x, decay, gain, threshold, HARD)
+        h, _, v = step(v, x, decay, gain, threshold, RESET)
         hs = hs + (h,)
         at += time_step
     grad_v, grad_decay = tl.zeros([R, K], tl.float32), tl.zeros([R, K], tl.float32)
@@ -129,10 +130,10 @@ def norm_backward_kernel(
     for back in tl.static_range(T):
         at -= time_step
         grad_s = tl.load(grad_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        grad_h = step_back(hs[T - 1 - back], grad_s, grad_v, threshold, scale, HARD, DETACH, SURROGATE)
+        grad_h = step_back(hs[T - 1 - back], grad_s, grad_v, threshold, scale, RESET, DETACH, SURROGATE)
         if grad_decay_ptr is not None:
             grad_decay += grad_h * drives[T - 1 - back]
-        grad_v = grad_h * decay
+        grad_v = charge_back(befores[T - 1 - back], grad_h, decay, threshold, scale, RESET, DETACH, SURROGATE)
         if STATIC:
             grad_x += grad_h * gain
         else:

@@ -61,7 +61,8 @@ class LIF(Neuron):
         decay: What is left of the membrane after one step, in [0, 1].
         decay_input: Charge to decay v + (1 - decay) x (Eq. 2), else to decay v + x.
         v_threshold: Fires at this membrane and above; > 0.
-        reset: To 0 ("hard") or by the threshold ("soft").
+        v_init: The membrane before the first step.
+        reset: To 0 ("hard"), by the threshold ("soft"), or by the threshold at the next step ("soft_delayed").
         detach_reset: Whether the gradient ignores that a spike resets the membrane.
         surrogate: A name in `SURROGATES`.
         surrogate_scale: Its shape parameter; None: its default.
@@ -80,6 +81,7 @@ class LIF(Neuron):
         decay: float = 0.5,
         decay_input: bool = True,
         v_threshold: float = 1.0,
+        v_init: float = 0.0,
         reset: Reset = "hard",
         detach_reset: bool = False,
         surrogate: str = "sigmoid",
@@ -88,7 +90,7 @@ class LIF(Neuron):
     ) -> None:
         super().__init__()
         self.spec = NeuronSpec(
-            decay, decay_input, v_threshold, reset, detach_reset, surrogate, surrogate_scale, backend
+            decay, decay_input, v_threshold, v_init, reset, detach_reset, surrogate, surrogate_scale, backend
         )
 
     def run(self, currents_TB: Tensor, state: Any) -> tuple[Tensor, Any]:

@@ -28,7 +28,10 @@ class WithSurrogate(Neuron):
 class WithReset(Neuron):
     """A neuron that the operators of tser_lightning compute."""
 
-    reset: Literal["hard", "soft"] = about("after a spike: hard (to 0) or soft (minus v_threshold)")
+    v_init: float = about("the membrane before the first step", default=0.0)
+    reset: Literal["hard", "soft", "soft_delayed"] = about(
+        "after a spike: hard (to 0), soft (minus v_threshold) or soft_delayed (that at the next step, after the decay)"
+    )
     detach_reset: bool = about("true: the gradient ignores the reset")
     backend: Literal["auto", "eager", "compiled", "triton", "reference"] = about(
         "auto: triton on a GPU, else eager; compiled takes seconds at first"

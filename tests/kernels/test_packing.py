@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from tser_lightning.kernels.packing import contiguous, from_bits, packed_spikes, to_bits
 from tser_lightning.models import Student
 from tser_lightning.models.resnet import resnet_small
-from tser_lightning.neurons import LIF, lif
+from tser_lightning.neurons import ILIF, LIF, lif
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -56,7 +56,7 @@ def test_a_convolution_keeps_bits() -> None:
         spikes = lif(x)[0].flatten(0, 1)
         (kept,) = saved_by_a_convolution(spikes)
     assert not isinstance(kept, Tensor)
-    assert kept.bits.numel() == 4 * 2 * 2 * 25 // 8
+    assert kept.packed.numel() == 4 * 2 * 2 * 25 // 8
 
 
 def test_a_copy_of_spikes_is_known_for_spikes() -> None:
@@ -103,3 +103,30 @@ def test_nothing_is_kept_without_gradients() -> None:
     with torch.inference_mode(), packed_spikes():
         logits = student(torch.zeros(2, 3, 9, 9))
     torch.testing.assert_close(logits, student(torch.zeros(2, 3, 9, 9)).detach())
+
+
+@pytest.mark.parametrize("most", [3, 300])
+def test_numbers_of_spikes_are_kept_as_bytes_where_they_fit(most: int) -> None:
+    currents = (most * torch.rand(4, 2, 2, 5, 5)).requires_grad_()
+    with packed_spikes():
+        counts = ILIF(max_spikes=most)(currents).flatten(0, 1)
+        assert counts.max() > 1
+        (kept,) = saved_by_a_convolution(counts)
+    if most > 255:
+        assert kept is counts or torch.equal(kept, counts)
+        return
+    assert kept.packed.dtype == torch.uint8
+    assert kept.packed.numel() == counts.numel()
+    assert torch.equal(kept.unpack(), counts)
+
+
+def test_the_gradients_of_numbers_of_spikes_are_the_same() -> None:
+    student, images = Student(resnet_small(5, 3, ILIF, widths=(8, 16)), timesteps=2), 3 * torch.randn(2, 3, 9, 9)
+    gradients = []
+    for saves in (False, True):
+        student.saves_memory = saves
+        student.zero_grad()
+        student(images).square().sum().backward()
+        gradients.append([p.grad.clone() for p in student.parameters() if p.grad is not None])
+    for ours, expected in zip(*gradients, strict=True):
+        assert torch.equal(ours, expected)

@@ -7,7 +7,7 @@ from torch.multiprocessing.spawn import start_processes
 
 from tser_lightning.measure import FiringRates
 from tser_lightning.models.student import Student
-from tser_lightning.neurons.neuron import LIF
+from tser_lightning.neurons import ILIF, LIF
 
 T, B = 3, 6
 
@@ -127,3 +127,21 @@ def test_counting_waits_for_no_device() -> None:
         student(images().to("meta"))
     with pytest.raises(RuntimeError, match="meta"):
         rates.compute()
+
+
+def test_numbers_of_spikes_are_rates_of_the_binary_steps_that_they_run_as() -> None:
+    torch.manual_seed(0)
+    neuron = ILIF(max_spikes=3)
+    student = Student(nn.Sequential(nn.Flatten(), nn.Linear(16, 12), neuron, nn.Linear(12, 5)), T)
+    with torch.no_grad():
+        student.get_parameter("net.1.bias")[:2] = torch.tensor([1e4, -1e4])
+        counts_TBM = neuron(student.get_submodule("net.1")(images().flatten(1)).expand(T, B, 12))
+    with FiringRates(student) as rates:
+        student(images())
+    layer, spikes = rates.compute().layers["2"], neuron.in_binary_steps(counts_TBM)
+    assert counts_TBM.max() == 3
+    assert layer.rate == pytest.approx(100 * spikes.mean().item(), rel=1e-6)
+    assert layer.rate_by_step == pytest.approx((100 * spikes.view(T, -1).mean(1)).tolist(), rel=1e-6)
+    assert layer.dead_neurons == pytest.approx(100 * (spikes == 0).all(0).all(0).float().mean().item())
+    assert layer.saturated_neurons == pytest.approx(100 * (spikes == 1).all(0).all(0).float().mean().item())
+    assert layer.saturated_neurons >= 100 / 12

@@ -12,7 +12,7 @@ from tser_lightning.models.norms import TEBN
 from tser_lightning.models.resnet import resnet18
 from tser_lightning.models.student import Student
 from tser_lightning.models.vgg import vgg16
-from tser_lightning.neurons.neuron import LIF
+from tser_lightning.neurons import ILIF, LIF
 
 
 def count(model: nn.Module, *batches: Tensor) -> Operations:
@@ -259,3 +259,43 @@ def test_counting_waits_for_no_device() -> None:
         student(torch.randn(5, 2, 12, 12, device="meta"))
     with pytest.raises(RuntimeError, match="meta"):
         counter.compute()
+
+
+def test_a_number_of_spikes_is_so_many_accumulations() -> None:
+    """Against the binary steps that it runs as, convolved one by one with ones in place of the weights."""
+    torch.manual_seed(0)
+    neuron, conv = ILIF(max_spikes=3), nn.Conv2d(2, 5, 3, padding=1, stride=2)
+    net = nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), neuron, conv, ILIF(), nn.Flatten(), nn.Linear(5 * 9, 3)).eval()
+    images = 3 * torch.randn(4, 1, 8, 8)
+    operations = count(Student(net, timesteps=2), images)
+    with torch.no_grad():
+        counts = neuron(net[0](images).expand(2, -1, -1, -1, -1))
+    spikes = neuron.in_binary_steps(counts).flatten(0, 1)
+    assert counts.max() == 3
+    met = F.conv2d(spikes, torch.ones(5, 2, 3, 3), stride=2, padding=1).sum().item()
+    layer = operations.layers["2"]
+    assert layer.input == "integer"
+    assert layer.folded == Count(2 * 18 * 5 * 9, met / 4, 0)
+    assert layer.rate == pytest.approx(100 * (counts != 0).float().mean().item())
+    ops = 2 * (18 * 5 * 9 + 5 * 9)
+    assert (layer.paper.ops, layer.paper.mac) == (ops, 0)
+    assert layer.paper.ac == pytest.approx(3 * ops * spikes.mean().item(), rel=1e-6)
+
+
+def test_products_of_numbers_of_spikes_count_the_coincidences_of_their_binary_steps() -> None:
+    class Product(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.matmul(x.unflatten(1, (4, 3)), x.unflatten(1, (3, 4)))
+
+    torch.manual_seed(0)
+    neuron = ILIF(max_spikes=3)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(9, 12), neuron, Product(), nn.Flatten(), nn.Linear(16, 2))
+    images = 3 * torch.randn(2, 1, 3, 3)
+    operations = count(Student(net, timesteps=1), images)
+    with torch.no_grad():
+        counts_BM = neuron(net[1](images.flatten(1)).unsqueeze(0))[0]
+    met = 0
+    for left in neuron.in_binary_steps(counts_BM[None]):
+        for right in neuron.in_binary_steps(counts_BM[None]):
+            met += int((left.unflatten(1, (4, 3)) @ right.unflatten(1, (3, 4))).sum())
+    assert operations.layers["3.product1"].folded.ac == met / 2

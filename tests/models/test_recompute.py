@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from tser_lightning.models import Student
 from tser_lightning.models.network import Factory
-from tser_lightning.models.norms import TEBN
+from tser_lightning.models.norms import BNTT, TAB, TEBN
 from tser_lightning.models.resnet import resnet_small
 from tser_lightning.models.sew import sew_resnet18
 from tser_lightning.models.spikformer import spikformer
 from tser_lightning.models.vgg import vgg_small
-from tser_lightning.neurons import LIF, MPBN, PLIF
+from tser_lightning.neurons import ILIF, LIF, MPBN, PLIF
 from tser_lightning.training.taps import Taps
 
 IMAGES_BCHW = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 4
@@ -31,6 +31,8 @@ STUDENTS = {
     "spikformer": partial(student, spikformer, depth=2, dim=32, heads=4),
     "plif and tebn": partial(student, resnet_small, PLIF, partial(TEBN, timesteps=3), widths=(8, 16)),
     "mpbn": partial(student, vgg_small, MPBN),
+    "ilif and bntt": partial(student, resnet_small, ILIF, partial(BNTT, timesteps=3), widths=(8, 16)),
+    "tab": partial(student, resnet_small, LIF, partial(TAB, timesteps=2), widths=(8, 16)),
     "cumulative": partial(student, vgg_small, norm=partial(nn.BatchNorm2d, momentum=None)),
 }
 every = pytest.mark.parametrize("name", STUDENTS)

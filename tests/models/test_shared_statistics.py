@@ -13,7 +13,7 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tser_lightning.models import TDBN, TEBN, Student, resnet_small
+from tser_lightning.models import BNTT, TAB, TDBN, TEBN, Student, resnet_small
 from tser_lightning.models.shared_statistics import shared_statistics
 from tser_lightning.neurons import LIF, MPBN
 
@@ -45,6 +45,8 @@ NETS: dict[str, tuple[Net, tuple[int, ...]]] = {
     "again": (AgainInBackward, (6, 3, 4, 4)),
     "tdbn": (partial(spiking, LIF, TDBN), (6, 3, 8, 8)),
     "tebn": (partial(spiking, LIF, partial(TEBN, timesteps=2)), (6, 3, 8, 8)),
+    "bntt": (partial(spiking, LIF, partial(BNTT, timesteps=2)), (6, 3, 8, 8)),
+    "tab": (partial(spiking, LIF, partial(TAB, timesteps=2)), (6, 3, 8, 8)),
     "mpbn": (partial(spiking, MPBN, nn.BatchNorm2d), (6, 3, 8, 8)),
 }
 

@@ -19,30 +19,39 @@ _known: ContextVar["dict[int, _Spikes] | None"] = ContextVar("spikes that may be
 
 
 class _Spikes:
-    """Memory that holds 0 and 1 alone, as long as nobody writes to it, and its bits once they are needed."""
+    """Memory that holds numbers of spikes alone, as long as nobody writes to it, packed once that is needed.
 
-    def __init__(self, spikes: Tensor) -> None:
+    Numbers up to 1 are packed as bits, up to 255 as bytes.
+    """
+
+    def __init__(self, spikes: Tensor, most: int) -> None:
+        self.most = most
         self.reference = StorageWeakRef(spikes.untyped_storage())  # keeps the identity from being given away again
         self.version = spikes._version
-        self.bits: Tensor | None = None
+        self.packed: Tensor | None = None
+
+    def pack(self, spikes_M: Tensor) -> Tensor:
+        return to_bits(spikes_M) if self.most == 1 else spikes_M.to(torch.uint8)
 
 
 class _Packed(NamedTuple):
-    """Bits, and the form that they had."""
+    """Bits or bytes, and the form that they had."""
 
-    bits: Tensor
+    packed: Tensor
+    most: int
     dtype: torch.dtype
     size: torch.Size
     stride: tuple[int, ...]
 
     def unpack(self) -> Tensor:
-        numbers = from_bits(self.bits, self.size.numel(), self.dtype)
+        bits = self.most == 1
+        numbers = from_bits(self.packed, self.size.numel(), self.dtype) if bits else self.packed.to(self.dtype)
         return numbers.as_strided(self.size, self.stride)
 
 
 @contextmanager
 def packed_spikes() -> Iterator[None]:
-    """Let what runs inside keep the spikes of LIF, IF and PLIF neurons as bits.
+    """Let what runs inside keep the spikes of LIF, IF and PLIF neurons as bits, those of I-LIF as bytes.
 
     Spikes that were changed in place, are part of a larger tensor or are expanded stay as they are.
     """
@@ -54,11 +63,16 @@ def packed_spikes() -> Iterator[None]:
         _known.reset(token)
 
 
-def is_spikes(tensor: Tensor) -> Tensor:
-    """Say that a tensor holds 0 and 1 alone; returns it. A compiled graph decides by itself what it keeps."""
+def is_spikes(tensor: Tensor, most: int = 1) -> Tensor:
+    """Say that a tensor holds numbers of spikes alone; returns it. A compiled graph decides by itself what it keeps.
+
+    Args:
+        tensor: Of whole numbers.
+        most: The largest that there may be; above 255 they stay as they are.
+    """
     known = None if torch.compiler.is_compiling() else _known.get()
-    if known is not None and tensor.numel() and not tensor.is_inference():
-        spikes = _Spikes(tensor)
+    if known is not None and tensor.numel() and not tensor.is_inference() and most <= 255:
+        spikes = _Spikes(tensor, most)
         known[spikes.reference.cdata] = spikes
     return tensor
 
@@ -66,8 +80,8 @@ def is_spikes(tensor: Tensor) -> Tensor:
 def contiguous(tensor: Tensor) -> Tensor:
     """A tensor in contiguous memory; of a copy of spikes it is known that it holds spikes."""
     copy = tensor.contiguous()
-    known = copy is not tensor and not torch.compiler.is_compiling() and _found(tensor) is not None
-    return is_spikes(copy) if known else copy
+    known = None if copy is tensor or torch.compiler.is_compiling() else _found(tensor)
+    return copy if known is None else is_spikes(copy, known.most)
 
 
 def _found(tensor: Tensor) -> _Spikes | None:
@@ -84,9 +98,9 @@ def _pack(tensor: Tensor) -> Tensor | _Packed:
     spikes = _found(tensor)
     if spikes is None:
         return tensor
-    if spikes.bits is None:
-        spikes.bits = to_bits(tensor.detach().as_strided((tensor.numel(),), (1,)))
-    return _Packed(spikes.bits, tensor.dtype, tensor.size(), tensor.stride())
+    if spikes.packed is None:
+        spikes.packed = spikes.pack(tensor.detach().as_strided((tensor.numel(),), (1,)))
+    return _Packed(spikes.packed, spikes.most, tensor.dtype, tensor.size(), tensor.stride())
 
 
 def _overlaps(tensor: Tensor) -> bool:

@@ -5,10 +5,11 @@ A cost is a dict of sums over everything that passed through a layer, numbers or
                   it has no weights); 1 per input value of a pooling (the rules of the public syops counter)
     ops_folded    operations of the folded convention: kernel MACs; nothing for a BatchNorm, a bias or a pooling
     inputs, nonzero, not_binary, not_integer   how many input values there are, and of which kind
-    acs           accumulations if the input is binary: one for each weight that each spike meets, padding left out
+    spikes        how many spikes the input is, if it is: k is k of them where neurons put out numbers of spikes
+    acs           accumulations if the input is spikes: one for each weight that each spike meets, padding left out
 and of a product of two activations, which may both be spikes, in place of the last:
     right_not_binary, right_not_integer        kinds of the values of the right factor
-    acs, acs_right, acs_both                   accumulations if the left, the right or both factors are binary
+    acs, acs_right, acs_both                   accumulations if the left, the right or both factors are spikes
 """
 
 from functools import lru_cache
@@ -40,26 +41,27 @@ def kind_of(module: nn.Module) -> str | None:
     return "pool" if isinstance(module, POOLS) else None
 
 
-def cost_of(module: nn.Module, x: Tensor, y: Tensor) -> Cost:
+def cost_of(module: nn.Module, x: Tensor, y: Tensor, counts: bool = False) -> Cost:
     """The cost of one call of a layer that `kind_of` knows.
 
     Args:
         module: The layer.
         x: Its input.
         y: Its output.
+        counts: Whether a number stands for so many spikes.
     """
     if isinstance(module, _ConvNd):
-        return _conv(module, x, y)
+        return _conv(module, x, y, counts)
     if isinstance(module, nn.Linear):
-        return _linear(module, x, y)
+        return _linear(module, x, y, counts)
     if isinstance(module, NORMS):
         return _norm(module, y)
     # A pooling to the size that is already there does nothing (global pooling after VGG's last one on 32x32 images).
     ops = 0 if x.shape == y.shape else x.numel()
-    return {"ops": ops, "ops_folded": 0, **_values(x), "acs": 0}
+    return {"ops": ops, "ops_folded": 0, **_values(x), "spikes": _spikes(x, counts).sum(), "acs": 0}
 
 
-def cost_of_product(left: Tensor, right: Tensor) -> Cost:
+def cost_of_product(left: Tensor, right: Tensor, counts: bool = False) -> Cost:
     """The cost of left [..., M, K] @ right [..., K, N]."""
     inner, columns, rows = left.shape[-1], right.shape[-1], left.shape[-2]
     batch = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
@@ -72,10 +74,15 @@ def cost_of_product(left: Tensor, right: Tensor) -> Cost:
         **_values(left),
         "right_not_binary": values["not_binary"],
         "right_not_integer": values["not_integer"],
-        "acs": left.count_nonzero() * columns,
-        "acs_right": right.count_nonzero() * rows,
-        "acs_both": ((left != 0).sum(-2) * (right != 0).sum(-1)).sum(),
+        "acs": _spikes(left, counts).sum() * columns,
+        "acs_right": _spikes(right, counts).sum() * rows,
+        "acs_both": (_spikes(left, counts).sum(-2) * _spikes(right, counts).sum(-1)).sum(),
     }
+
+
+def _spikes(x: Tensor, counts: bool) -> Tensor:
+    """How many spikes each value is."""
+    return x.abs().nan_to_num(0, 0, 0).long() if counts else x != 0
 
 
 def _values(x: Tensor) -> Cost:
@@ -87,12 +94,13 @@ def _values(x: Tensor) -> Cost:
     }
 
 
-def _conv(module: _ConvNd, x: Tensor, y: Tensor) -> Cost:
+def _conv(module: _ConvNd, x: Tensor, y: Tensor, counts: bool) -> Cost:
     macs = y.numel() * module.weight[0].numel()
     bias = 0 if module.bias is None else y.numel()
     reach = _reach(module.kernel_size, module.stride, module.padding, module.dilation, x.shape[2:], x.device)
-    met = ((x != 0).sum((0, 1)) * reach).sum() * (module.out_channels // module.groups)
-    return {"ops": macs + bias, "ops_folded": macs, **_values(x), "acs": met}
+    spikes = _spikes(x, counts).sum((0, 1))
+    met = (spikes * reach).sum() * (module.out_channels // module.groups)
+    return {"ops": macs + bias, "ops_folded": macs, **_values(x), "spikes": spikes.sum(), "acs": met}
 
 
 @lru_cache(maxsize=256)
@@ -113,10 +121,12 @@ def _reach(
     return probe.grad[0, 0].long().to(device)
 
 
-def _linear(module: nn.Linear, x: Tensor, y: Tensor) -> Cost:
+def _linear(module: nn.Linear, x: Tensor, y: Tensor, counts: bool) -> Cost:
     macs = y.numel() * module.in_features
     bias = 0 if module.bias is None else y.numel()
-    return {"ops": macs + bias, "ops_folded": macs, **_values(x), "acs": x.count_nonzero() * module.out_features}
+    spikes = _spikes(x, counts).sum()
+    acs = spikes * module.out_features
+    return {"ops": macs + bias, "ops_folded": macs, **_values(x), "spikes": spikes, "acs": acs}
 
 
 def _norm(module: nn.Module, y: Tensor) -> Cost:

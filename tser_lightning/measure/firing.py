@@ -81,7 +81,8 @@ class FiringRates:
                 student(images)
         rates.compute().measures()["firing_rate"]
 
-    Counts stay on the device. The mean of S over all neuron outputs, steps and images; logits are no spikes.
+    Counts stay on the device. The mean of S over all neuron outputs, steps and images; logits are no spikes. A neuron
+    that puts out numbers of spikes up to D (`max_spikes`) is measured as it is run, in D binary steps for each.
 
     Args:
         student: A student, or any module with neurons in it. Paths are those inside `student.net`, if there is one.
@@ -112,8 +113,10 @@ class FiringRates:
         def count(neuron: OverTime, _: tuple[Tensor, ...], spikes: Tensor) -> None:
             if neuron.clock.carry is not None:
                 raise ValueError("firing rates are measured on whole calls, not while a student streams")
-            fired_TM = (neuron.unfold(spikes) != 0).sum(1).flatten(1)
-            images = torch.full((), neuron.unfold(spikes).shape[1], device=spikes.device)
+            spikes_TB = neuron.unfold(spikes)
+            counts_TB = spikes_TB != 0 if self._neurons[path].max_spikes == 1 else spikes_TB.long()
+            fired_TM = counts_TB.sum(1).flatten(1)
+            images = torch.full((), spikes_TB.shape[1], device=spikes.device)
             for sums, value in (
                 (self._by_neuron, fired_TM.sum(0)),
                 (self._by_step, fired_TM.sum(1)),
@@ -142,7 +145,8 @@ class FiringRates:
 
     def _layer(self, path: str) -> LayerFiring:
         by_neuron_M, by_step_T, images = self._by_neuron[path], self._by_step[path], int(self._images[path])
-        neurons, steps = by_neuron_M.numel(), by_step_T.numel()
+        neurons, steps, most = by_neuron_M.numel(), by_step_T.numel(), self._neurons[path].max_spikes
+        images *= most  # a step of counts up to D is D steps
         at_step = tuple(100 * fired / (images * neurons) for fired in by_step_T.tolist())
         return LayerFiring(
             rate=100 * int(by_step_T.sum()) / (images * neurons * steps),

@@ -16,6 +16,7 @@ from tser_lightning.measure.firing import named_modules
 from tser_lightning.measure.operations import Operations, layer_operations
 from tser_lightning.measure.random_spikes import random_spikes
 from tser_lightning.neurons.clock import Clock, OverTime
+from tser_lightning.neurons.neuron import Neuron
 
 MATMULS = (torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, torch.mm, Tensor.mm)
 # Also multiply and are not counted by these rules outside a counted layer: named in the result, not passed over.
@@ -53,6 +54,7 @@ class OperationCounter:
 
     def __init__(self, model: nn.Module) -> None:
         self._model, self._modules = model, named_modules(model)
+        self._counts = any(isinstance(each, Neuron) and each.max_spikes > 1 for each in self._modules.values())
         self._kinds: dict[str, str] = {}
         self._costs: dict[str, Cost] = {}
         self._images = 0
@@ -96,7 +98,7 @@ class OperationCounter:
         def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             kind = kind_of(module)
             if kind is not None:
-                self._add(path, kind, cost_of(module, args[0].detach(), output.detach()))
+                self._add(path, kind, cost_of(module, args[0].detach(), output.detach(), self._counts))
             self._open.pop()
 
         return leave
@@ -106,9 +108,8 @@ class OperationCounter:
         if self._open:
             path = self._open[-1]
             self._products[path] = self._products.get(path, 0) + 1
-            self._add(
-                f"{path}.product{self._products[path]}", "product", cost_of_product(left.detach(), right.detach())
-            )
+            cost = cost_of_product(left.detach(), right.detach(), self._counts)
+            self._add(f"{path}.product{self._products[path]}", "product", cost)
 
     def add_unknown(self, function: Callable[..., Any]) -> None:
         """Note that a function that no rule counts ran, unless it is how a counted layer does its work."""
@@ -146,7 +147,9 @@ class OperationCounter:
             raise ValueError("nothing was classified while operations were counted")
         structure = self._structure()
         layers = {
-            path: layer_operations(self._kinds[path], _as_int(cost), structure.get(path, {}), self._images)
+            path: layer_operations(
+                self._kinds[path], _as_int(cost), structure.get(path, {}), self._images, self._counts
+            )
             for path, cost in self._costs.items()
         }
         return Operations(layers, tuple(self._uncounted))

@@ -62,7 +62,7 @@ class Operations:
         return sum((layer.folded for layer in self.layers.values()), Count(0, 0, 0))
 
 
-def layer_operations(kind: str, cost: Sums, structure: Sums, images: int) -> LayerOperations:
+def layer_operations(kind: str, cost: Sums, structure: Sums, images: int, counts: bool = False) -> LayerOperations:
     """Turn what a layer cost into operations per image.
 
     Args:
@@ -71,15 +71,17 @@ def layer_operations(kind: str, cost: Sums, structure: Sums, images: int) -> Lay
         structure: What the same layer cost in a call with random spikes, which tell an analog input that is 0 or 1
             everywhere by chance from a binary one. Empty for an ANN.
         images: Number of images in `cost`.
+        counts: Whether a whole number stands for so many spikes (`Neuron.max_spikes`).
     """
     cost = cost | {name: cost[name] + structure.get(name, 0) for name in cost if "not_" in name}
     ops, folded = cost["ops"], cost["ops_folded"]
     if kind == "norm":
         return LayerOperations(kind, None, None, _count(ops, None, images), _count(folded, None, images))
     rate = cost["nonzero"] / cost["inputs"]
-    acs = _accumulations(cost)
+    acs = _accumulations(cost, counts)
     names = [_value_kind(cost[f"{side}not_binary"], cost[f"{side}not_integer"]) for side in _sides(kind)]
-    as_paper = acs if kind == "product" or acs is None else ops * rate
+    share = cost.get("spikes", 0) / cost["inputs"]
+    as_paper = acs if kind == "product" or acs is None else ops * share
     return LayerOperations(
         kind, " x ".join(names), 100 * rate, _count(ops, as_paper, images), _count(folded, acs, images)
     )
@@ -93,9 +95,10 @@ def _value_kind(not_binary: int, not_integer: int) -> str:
     return "analog" if not_integer else "integer" if not_binary else "binary"
 
 
-def _accumulations(cost: Sums) -> int | None:
+def _accumulations(cost: Sums, counts: bool) -> int | None:
     """Accumulations where spikes stand for multiplications; None where they do not."""
-    left, right = not cost["not_binary"], not cost.get("right_not_binary", 1)
+    other = "not_integer" if counts else "not_binary"
+    left, right = not cost[other], not cost.get(f"right_{other}", 1)
     if left:
         return cost["acs_both"] if right else cost["acs"]
     return cost["acs_right"] if right else None

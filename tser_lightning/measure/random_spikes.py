@@ -20,6 +20,8 @@ from tser_lightning.neurons.neuron import Neuron
 def random_spikes(model: nn.Module) -> Iterator[bool]:
     """Replace what every neuron of a network puts out by 0 or 1 with equal chance, always the same.
 
+    One that puts out numbers of spikes puts out each up to its `max_spikes` with equal chance.
+
     In between, all other hooks are off and the network is in eval mode, so that a call leaves no trace.
 
     Args:
@@ -36,7 +38,7 @@ def random_spikes(model: nn.Module) -> Iterator[bool]:
     coin = torch.Generator().manual_seed(0)
     try:
         for neuron in neurons:
-            neuron.register_forward_hook(_flip(coin))
+            neuron.register_forward_hook(_flip(coin, neuron.max_spikes))
         with evaluating(model):
             yield bool(neurons)
     finally:
@@ -44,8 +46,8 @@ def random_spikes(model: nn.Module) -> Iterator[bool]:
             module._forward_pre_hooks, module._forward_hooks = pre_hooks, hooks
 
 
-def _flip(coin: torch.Generator) -> Any:
+def _flip(coin: torch.Generator, most: int) -> Any:
     def flip(_: nn.Module, __: tuple[Tensor, ...], spikes: Tensor) -> Tensor:
-        return torch.randint(2, spikes.shape, generator=coin).to(spikes)
+        return torch.randint(most + 1, spikes.shape, generator=coin).to(spikes)
 
     return flip

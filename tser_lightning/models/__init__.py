@@ -6,7 +6,7 @@ from tser_lightning.models.cnn import cnn_small
 from tser_lightning.models.ensemble import Ensemble
 from tser_lightning.models.input_adapter import InputAdapter
 from tser_lightning.models.network import Factory, Network, Parts
-from tser_lightning.models.norms import TDBN, TEBN
+from tser_lightning.models.norms import BNTT, TAB, TDBN, TEBN
 from tser_lightning.models.preact import preact_resnet34
 from tser_lightning.models.resnet import resnet18, resnet19, resnet34, resnet_small
 from tser_lightning.models.sdt import sdt
@@ -18,6 +18,8 @@ from tser_lightning.models.vgg import vgg11, vgg16, vgg_small
 from tser_lightning.models.zoo import begin_from, from_timm, from_torchvision, vit
 
 __all__ = [
+    "BNTT",
+    "TAB",
     "TDBN",
     "TEBN",
     "Ensemble",

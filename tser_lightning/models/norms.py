@@ -4,7 +4,7 @@ Parameters are named as in `BatchNorm2d`, so that the weights of an ANN twin loa
 `shared_statistics`; torch's `convert_sync_batchnorm` would turn these norms into plain ones.
 """
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +68,116 @@ class TEBN(nn.BatchNorm2d, OverTime):
     def _over_all_steps(self, x_T: Tensor) -> Tensor:
         """Outside a student: [T, B, C, H, W]."""
         return cast(Tensor, super().forward(x_T.flatten(0, 1)).unflatten(0, x_T.shape[:2]))
+
+
+class NormByStep(nn.BatchNorm2d, OverTime):
+    """Batch normalisation with weights and statistics, of the batch and running, of its own for every step.
+
+    Steps after the last that it was made for use, and bring up to date, the last one's. Weights and running statistics
+    are [T, C]; those of a `BatchNorm2d`, [C], load into every step.
+
+    Args:
+        channels: C of [T*B, C, H, W].
+        timesteps: T.
+        eps: Added to the variance.
+        momentum: Of the running statistics; None: their plain mean.
+    """
+
+    def __init__(self, channels: int, timesteps: int, eps: float = 1e-5, momentum: float | None = 0.1) -> None:
+        super().__init__(channels, eps=eps, momentum=momentum)
+        for name, parameter in list(self.named_parameters(recurse=False)):
+            self.register_parameter(name, nn.Parameter(parameter.detach().repeat(timesteps, 1)))
+        for name in ("running_mean", "running_var"):
+            self.register_buffer(name, self.get_buffer(name).repeat(timesteps, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise [T*B, C, H, W]; one image for all steps becomes T*B. Outside a student: [T, B, C, H, W]."""
+        x_T = self.unfold(x)
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        normed = torch.cat([self.at_step(x_T, t) for t in range(len(x_T))])
+        return normed if self.clock.steps else normed.unflatten(0, x_T.shape[:2])
+
+    def at_step(self, x_T: Tensor, t: int) -> Tensor:
+        """Normalise x_T[t], [B, C, H, W]."""
+        return self.normalised(x_T[t], self.step(t))
+
+    def step(self, t: int) -> int:
+        """Whose weights and statistics the t-th step of this call uses."""
+        return min(self.clock.first + t, len(self.weight) - 1)
+
+    def normalised(self, x: Tensor, step: int) -> Tensor:
+        """Normalise [N, C, H, W] with the weights and statistics of a step."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        bias = None if self.bias is None else self.bias[step]
+        momentum = 1 / float(self.num_batches_tracked or 1) if self.momentum is None else self.momentum
+        mean, var, weight = self.running_mean[step], self.running_var[step], self.weight[step]
+        return F.batch_norm(x, mean, var, weight, bias, self.training, momentum, self.eps)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            value, own = state_dict.get(prefix + name), getattr(self, name)
+            if value is not None and own is not None and value.ndim == 1:
+                state_dict[prefix + name] = value.expand_as(own)
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
+
+class BNTT(NormByStep):
+    """Batch normalisation through time (Kim and Panda, Frontiers in Neuroscience 2021, Eq. 8).
+
+    weight[t] * (x[t] - mean[t]) / sqrt(var[t] + eps): mean and variance are those of the images and pixels of step t
+    alone, and there is no bias. So step t needs no other step, also in training.
+
+    Args:
+        channels: C of [T*B, C, H, W].
+        timesteps: T.
+        eps: Added to the variance.
+        momentum: Of the running statistics; None: their plain mean.
+    """
+
+    def __init__(self, channels: int, timesteps: int, eps: float = 1e-4, momentum: float | None = 0.1) -> None:
+        super().__init__(channels, timesteps, eps, momentum)
+        self.register_parameter("bias", None)
+
+    def reset_parameters(self) -> None:
+        """Start again: statistics of 0 and 1, weights of 1."""
+        self.reset_running_stats()
+        nn.init.ones_(self.weight)
+
+
+class TAB(NormByStep):
+    """Temporal accumulated batch normalisation (Jiang et al., ICLR 2024), after its public code.
+
+    p[t]^2 * (weight[t] * (x[t] - mean[t]) / sqrt(var[t] + eps) + bias[t]): mean and variance are those of the images
+    and pixels of all steps up to t, as a membrane at t is what came in up to t. p starts at 1.
+
+    A training that goes step by step sees the numbers of the earlier steps without a gradient to them.
+
+    Args:
+        channels: C of [T*B, C, H, W].
+        timesteps: T.
+        eps: Added to the variance.
+        momentum: Of the running statistics; None: their plain mean.
+    """
+
+    def __init__(self, channels: int, timesteps: int, eps: float = 1e-5, momentum: float | None = 0.1) -> None:
+        super().__init__(channels, timesteps, eps, momentum)
+        self.p = nn.Parameter(torch.ones(timesteps))
+
+    def at_step(self, x_T: Tensor, t: int) -> Tensor:
+        """See `NormByStep.at_step`."""
+        step = self.step(t)
+        if not self.training:
+            return self.normalised(x_T[t], step) * self.p[step].square().to(x_T.dtype)
+        seen = x_T[: t + 1]
+        carry = self.clock.carry
+        if carry is not None:
+            seen = torch.cat([carry[self], seen]) if self in carry else seen
+            if t + 1 == len(x_T):
+                carry[self] = seen.detach()
+        normed = self.normalised(seen.flatten(0, 1), step)[-x_T.shape[1] :]
+        return normed * self.p[step].square().to(x_T.dtype)
 
 
 def joined(norm: nn.Module, branches: int = 2) -> nn.Module:

@@ -4,6 +4,7 @@ from tser_lightning.kernels.lif import lif
 from tser_lightning.kernels.surrogate import SURROGATES, fire
 from tser_lightning.neurons.clock import Clock, OverTime
 from tser_lightning.neurons.glif import GLIF
+from tser_lightning.neurons.ilif import ILIF
 from tser_lightning.neurons.im_lif import IMLIF
 from tser_lightning.neurons.lsg import LSG
 from tser_lightning.neurons.membranes import membranes
@@ -14,6 +15,7 @@ from tser_lightning.neurons.pfa import PFA
 __all__ = [
     "GLIF",
     "IF",
+    "ILIF",
     "IMLIF",
     "LIF",
     "LSG",

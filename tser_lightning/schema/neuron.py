@@ -76,6 +76,16 @@ class MPBN(WithSurrogate, targets=(f"{ROOM}MPBN",)):
     detach_reset: bool = about("true: the gradient ignores the reset")
 
 
+class ILIF(Neuron, targets=(f"{ROOM}ILIF",)):
+    """Integer-valued training: a whole number of spikes at every step."""
+
+    max_spikes: Count = about("D, the most spikes of a neuron at one step, which is run as D binary ones")
+    decay: Share = about("what is left of the membrane after one step; V = decay*H + I")
+    v_threshold: Positive = about("what one spike takes from the membrane")
+    v_init: float = about("the membrane before the first step", default=0.0)
+    detach_reset: bool = about("true: the gradient ignores the reset (the public code's)")
+
+
 class GLIF(WithSurrogate, targets=(f"{ROOM}GLIF",)):
     """Learnt gates between two forms of leak, input and reset."""
 
@@ -105,3 +115,15 @@ class TEBN(BatchNorm, targets=("tser_lightning.models.TEBN",)):
     """A learnt weight for every time step."""
 
     timesteps: Count = about("weights; later steps use the last one")
+
+
+class BNTT(BatchNorm, targets=("tser_lightning.models.BNTT",)):
+    """Statistics and weights of its own for every time step."""
+
+    timesteps: Count = about("statistics and weights; later steps use the last one's")
+
+
+class TAB(BatchNorm, targets=("tser_lightning.models.TAB",)):
+    """Statistics of all steps so far."""
+
+    timesteps: Count = about("statistics and weights; later steps use the last one's")

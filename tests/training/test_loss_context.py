@@ -20,7 +20,7 @@ from tser_lightning.data.batch import Batch
 from tser_lightning.losses import DistillationLoss, LossContext, Needs, PiecewiseLinear
 from tser_lightning.mistake import Mistake
 from tser_lightning.models import Ensemble, Student, resnet_small
-from tser_lightning.neurons import GLIF, IF, LIF, LSG, PLIF, Neuron
+from tser_lightning.neurons import GLIF, IF, LIF, LSG, PLIF, Neuron, membranes
 from tser_lightning.training import Distiller, Machine, Recipe, Teacher, fit
 from tser_lightning.training.loss_context import Gatherer, Live
 from tser_lightning.training.probe import probe
@@ -89,7 +89,14 @@ def gathered(student: Student, teacher: Teacher | None, images: Tensor, **asked:
 
 @pytest.mark.parametrize(
     "neuron",
-    [LIF, IF, PLIF, LSG, partial(LIF, reset="soft", decay=0.3), partial(LIF, decay_input=False, detach_reset=True)],
+    [
+        LIF,
+        IF,
+        PLIF,
+        LSG,
+        partial(LIF, reset="soft", decay=0.3, v_init=0.4),
+        partial(LIF, decay_input=False, detach_reset=True),
+    ],
 )
 def test_currents_membranes_and_spikes_are_those_of_a_loop_by_hand(neuron: Callable[..., nn.Module]) -> None:
     student = small_student(neuron).double()
@@ -102,17 +109,26 @@ def test_currents_membranes_and_spikes_are_those_of_a_loop_by_hand(neuron: Calla
     for path in paths:
         lif = student.net.get_submodule(path)
         assert isinstance(lif, LIF)
-        v = torch.zeros(())
+        spec, learnt = lif.spec, lif.leak()
+        decay = spec.decay if learnt is None else learnt
+        v = torch.full((), spec.v_init, dtype=torch.float64)
         assert context.currents[path].shape == context.spikes[path].shape
         for x, h_found, s_found in zip(
             context.currents[path], context.membranes[path], context.spikes[path], strict=True
         ):
-            h = lif.leak() * v + (1 - lif.leak() if lif.decay_input else 1) * x
+            h = decay * v + (1 - decay if spec.decay_input else 1) * x
             torch.testing.assert_close(h_found, h, rtol=1e-12, atol=1e-12)
-            assert torch.equal(s_found, (h >= lif.v_threshold).to(h.dtype))
-            v = torch.where(h >= lif.v_threshold, 0.0 if lif.reset == "hard" else h - lif.v_threshold, h)
+            assert torch.equal(s_found, (h >= spec.v_threshold).to(h.dtype))
+            v = torch.where(h >= spec.v_threshold, 0.0 if spec.reset == "hard" else h - spec.v_threshold, h)
             fired += float(s_found.detach().sum())
     assert fired
+
+
+def test_the_membranes_of_a_delayed_reset() -> None:
+    neuron = LIF(decay=0.5, decay_input=False, reset="soft_delayed", v_init=2.0)
+    currents = torch.tensor([0.5, 0.5, 1.0, 0.25])
+    # 1 + 0.5 - 1; 0.25 + 0.5; 0.375 + 1; 0.6875 + 0.25 - 1
+    assert membranes(neuron, currents, neuron(currents)).tolist() == [0.5, 0.75, 1.375, -0.0625]
 
 
 def test_the_gradient_of_a_membrane_is_that_of_the_plain_operations() -> None:

@@ -25,8 +25,10 @@ def lif_reference(
         spikes.append(s.to(currents_TB.dtype))
         if spec.reset == "hard":
             v = h * (1 - _reset(s, spec))
+        elif spec.reset == "soft":
+            v = h - spec.v_threshold * _reset(s, spec)
         else:
-            v = h - spec.v_threshold * _reset(s, spec) if spec.reset == "soft" else h
+            v = h
     return torch.stack(spikes), v
 
 

@@ -6,7 +6,7 @@ Legend: T time step, B image.
 import torch
 from torch import Tensor
 
-from tser_lightning.kernels.dynamics import at_rest
+from tser_lightning.kernels.dynamics import at_rest, integrate
 from tser_lightning.mistake import Mistake
 from tser_lightning.neurons.neuron import LIF, Neuron
 
@@ -34,12 +34,22 @@ def membranes(neuron: Neuron, currents_TB: Tensor, spikes_TB: Tensor) -> Tensor:
             why="they are computed for LIF, IF, PLIF and LSG",
             fix="neuron=lif, or a loss that asks for currents or spikes",
         )
-    decay, v = neuron.leak(), at_rest(currents_TB, None)
+    spec, learnt = neuron.spec, neuron.leak()
+    decay = spec.decay if learnt is None else learnt
+    v = at_rest(currents_TB, None, spec.v_init)
+    late = (v >= spec.v_threshold).to(v.dtype)
     charged = []
     for x, s in zip(currents_TB.unbind(0), spikes_TB.unbind(0), strict=True):
         x, s = x.to(v.dtype), s.to(v.dtype)
-        h = decay * v + (1 - decay) * x if neuron.decay_input else decay * v + x
-        s = s.detach() if neuron.detach_reset else s
-        v = h * (1 - s) if neuron.reset == "hard" else h - neuron.v_threshold * s
+        h = integrate(spec, v, x, decay)
+        h = h - spec.v_threshold * late if spec.reset == "soft_delayed" else h
+        s = s.detach() if spec.detach_reset else s
+        if spec.reset == "hard":
+            v = h * (1 - s)
+        elif spec.reset == "soft":
+            v = h - spec.v_threshold * s
+        else:
+            v = h
+        late = s
         charged.append(h)
     return torch.stack(charged)

@@ -56,3 +56,4 @@ def test_latex_prints_what_it_is_given() -> None:
     assert escape_tex("a_b & 5% {x}\\ ~^ <0.1") == (
         r"a\_b \& 5\% \{x\}\textbackslash{} \textasciitilde{}\textasciicircum{} \textless{}0.1"
     )
+    assert escape_tex("[1,2] a--b 'x'' |\" ?`") == r"[1,2] a-{}-b 'x'{}' \textbar{}\char34{} ?{}`"

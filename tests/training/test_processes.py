@@ -108,6 +108,28 @@ def test_batch_norm_sees_the_batch_of_all_processes(spiking: bool, digits: Digit
             torch.testing.assert_close(weights[name][key], value, atol=1e-4, rtol=1e-3)
 
 
+class Stopped(Callback):
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 1:
+            raise KeyboardInterrupt
+
+
+def test_two_processes_go_on_from_between_two_batches_of_one_step(
+    student: Student, digits: Digits, tmp_path: Path
+) -> None:
+    ce, again = DistillationLoss({"ce": CrossEntropy()}), copy.deepcopy(student)
+    recipe = Recipe(epochs=1, optimizer=partial(SGD, lr=0.1), accumulate=2)
+    machine = dataclasses.replace(TWO, checkpoint_every=1)
+    fit(student, ce, None, digits, tmp_path / "whole", recipe=recipe, machine=machine)
+    with pytest.raises(Exception, match="KeyboardInterrupt"):
+        fit(copy.deepcopy(again), ce, None, digits, tmp_path, recipe=recipe, machine=machine, callbacks=[Stopped()])
+    kept = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert (kept["standing"]["batch"], len(kept["gradients"]["student.net.conv1.weight"])) == (1, 2)
+    fit(again, ce, None, digits, tmp_path, recipe=recipe, machine=machine)
+    for name, value in student.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+
+
 def test_a_share_of_the_batch_for_each_process_is_said_aloud(digits: Digits, recipe: Recipe, tmp_path: Path) -> None:
     student = Student(resnet_small(10, 1, LIF, widths=(4, 8)), 2)
     machine = dataclasses.replace(TWO, sync_batchnorm=False)

@@ -188,7 +188,7 @@ class Distiller(pl.LightningModule):
         """Take up the gradients of batches that wait for their optimiser step."""
         for name, parameter in self.named_parameters():
             if name in self._gradients:
-                parameter.grad = self._gradients[name].to(parameter.device)
+                parameter.grad = torch.empty_like(parameter).copy_(self._gradients[name])
         self._gradients = {}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -341,7 +341,7 @@ class Distiller(pl.LightningModule):
         """The gradients of all processes, which differ until the step; one process has its own alone."""
         if self.trainer.world_size == 1 or self.device_mesh is not None:  # divided ones are those of all already
             return grad
-        gathered: Tensor = self.trainer.strategy.all_gather(grad)
+        gathered: Tensor = self.trainer.strategy.all_gather(grad.contiguous())  # it would mix up channels last
         return gathered.cpu()
 
     def _own(self, grads: Mapping[str, Tensor]) -> dict[str, Tensor]:

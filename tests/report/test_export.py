@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 import re
 from pathlib import Path
@@ -56,4 +57,18 @@ def test_latex_prints_what_it_is_given() -> None:
     assert escape_tex("a_b & 5% {x}\\ ~^ <0.1") == (
         r"a\_b \& 5\% \{x\}\textbackslash{} \textasciitilde{}\textasciicircum{} \textless{}0.1"
     )
-    assert escape_tex("[1,2] a--b 'x'' |\" ?`") == r"[1,2] a-{}-b 'x'{}' \textbar{}\char34{} ?{}`"
+    assert escape_tex("[1,2] a--b 'x'' |\" ?` 5$") == r"[1,2] a-{}-b 'x'{}' \textbar{}\char34{} ?{}` 5\$"
+
+
+def test_the_values_of_runs_are_text_in_latex_whatever_they_hold(runs: Path) -> None:
+    records = [
+        dataclasses.replace(record, settings={**record.settings, "loss": r"[a]$\input{x}$"})
+        for record in collect(runs / "*")
+        if record.settings["loss"] == "tser"
+    ]
+    (line,) = [
+        line
+        for line in table_tex(compare_methods(make_grid(records))).splitlines()
+        if "input" in line and line[0] != "%"
+    ]
+    assert line.startswith(r"{}[a]\$\textbackslash{}input\{x\}\$ & ")

@@ -16,18 +16,19 @@ SETUP = r"\sisetup{separate-uncertainty, detect-weight, mode=text}"
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 
 _TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
-_TEX |= {">": r"\textgreater{}", PLUS_MINUS: r"$\pm$", UNLIKE: r"$^\dagger$"}
-_TEX |= {sign: f"\\{sign}" for sign in "&%#_{}"}
+_TEX |= {">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\char34{}", PLUS_MINUS: r"$\pm$", UNLIKE: r"$^\dagger$"}
+_TEX |= {sign: f"\\{sign}" for sign in "$&%#_{}"}
 
 
 def escape_tex(text: str) -> str:
-    """Write text so that LaTeX prints it as it is, but for what stands between two dollar signs."""
-    parts = re.split(r"(\$[^$]*\$)", text)
-    return "".join(part if re.fullmatch(r"\$[^$]*\$", part) else _plain(part) for part in parts)
+    r"""Write text so that LaTeX prints it as it is, but for what stands between two dollar signs; "\$" is one alone."""
+    parts = re.split(r"(\\\$|\$[^$]*\$)", text)  # every second one is what was looked for
+    return "".join(part if number % 2 else _plain(part) for number, part in enumerate(parts))
 
 
 def _plain(text: str) -> str:
-    return "".join(r"\$" if letter == "$" else _TEX.get(letter, letter) for letter in text)
+    escaped = "".join(_TEX.get(letter, letter) for letter in text)
+    return re.sub(r"(-(?=-)|'(?=')|`(?=`)|,(?=,)|[?!](?=`))", r"\1{}", escaped)  # LaTeX makes one sign of two
 
 
 def table_tex(comparisons: Comparisons) -> str:
@@ -40,14 +41,17 @@ def table_tex(comparisons: Comparisons) -> str:
         spans.append(rf"\multicolumn{{{len(names)}}}{{c}}{{{_name(comparisons, column)}}}")
         rules.append(rf"\cmidrule(lr){{{first}-{first + len(names) - 1}}}")
         head += [f"{{{TITLES[name]}}}" for name in names]
-    body = [
-        " & ".join([_name(comparisons, row), *_words(comparisons, row, fields)]) + r" \\" for row in comparisons.rows
-    ]
+    body = [_line([_name(comparisons, row), *_words(comparisons, row, fields)]) for row in comparisons.rows]
     several = len(comparisons.columns) > 1
     top = [" & ".join(["", *spans]) + r" \\", "".join(rules)] if several else []
     lines = [rf"\begin{{tabular}}{{l{kinds}}}", r"\toprule", *top, " & ".join(["Method", *head]) + r" \\"]
     lines += [r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
     return _table(comparisons, lines, _caption(comparisons), "results", wide=several)
+
+
+def _line(words: Sequence[str]) -> str:
+    """Make a row of its cells; a bracket or star at its start would be an argument of the row's end before it."""
+    return ("{}" if words[0].startswith(("[", "*")) else "") + " & ".join(words) + r" \\"
 
 
 TITLES = {
@@ -121,7 +125,7 @@ def claim_tex(compared: Sequence[Comparisons]) -> str:
         lines += [" & ".join([_name(first, column), *head]) + r" \\", r"\midrule"]
         for row in rows:
             cells = [each.cell(row, column) for each in compared]
-            lines.append(" & ".join([_name(first, row), *map(number, cells)]) + r" \\")
+            lines.append(_line([_name(first, row), *map(number, cells)]))
             for say in (interval, _tested):
                 if any(map(say, cells)):
                     lines.append(" & ".join(["", *(rf"{{\scriptsize {say(cell)}}}" for cell in cells)]) + r" \\")

@@ -90,13 +90,16 @@ def written(label: Label, names: Mapping[str, str] = NAMES) -> list[str]:
 
     Args:
         label: Of a row or column.
-        names: By what the config calls it: values of choices ("tser") and settings ("loss.lam").
+        names: By what the config calls it: values of choices ("tser") and settings ("loss.lam"). Between two dollar
+            signs they hold mathematics; a value that is not among them holds none, and its dollar signs get a
+            backslash.
     """
     pairs = zip(label.keys, label.values, strict=True)
     return [_word(key, value, names) for key, value in pairs if value is not None]
 
 
 def _word(key: str, value: object, names: Mapping[str, str]) -> str:
-    said = names.get(str(value), str(value).rpartition(".")[2] if key.endswith("_target_") else str(value))
+    plain = (str(value).rpartition(".")[2] if key.endswith("_target_") else str(value)).replace("$", r"\$")
+    said = names.get(str(value), plain)
     name = names.get(key, key.removeprefix("loss.").removesuffix("._target_"))
     return said if key in UNNAMED or not name else f"{name}{said}" if name.endswith(" ") else f"{name} = {said}"

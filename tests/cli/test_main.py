@@ -72,7 +72,11 @@ def test_a_wrong_command_of_the_program_itself(folder: Path) -> None:
         ("experiment=digit", "experiment=digit: there is no experiment of that name", "experiment=digits"),
         ("hydra.foo=1", "hydra.foo is not a setting of Hydra", "--cfg hydra shows what is"),
         ("+mine=1", "mine is not a setting", "machine=auto"),
-        ("loss=dkd", "loss=dkd: there is no loss of that name", "loss=custom loss._target_=my_module.MyClass"),
+        (
+            "loss=review_kd",
+            "loss=review_kd: there is no loss of that name",
+            "loss=custom loss._target_=my_module.MyClass",
+        ),
         ("student=off", "student=off: there is no student of that name", "student=custom"),
         ("~loss.lam", "~loss.lam takes a setting away", "loss.lam=0.01"),
         ("~teacher", "~teacher takes a setting away", "teacher=none"),
@@ -145,7 +149,7 @@ def test_spaces_inside_quotes_are_taken_out_of_the_advice(refused: Told) -> None
 
 
 def test_an_unknown_loss_is_told_how_ones_own_is_named(refused: Told) -> None:
-    assert "loss=custom loss._target_=my_module.MyClass" in refused("loss=dkd")[0][1]
+    assert "loss=custom loss._target_=my_module.MyClass" in refused("loss=review_kd")[0][1]
 
 
 @pytest.mark.parametrize(

@@ -359,3 +359,13 @@ def test_a_name_that_is_not_in_the_users_module_is_said_before_anything_is_impor
     ((what, _, fix),) = refused("loss=custom", "loss._target_=my_own_losses.Dkd")
     assert what == "loss._target_=my_own_losses.Dkd: there is no Dkd in my_own_losses"
     assert fix == "loss._target_=my_own_losses.DKD"
+
+
+def test_other_data_do_not_get_the_recipe_of_the_digits(compose: Compose) -> None:
+    alone = compose("data=cifar10", check_data=False)
+    plain = compose("experiment=none data=cifar10", check_data=False)
+    assert alone.config == plain.config
+    assert alone.name == plain.name
+    assert alone.notes == ["data=cifar10 without experiment=NAME: the plain defaults, not the recipe of the digits"]
+    assert compose("experiment=digits data=cifar10", check_data=False).config["trainer"]["epochs"] == 20
+    assert compose("data=synthetic", check_data=False).choices["experiment"] == "digits"

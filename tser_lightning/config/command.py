@@ -292,12 +292,12 @@ def unknown_option(key: str, value: str, options: Sequence[str], configs: Config
         fix = f"mv {shlex.quote(misnamed)} {shlex.quote(f'{misnamed[:-4]}.yaml')}"
     elif stem in options:
         fix = shlex.quote(f"{key}={stem}")
+    elif "." in value and "custom" in options:
+        fix = f"{group}=custom {group}._target_={value}"
     elif "none" in options and value.lower() in ("", *OFF):
         fix = f"{key}=none"
     elif close is None and homes and value.lower() not in OFF:
         fix = f"{homes[0]}={value}"
-    elif close is None and "." in value and "custom" in options:
-        fix = f"{group}=custom {group}._target_={value}"
     else:
         fix = f"{key}={close or _example(options)}"
     own = f"{group}=custom {group}._target_=my_module.MyClass" if "custom" in options else ""

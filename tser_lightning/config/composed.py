@@ -21,6 +21,8 @@ from tser_lightning.config.unknown_settings import unknown_setting
 from tser_lightning.mistake import Mistake
 from tser_lightning.registry.targets import MISSING
 
+TRIALS = ("digits", "synthetic")  # data that the recipe of the default experiment fits
+
 
 class Composed:
     """A command, composed and checked as far as names, types and ranges go.
@@ -45,6 +47,7 @@ class Composed:
         for key, value in (settings or {}).items():
             self.command.settings[key] = Setting(key, value, added=True)
         self.mistakes, self.spoiled, self.notes = list(self.command.mistakes), set[str](), list[str]()
+        self._start_plainly()
         files, self.raw = self._layers()
         self.choices = files.choices
         self.defaults = Defaults(plain(files.config), self.choices, configs)
@@ -63,6 +66,13 @@ class Composed:
     def _refuse(self, key: str, mistake: Mistake) -> None:
         self.mistakes.append(mistake)
         self.spoiled.add(key.partition(".")[0])
+
+    def _start_plainly(self) -> None:
+        """Leave the default experiment out where other data are chosen: its recipe is for its own images."""
+        data = self.command.choices.get("data", "data=digits").partition("=")[2]
+        if data not in TRIALS and "experiment" not in self.command.choices:
+            self.command.choices["experiment"] = "experiment=none"
+            self.notes.append(f"data={data} without experiment=NAME: the plain defaults, not the recipe of the digits")
 
     def _layers(self) -> tuple[Composition, DictConfig]:
         choices = list(self.command.choices.values())

@@ -313,14 +313,30 @@ def test_a_mixed_label_counts_as_its_largest_class_where_a_class_is_needed(metho
     assert all(torch.equal(hard.parts[name], part) for name, part in soft.parts.items() if name != "ce")
 
 
-def test_a_classifier_that_does_not_average_maps_is_named() -> None:
-    seen = {
-        "student_features": {"stage4": torch.rand(T, B, 3, 4, 4)},
-        "teacher_features": {"stage4": torch.rand(B, 7, 4, 4)},
-    }
-    head = nn.Linear(7 * 16, C)
-    with pytest.raises(Mistake, match="channels of its last map"):
-        CKDSNN()(*logits(), context=LossContext(heads=Heads(head, head), **seen))
+def seen_by(head: nn.Module, channels: int) -> dict[str, LossContext]:
+    student = {"stage4": wave(T, B, 3, 4, 4, f=1.1, a=1.0) + 1}
+    teacher = {"stage4": wave(B, channels, 4, 4, f=0.7, a=1.0) + 1}
+    heads = Heads(head, head)
+    return {"context": LossContext(heads=heads, student_features=student, teacher_features=teacher)}
+
+
+def test_a_classifier_that_sees_a_grid_has_its_weights_in_every_cell() -> None:
+    torch.manual_seed(0)
+    whole, cells = nn.Linear(7, C).double(), nn.Linear(7 * 4, C).double()
+    with torch.no_grad():
+        cells.weight.copy_(whole.weight.repeat_interleave(4, dim=1))
+    expected = SaliencyMaps()(*logits(), **seen_by(whole, 7))
+    torch.testing.assert_close(SaliencyMaps()(*logits(), **seen_by(cells, 7)), expected)
+    with torch.no_grad():
+        cells.weight.view(C, 7, 2, 2)[..., 1].zero_()  # it no longer looks at the right half
+    found = SaliencyMaps()._seen(wave(B, 7, 4, 4, f=0.7, a=1.0) + 1, logits()[1], seen_by(cells, 7)["context"])
+    assert found[..., :2].any()
+    assert not found[..., 2:].any()
+
+
+def test_a_classifier_that_does_not_see_averages_of_the_map_is_named() -> None:
+    with pytest.raises(Mistake, match="15 inputs"):
+        CKDSNN()(*logits(), **seen_by(nn.Linear(15, C), 7))
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """CKDSNN: saliency maps (SAMD) and noise-smoothed logits (NLD)."""
 
 from collections.abc import Sequence
+from math import isqrt
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tser_lightning.losses.contract import LossContext, Needs
 from tser_lightning.losses.cross_entropy import CrossEntropy
@@ -86,9 +88,10 @@ class NoisyLogits(Term):
 class SaliencyMaps(Term):
     """KL between two distributions over the image, mean over the batch: softmax(map / tau) of teacher and student.
 
-    The teacher's map is ReLU(sum_c w_c F_c), w the weights of the class that it predicts in its classifier; the
-    student's is the sum over steps and channels of its last feature. Both are brought to [0, 1] by the smallest and
-    largest value in the batch. The larger one is pooled to the smaller; features that are tokens are laid out as maps.
+    The teacher's map is ReLU(sum_c w_c F_c), w the weights of the class that it predicts in its classifier; one that
+    sees averages over the cells of a grid has a w for each cell. The student's is the sum over steps and channels of
+    its last feature. Both are brought to [0, 1] by the smallest and largest value in the batch. The larger one is
+    pooled to the smaller; features that are tokens are laid out as maps.
 
     Args:
         weight: Factor in the sum.
@@ -121,20 +124,22 @@ class SaliencyMaps(Term):
 
     def _seen(self, map_BCHW: Tensor, teacher_BC: Tensor, context: LossContext) -> Tensor:
         """Where the teacher sees the class that it predicts."""
-        head = context.heads.teacher
+        head, channels = context.heads.teacher, map_BCHW.shape[1]
         assert head is not None
-        map_BHWC = map_BCHW.movedim(1, -1)
-        try:
-            with torch.no_grad():
-                scores_BHWC = head(map_BHWC) - head(torch.zeros_like(map_BHWC[:1, :1, :1]))  # without its bias
-        except RuntimeError as error:
+        inputs = int(getattr(head, "in_features", channels))
+        grid = isqrt(inputs // channels)
+        if grid**2 * channels != inputs:
             raise Mistake(
-                what=f"the teacher's classifier does not take the channels of its last map {list(map_BCHW.shape)}",
-                why="the map of a class weighs them by the classifier, which has to average the map over the image",
-                fix="teacher=resnet_small or another ResNet, or loss.teacher_layer=LAYER with as many channels",
-            ) from error
-        class_B = teacher_BC.argmax(-1)
-        return scores_BHWC.movedim(-1, 1).take_along_dim(class_B[:, None, None, None], 1).relu()
+                what=f"the teacher's classifier has {inputs} inputs, which its last map {list(map_BCHW.shape)} is not",
+                why="the map of a class weighs the channels by the classifier, which sees them as averages",
+                fix="teacher=resnet_small or another ResNet, or loss.teacher_layer=LAYER with the map that it sees",
+            )
+        with torch.no_grad(), torch.autocast(map_BCHW.device.type, enabled=False):
+            each_DD = torch.eye(inputs, dtype=map_BCHW.dtype, device=map_BCHW.device)
+            weights_DK = head(each_DD) - head(torch.zeros_like(each_DD[:1]))  # without the bias
+        weights_BCGG = weights_DK[:, teacher_BC.argmax(-1)].T.unflatten(1, (channels, grid, grid))
+        weights_BCHW = F.interpolate(weights_BCGG, map_BCHW.shape[2:]) if grid > 1 else weights_BCGG
+        return (map_BCHW * weights_BCHW).sum(1, keepdim=True).relu()
 
 
 def _scaled(map_B1HW: Tensor) -> Tensor:

@@ -1,0 +1,48 @@
+"""The page of losses: its own loss trains, and its table is that of the classes."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from tser_lightning.api import build_loss
+from tser_lightning.config.run import compose_run
+from tser_lightning.losses import Needs
+from tser_lightning.registry.options import names
+from tser_lightning.tasks.run_task import run_task
+
+PAGE = (Path(__file__).parent.parent / "docs" / "losses.md").read_text()
+
+
+def rows() -> dict[str, list[str]]:
+    lines = PAGE.split("## All losses")[1].splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if re.match(r"\| `\w+` ", line)]
+    return {row[0].strip("`"): row[1:] for row in cells}
+
+
+def test_the_loss_of_the_page_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = re.findall(r"```python\n(# my_focus.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "my_focus.py").write_text(block)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    torch.set_num_threads(1)
+    own = ["student=resnet_small", "loss=custom", "loss._target_=my_focus.Focus", "+loss.weight=0.05"]
+    trial = ["teacher=none", "debug=step", "logging.wandb.mode=disabled", "machine.accelerator=cpu"]
+    run_task(compose_run([*own, *trial]))
+    (metrics,) = tmp_path.glob("runs/*/metrics.csv")
+    assert {"train/ce", "train/spread", "train/rate"} <= set(metrics.read_text().splitlines()[0].split(","))
+    assert importlib.import_module("my_focus").Focus.needs == Needs(("stage*",), heads=True, progress=True)
+
+
+def test_the_table_has_every_loss_and_says_what_it_needs() -> None:
+    known = set(names("loss")) - {"custom"}
+    assert set(rows()) == known
+    for name in known:
+        loss, says = build_loss(name), {word.strip() for word in rows()[name][3].split(",")} - {""}
+        needs = getattr(loss, "needs", None) or Needs()
+        found = {"teacher"} if loss.needs_teacher else set()
+        found |= {"features"} if loss.student_taps or needs.student_features else set()
+        found |= {word for word in ("currents", "heads", "progress") if getattr(needs, word)}
+        assert says == found, name

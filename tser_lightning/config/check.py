@@ -160,7 +160,7 @@ def missing_settings(raw: Mapping[str, Any], defaults: Defaults) -> list[Mistake
             fix=f"{key}={EXAMPLES.get(key, 'my_module.my_network' if key.endswith('_target_') else 'VALUE')}",
         )
         for key, value in leaves(raw)
-        if value == MISSING
+        if value == MISSING and (defaults.choices["task"], key) != ("init", "data.num_classes")  # which it counts
     ]
 
 

@@ -49,6 +49,12 @@ class ReportSettings(Settings, group="report"):
     )
 
 
+class InitSettings(Settings, group="init"):
+    """Of `task=init`."""
+
+    name: Text = about("of the experiment that is written, experiments/NAME.yaml")
+
+
 class DashboardSettings(Settings, group="wandb"):
     """Of the dashboard that `task=report` can make."""
 

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "deploy": LIBRARY | {"registry"},
     "config": {"schema", "registry", "records", "data"},
     "tasks": LIBRARY | {"records", "report", "registry", "deploy", "config"},
-    "sweep": {"records", "registry", "config", "tasks"},
+    "sweep": {"report", "records", "registry", "config", "tasks"},
     "cli": {"schema", "report", "config", "tasks", "sweep", "api"},
 }
 ANYBODY = {"operating_system", "mistake", "durable", "plain_yaml", "termination"}

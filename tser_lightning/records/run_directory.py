@@ -45,6 +45,7 @@ class RunDirectory:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._moved = False  # to `.replaced`, by us
+        self._since = time.monotonic()  # the last row of metrics.csv
 
     @property
     def name(self) -> str:
@@ -182,6 +183,7 @@ class RunDirectory:
             started = self.info().get("started", _now())
             story = {**about, "inputs": dict(inputs), "status": "running", "started": started}
             write_json(self.path / "run.json", story)
+            self._since = time.monotonic()
             with _log_file(self.path / "log.txt"):
                 try:
                     yield
@@ -213,7 +215,13 @@ class RunDirectory:
             )
 
     def record(self, row: Mapping[str, Number]) -> None:
-        """Put the numbers of an epoch into metrics.csv, in place of what an interrupted run wrote for it and later."""
+        """Put the numbers of an epoch into metrics.csv, in place of what an interrupted run wrote for it and later.
+
+        Beside them stand the seconds since the row before, or since the directory was opened.
+        """
+        now = time.monotonic()
+        row = {**row, "seconds": round(now - self._since, 2)}
+        self._since = now
         rows = [old for old in self.metrics() if int(old["epoch"]) < row["epoch"]]
         rows.append({name: str(value) for name, value in row.items()})
         columns = list(dict.fromkeys(name for line in rows for name in line))

@@ -18,6 +18,7 @@ from tser_lightning.durable import first_process, telling
 from tser_lightning.mistake import BUSY
 from tser_lightning.operating_system import WINDOWS
 from tser_lightning.records.run_directory import RunDirectory
+from tser_lightning.sweep.live import LiveTable
 from tser_lightning.sweep.slots import Slot, give_back, slots_of, take
 
 GRACE_SECONDS = 30
@@ -67,6 +68,11 @@ class Running:
     log: Path
     since: float = field(default_factory=time.monotonic)
 
+    @property
+    def seconds(self) -> float:
+        """For how long it runs."""
+        return time.monotonic() - self.since
+
 
 @dataclass(frozen=True)
 class Jobs:
@@ -97,8 +103,13 @@ class Jobs:
             KeyboardInterrupt: Ctrl-C, of which the terminal tells the jobs too: they have time to save.
             SystemExit: SIGTERM, handed on to the jobs.
         """
-        waiting, running, done = list(jobs), list[Running](), list[Job]()
         free = slots_of(self.machine)
+        table = LiveTable(jobs, len(free))
+        with table.shown():
+            return self._run(jobs, free, table)
+
+    def _run(self, jobs: Sequence[Job], free: list[Slot], table: LiveTable) -> list[Job]:
+        waiting, running, done = list(jobs), list[Running](), list[Job]()
         told = False
         try:
             while waiting or running:
@@ -110,6 +121,7 @@ class Jobs:
                         waiting.append(ended.job)
                     else:
                         done.append(self._close(ended))
+                        table.ended(ended.seconds)
                 started = self._next(waiting, free)
                 if started is not None:
                     running.append(started)
@@ -117,6 +129,7 @@ class Jobs:
                 if waiting and not running and not told:
                     told = True
                     say(f"waiting: another process works on {waiting[0]}, or has the GPU")
+                table.update([(each.job, each.seconds) for each in running], done)
                 time.sleep(POLL_SECONDS)
         except KeyboardInterrupt:
             _end(running, patience=GRACE_SECONDS)
@@ -170,7 +183,7 @@ class Jobs:
     def _close(self, ended: Running) -> Job:
         _let_go(ended)
         job = ended.job.ended(ended.process.returncode)
-        minutes, seconds = divmod(round(time.monotonic() - ended.since), 60)
+        minutes, seconds = divmod(round(ended.seconds), 60)
         if job.code:
             say(f"{job.place} FAILED with exit code {job.code}: {job}", *_tail(ended.log), f"all it said: {ended.log}")
         else:

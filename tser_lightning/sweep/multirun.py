@@ -27,6 +27,7 @@ from tser_lightning.mistake import Mistake
 from tser_lightning.records.run_directory import RunDirectory
 from tser_lightning.records.sweep_record import AskedRun, write_sweep
 from tser_lightning.registry.trust import untrusted_targets
+from tser_lightning.report.results import show_results
 from tser_lightning.sweep.combinations import for_hydra, hydra_settings, is_basic, jobs_of
 from tser_lightning.sweep.jobs import Job, Jobs, say
 from tser_lightning.tasks.evaluate import hashes_of_data, is_still_true
@@ -60,8 +61,9 @@ def multirun(overrides: Sequence[str], configs: Configs) -> int:
         return 0
     write_sweep(jobs.folder, _asked(runs, missing))
     if is_basic(settings["launcher"]):
-        return _summary(_by_ourselves(jobs, missing))
-    return _summary(_by_hydra(configs, lambda hydra: [_launched(hydra, jobs, texts, missing)]))
+        return _summary(_by_ourselves(jobs, missing), jobs.folder)
+    say(f"the launcher runs the jobs; how far they are: task=status runs={jobs.folder}")
+    return _summary(_by_hydra(configs, lambda hydra: [_launched(hydra, jobs, texts, missing)]), jobs.folder)
 
 
 def _checked(laid_out: Sequence[Sequence[str]], configs: Configs) -> list[Run]:
@@ -164,7 +166,7 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _summary(jobs: Sequence[Job]) -> int:
+def _summary(jobs: Sequence[Job], folder: Path | None = None) -> int:
     failed = [job for job in jobs if job.code]
     lines = [f"exit code {job.code}: {job}" for job in failed]
     say(
@@ -172,4 +174,6 @@ def _summary(jobs: Sequence[Job]) -> int:
         *lines,
         *["the same command does what is missing"][: len(failed)],
     )
+    if folder is not None and (folder / "sweep.json").exists():
+        show_results(folder)
     return 1 if failed else 0

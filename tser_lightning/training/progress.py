@@ -1,6 +1,8 @@
 """What a training shows while it runs."""
 
+import datetime
 import logging
+import math
 import sys
 import time
 from typing import Any
@@ -11,15 +13,45 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 log = logging.getLogger("tser_lightning")
 
 
+class TimeLeft:
+    """Seconds until a training ends, by the steps that it has done since it began or went on."""
+
+    def __init__(self) -> None:
+        self._began, self._first = time.monotonic(), 0
+
+    def begin(self, trainer: pl.Trainer) -> None:
+        """Take the time from here."""
+        self._began, self._first = time.monotonic(), trainer.global_step
+
+    def of(self, trainer: pl.Trainer) -> str:
+        """Say it as "0:02:05"; empty before the first step, and where no number of steps ends the training."""
+        done, total = trainer.global_step - self._first, float(trainer.estimated_stepping_batches)
+        if done <= 0 or not math.isfinite(total) or total < 0:
+            return ""
+        left = (time.monotonic() - self._began) / done * max(0.0, total - trainer.global_step)
+        return str(datetime.timedelta(seconds=round(left)))
+
+
 class LiveBar(RichProgressBar):
-    """Rich's progress bar with the loss, its parts and the accuracy."""
+    """Rich's progress bar with the loss, its parts, the accuracy and the time left of the whole training."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._time = TimeLeft()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin to count."""
+        super().on_train_start(trainer, pl_module)
+        self._time.begin(trainer)
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any:
         """Show the loss parts that were read last: nothing waits for a GPU."""
         shown: dict[str, Any] = dict(super().get_metrics(trainer, pl_module))
         shown.pop("v_num", None)
         shown |= {name: f"{value:.3f}" for name, value in getattr(pl_module, "latest", {}).items()}
-        return shown | {name: f"{accuracy:.1f}" for name, accuracy in followed(trainer).items()}
+        shown |= {name: f"{accuracy:.1f}" for name, accuracy in followed(trainer).items()}
+        left = self._time.of(trainer)
+        return shown | ({"left": left} if left else {})
 
 
 def followed(trainer: pl.Trainer) -> dict[str, float]:
@@ -29,10 +61,23 @@ def followed(trainer: pl.Trainer) -> dict[str, float]:
 
 
 class EpochLines(Callback):
-    """A line of the log per epoch, at most one every few seconds, for output that is no terminal."""
+    """A line of the log per epoch, at most one every few seconds, with the time left.
 
-    def __init__(self, seconds: float = 10.0) -> None:
-        self._seconds, self._last = seconds, time.monotonic()
+    Args:
+        seconds: The least time between two lines.
+        aloud: Whether a terminal shows it too, where a bar says the same.
+    """
+
+    def __init__(self, seconds: float = 10.0, aloud: bool = True) -> None:
+        self._seconds, self._last, self._aloud = seconds, time.monotonic(), aloud
+        self._time = TimeLeft()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin to count."""
+        self._time.begin(trainer)
+        if not self._aloud:
+            for handler in logging.getLogger().handlers:
+                handler.addFilter(_is_aloud)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say where the training is."""
@@ -43,9 +88,18 @@ class EpochLines(Callback):
         latest: dict[str, float] = getattr(pl_module, "latest", {})
         numbers = "  ".join(f"{name} {value:.3f}" for name, value in latest.items())
         tail = "".join(f"  {name} {accuracy:.1f}" for name, accuracy in followed(trainer).items())
-        log.info("epoch %d of %s  %s%s", trainer.current_epoch + 1, trainer.max_epochs, numbers, tail)
+        left = "" if final else self._time.of(trainer)
+        log.info(
+            "epoch %d of %s  %s%s%s",
+            *(trainer.current_epoch + 1, trainer.max_epochs, numbers, tail, f"  {left} left" if left else ""),
+            extra={"aloud": self._aloud},
+        )
+
+
+def _is_aloud(record: logging.LogRecord) -> bool:
+    return bool(getattr(record, "aloud", True))
 
 
 def progress_callbacks() -> list[Callback]:
-    """A live bar on a terminal, lines in a file."""
-    return [LiveBar(leave=False)] if sys.stdout.isatty() else [EpochLines()]
+    """A live bar on a terminal, and lines in the log of the run; lines alone elsewhere."""
+    return [LiveBar(leave=False), EpochLines(aloud=False)] if sys.stdout.isatty() else [EpochLines()]

@@ -1,0 +1,135 @@
+"""What a running sweep shows: a live table on a terminal; in a pipe, the lines that its jobs say anyway."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from tser_lightning.report.collect import RunRecord, read_run
+from tser_lightning.report.status import STYLES, Progress, duration, progress_of, what_differs
+
+REFRESH_SECONDS = 1.0
+LEAST_ROWS = 4
+
+
+class Shown(Protocol):
+    """A job as the table needs it."""
+
+    @property
+    def overrides(self) -> Sequence[str]:
+        """Its command."""
+
+    @property
+    def home(self) -> Path | None:
+        """Its run directory."""
+
+    @property
+    def code(self) -> int | None:
+        """How it ended."""
+
+
+class LiveTable:
+    """The table of a sweep, on standard error.
+
+    Args:
+        jobs: All of them, in their order.
+        slots: How many run at once.
+    """
+
+    def __init__(self, jobs: Sequence[Shown], slots: int) -> None:
+        self._jobs, self._slots = list(jobs), slots
+        self._began = time.monotonic()
+        self._drawn = -REFRESH_SECONDS
+        self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
+        self._spent: list[float] = []
+        self._words = what_differs([dict(text.partition("=")[::2] for text in job.overrides) for job in self._jobs])
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show it while the block runs, if there is a terminal; what is printed meanwhile stands above it."""
+        if not sys.stderr.isatty():
+            yield
+            return
+        with self._live:
+            yield
+
+    def ended(self, seconds: float) -> None:
+        """Take in how long a job took, which tells how long the others will."""
+        self._spent.append(seconds)
+
+    def update(self, running: Iterable[tuple[Shown, float]], done: Iterable[Shown]) -> None:
+        """Draw it again, at most once a second.
+
+        Args:
+            running: The jobs that have a process, and for how many seconds.
+            done: Those that ended.
+        """
+        now = time.monotonic()
+        if not self._live.is_started or now - self._drawn < REFRESH_SECONDS:
+            return
+        self._drawn = now
+        self._live.update(self._group(list(running), list(done)), refresh=True)
+
+    def _group(self, running: Sequence[tuple[Shown, float]], done: Sequence[Shown]) -> Group:
+        by_command = {tuple(job.overrides): job for job in done}
+        since = {tuple(job.overrides): seconds for job, seconds in running}
+        rows = [self._row(job, words, by_command, since) for job, words in zip(self._jobs, self._words, strict=True)]
+        table = Table("job", "state", "epoch", "acc %", "left", expand=False)
+        for row in self._most_telling(rows):
+            table.add_row(*row)
+        return Group(table, Text(self._line(running, done)))
+
+    def _most_telling(self, rows: Sequence[tuple[Text, ...]]) -> Sequence[tuple[Text, ...]]:
+        """Leave out what the terminal has no room for: what waits, then what is done."""
+        room = max(LEAST_ROWS, self._live.console.size.height - 6)
+        ranks = {"running": 0, "waiting": 2, "finished": 1}
+        order = sorted(range(len(rows)), key=lambda place: ranks.get(rows[place][1].plain, 0))
+        kept = sorted(order[:room])
+        return [rows[place] for place in kept]
+
+    def _row(
+        self, job: Shown, words: str, done: dict[tuple[str, ...], Shown], since: dict[tuple[str, ...], float]
+    ) -> tuple[Text, ...]:
+        key = tuple(job.overrides)
+        progress = self._progress(job)
+        ended = done.get(key)
+        state = "running" if key in since else "waiting"
+        if ended is not None:
+            state = f"failed ({ended.code})" if ended.code else "finished"
+        epoch = f"{progress.epoch}/{progress.epochs or '?'}" if progress and progress.epoch else ""
+        accuracy = "" if progress is None or progress.accuracy is None else f"{progress.accuracy:.2f}"
+        name = Text(words or " ".join(job.overrides))
+        if ended is not None and ended.code and progress is not None:
+            name.append(f"\n{progress.record.reason}", style="red")
+        left = duration(progress.left) if progress and key in since else ""
+        return name, Text(state, style=STYLES.get(state, "red")), Text(epoch), Text(accuracy), Text(left)
+
+    @staticmethod
+    def _progress(job: Shown) -> Progress | None:
+        if job.home is None or not job.home.is_dir():
+            return None
+        record: RunRecord = read_run(job.home)
+        return progress_of(record)
+
+    def _line(self, running: Sequence[tuple[Shown, float]], done: Sequence[Shown]) -> str:
+        failed = sum(bool(job.code) for job in done)
+        said = f"{len(done)} of {len(self._jobs)} done" + (f", {failed} failed" if failed else "")
+        left = self._left(running, len(done))
+        passed = duration(time.monotonic() - self._began)
+        return f"{said}, {len(running)} running; {passed} passed" + (f", about {duration(left)} left" if left else "")
+
+    def _left(self, running: Sequence[tuple[Shown, float]], done: int) -> float | None:
+        """Guess the seconds until the sweep ends, by how long its jobs took so far."""
+        if not self._spent:
+            return None
+        mean = sum(self._spent) / len(self._spent)
+        waiting = len(self._jobs) - done - len(running)
+        rest = sum(max(0.0, mean - seconds) for _, seconds in running)
+        return (rest + waiting * mean) / max(1, min(self._slots, len(running) + waiting))

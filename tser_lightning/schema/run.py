@@ -55,6 +55,13 @@ class InitSettings(Settings, group="init"):
     name: Text = about("of the experiment that is written, experiments/NAME.yaml")
 
 
+class WatchSettings(Settings, group="watch"):
+    """Of the page of `task=watch`."""
+
+    host: Text = about("address to listen at; 0.0.0.0: whoever reaches this machine may look")
+    port: Annotated[int, Field(ge=0, le=65535)] = about("number of the port; 0: one that is free")
+
+
 class DashboardSettings(Settings, group="wandb"):
     """Of the dashboard that `task=report` can make."""
 

@@ -1,0 +1,93 @@
+import http.client
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tser_lightning.report.watch import Watched, server
+
+Build = Callable[..., Path]
+
+
+@pytest.fixture
+def served(runs: Path) -> Iterator[ThreadingHTTPServer]:
+    found = server(Watched(str(runs / "*")))
+    threading.Thread(target=found.serve_forever, daemon=True).start()
+    yield found
+    found.shutdown()
+    found.server_close()
+
+
+def asked(served: ThreadingHTTPServer, path: str, **headers: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", served.server_port, timeout=60)
+    connection.request("GET", path, headers=headers)
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+
+def state_of(served: ThreadingHTTPServer) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(asked(served, "/state")[1])
+    return found
+
+
+def test_the_state_has_every_run_and_a_curve_with_a_band_per_method(served: ThreadingHTTPServer) -> None:
+    state = state_of(served)
+    assert state["counted"] == "15 runs: 1 failed, 13 finished, 1 killed"
+    killed = next(run for run in state["runs"] if run["status"] == "killed")
+    assert (killed["what"], killed["reason"], killed["epoch"], killed["epochs"]) == (
+        "ts_kl seed=2",
+        "killed at epoch 4 of 30",
+        3,
+        30,
+    )
+    assert set(state["curves"]) == {"vanilla_kd", "ts_ce", "ts_kl", "ts", "tser"}
+    assert len(state["curves"]["tser"]["mean"]) == 10
+    assert all(std > 0 for std in state["curves"]["tser"]["std"])
+
+
+def test_two_runs_are_told_apart_by_what_differs_alone(served: ThreadingHTTPServer) -> None:
+    names = {run["what"]: run["name"] for run in state_of(served)["runs"]}
+    status, text = asked(served, f"/differences?one={names['tser seed=1']}&other={names['vanilla_kd seed=1']}")
+    found = {name: (one, other) for name, one, other in json.loads(text)}
+    assert status == 200
+    assert found["loss.lam"] == (0.01, None)
+    assert "test/acc" in found
+    assert "trainer.epochs" not in found
+
+
+def test_the_page_needs_nothing_from_elsewhere(served: ThreadingHTTPServer) -> None:
+    status, page = asked(served, "/")
+    assert status == 200
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_events_come_as_a_stream(served: ThreadingHTTPServer) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", served.server_port, timeout=60)
+    connection.request("GET", "/events")
+    answer = connection.getresponse()
+    assert answer.getheader("Content-Type") == "text/event-stream"
+    line = answer.fp.readline().decode()
+    assert line.startswith("data: ")
+    assert len(json.loads(line.removeprefix("data: "))["runs"]) == 15
+    connection.close()
+
+
+def test_only_files_of_the_runs_are_given_and_only_to_this_machine(served: ThreadingHTTPServer) -> None:
+    name = next(run["name"] for run in state_of(served)["runs"] if run["status"] == "finished")
+    assert json.loads(asked(served, f"/file?run={name}&name=result.json")[1])["data"] == "digits"
+    for path in (f"/file?run={name}&name=../x", "/file?run=..%2F..&name=run.json", "/file", "/etc/passwd"):
+        assert asked(served, path)[0] == 404
+    assert asked(served, "/state", Host="elsewhere.example:80")[0] == 404  # a page of the web that names us
+
+
+def test_a_hundred_runs_are_all_read(build: Build, tmp_path: Path) -> None:
+    first = build("tser", 1)
+    for number in range(99):
+        shutil.copytree(first, first.with_name(f"digits-{number:08x}"))
+    state = Watched(str(tmp_path / "runs" / "*")).state()
+    assert len(state["runs"]) == 100

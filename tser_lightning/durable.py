@@ -28,6 +28,7 @@ REMEDIES = {
     errno.EEXIST: "another name, or without the file that is there in place of a folder",
     errno.EMFILE: "`ulimit -n 4096` in this shell, or fewer machine.workers",
     errno.ENFILE: "fewer programs at once on this machine: all of its open files are in use",
+    errno.ELOOP: "the link removed: in a run directory it may have been made to have another file written",
     errno.ENOLCK: "a folder on a disk whose system can lock files (NFS without locks cannot)",
 }
 
@@ -68,6 +69,14 @@ def telling(path: str | os.PathLike[str]) -> Iterator[None]:
             why="what was there before is untouched: a file takes its place only once it is whole on the disk",
             fix=f"{REMEDIES.get(error.errno or 0, 'the disk and its permissions')}; then the same command goes on",
         ) from error
+
+
+def itself(path: str, flags: int) -> int:
+    """Open a file for writing, `open(path, "a", opener=itself)`, but not what a link in its place leads to.
+
+    A run directory may have been sent by anybody, and what is written in place would then be a file of ours.
+    """
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 @contextlib.contextmanager

@@ -301,6 +301,13 @@ def test_a_card_that_is_none_is_said_to_be_damaged(folder: Path, text: str) -> N
         load_student(folder / "student.safetensors")
 
 
+@pytest.mark.parametrize("names", [5, {"a": 1}, [1, 2], "ab"])
+def test_class_names_that_are_no_list_of_names_are_said_to_be_damaged(folder: Path, names: Any) -> None:
+    (folder / "student.json").write_text(json.dumps({"classes": names}))
+    with pytest.raises(Mistake, match="its classes are not a list of names"):
+        load_student(folder)
+
+
 @pytest.mark.parametrize("kind", [kind for kind in FILES if "_target_" in FILES[kind] and "hydra: " not in FILES[kind]])
 def test_a_run_that_was_sent_is_measured_with_what_is_listed(with_evil: Path, kind: str) -> None:
     file = with_evil / "config.yaml"

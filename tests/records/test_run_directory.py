@@ -211,3 +211,15 @@ def test_a_log_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(Failure, match=r"log\.txt could not be written: No space left on device"):
         log_on_a_full_disk(home)
     assert home.info()["status"] == "failed"
+
+
+@pytest.mark.parametrize("name", [".lock", "log.txt"])
+def test_a_link_in_a_run_directory_that_was_sent_has_no_other_file_written(tmp_path: Path, name: str) -> None:
+    ours, home = tmp_path / "ours", RunDirectory(tmp_path / "run")
+    ours.write_text("precious\n")
+    home.path.mkdir()
+    (home.path / name).symlink_to(ours)
+    with pytest.raises(Failure, match="could not be written") as found, home.opened({}, {}):
+        logging.getLogger("tser_lightning").warning("a line")
+    assert found.value.fix.startswith("the link removed")
+    assert ours.read_text() == "precious\n"

@@ -50,7 +50,7 @@ def guarded(work: Callable[[], int]) -> int:
         print(three_lines(error), file=sys.stderr)
         return BUSY if isinstance(error, Busy) else CRASH
     except KeyboardInterrupt:
-        print("tser: interrupted; the same command goes on from here", file=sys.stderr)
+        print("tser: interrupted; the same command, without force=true, goes on from here", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

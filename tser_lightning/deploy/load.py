@@ -54,6 +54,9 @@ def _read_card(file: Path) -> dict[str, Any]:
             raise ValueError("it is too large")
         card = json.loads(file.read_text())
         check_received(card, file)
+        names = card.get("classes")
+        if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise ValueError("its classes are not a list of names")
     except (ValueError, RecursionError) as error:
         raise error if isinstance(error, Mistake) else damaged(file, str(error)) from error
     return dict(card)

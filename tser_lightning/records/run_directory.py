@@ -14,14 +14,15 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from io import TextIOWrapper
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import yaml
 
 from tser_lightning import operating_system
-from tser_lightning.durable import first_process, remove_parts, telling, write_json, write_text
+from tser_lightning.durable import first_process, itself, remove_parts, telling, write_json, write_text
 from tser_lightning.mistake import Busy, Failure, Mistake
 
 log = logging.getLogger("tser_lightning")
@@ -262,7 +263,7 @@ def _read(file: Path) -> dict[str, Any] | None:
 def _lock_file(folder: Path) -> TextIO:
     with telling(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        return (folder / ".lock").open("w")
+        return open(folder / ".lock", "w", opener=itself)
 
 
 def _status(error: BaseException) -> str:
@@ -294,6 +295,9 @@ def _log_file(path: Path) -> Iterator[None]:
 
 
 class _LogFile(logging.FileHandler):
+    def _open(self) -> TextIOWrapper:
+        return cast(TextIOWrapper, open(self.baseFilename, self.mode, encoding=self.encoding, opener=itself))
+
     def handleError(self, record: logging.LogRecord) -> None:
         """Stop: where the log cannot be written, nothing else can."""
         error = sys.exc_info()[1]

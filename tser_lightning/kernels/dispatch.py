@@ -98,7 +98,8 @@ def _triton_agrees(device: torch.device, surrogate: str) -> bool:
     return _compared(device, surrogate)
 
 
-if torch.cuda.is_available():  # it is called nowhere else, and the mark imports the compiler: over a second
+# Called nowhere else; the mark imports the compiler, which takes over a second.
+if torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET"):
     _triton_agrees = torch.compiler.assume_constant_result(_triton_agrees)
 
 

@@ -143,6 +143,12 @@ def test_the_images_that_a_bound_needs_are_those_from_which_on_it_can_be_met() -
     assert images_needed(0.5, "clopper_pearson", 0.9) == 575  # 460 = log(0.1) / log(0.995), and a quarter more
 
 
+def test_a_step_that_is_right_on_all_images_is_not_made_sure_of_everything() -> None:
+    labels_B = torch.arange(60) % 3
+    logits_TBC = 4.0 * nn.functional.one_hot(labels_B, 3)[None].expand(2, -1, 3)
+    assert all(0.5 < each < 2 for each in fit_exit(logits_TBC, labels_B).temperatures)
+
+
 def test_a_temperature_undoes_a_scale() -> None:
     logits_TBC, labels_B = population(2000, 5)
     plain, scaled = fit_exit(logits_TBC, labels_B, 2), fit_exit(3 * logits_TBC, labels_B, 2)

@@ -97,11 +97,12 @@ def predict(student: Student, images: Tensor, rule: Exit | None = None) -> Predi
         images: [B, C, H, W], or event frames [T, B, C, H, W].
         rule: When an image is decided; None: all steps in one call, the same numbers as `student(images).mean(0)`.
     """
-    if rule is None:
+    if rule is None or rule.threshold is None:
         logits_TBC = student(images)
         mean_BC = logits_TBC.mean(0)
         steps_B = torch.full((len(mean_BC),), len(logits_TBC), device=images.device)
-        return Prediction(mean_BC.argmax(-1), mean_BC.softmax(-1), steps_B)
+        sure_BC = mean_BC.softmax(-1) if rule is None else rule.probabilities(mean_BC, len(logits_TBC) - 1)
+        return Prediction(mean_BC.argmax(-1), sure_BC, steps_B)
     return _until_decided(student, images, rule)
 
 
@@ -200,11 +201,17 @@ def _running_means(logits_TBC: Tensor) -> Tensor:
 
 
 def _temperature(mean_BC: Tensor, labels_B: Tensor) -> float:
-    """The temperature of the least cross-entropy (Guo et al., "On calibration of modern neural networks", 2017)."""
+    """The temperature of the least cross-entropy (Guo et al., "On calibration of modern neural networks", 2017).
+
+    Labels are smoothed by about one image: a step that is right on all of a few images would be given one of 0.
+    """
+    smoothing = 1 / (len(labels_B) + 1)
     from scipy.optimize import minimize_scalar  # only where an exit is fitted: what a student is loaded for needs none
 
     found = minimize_scalar(
-        lambda log: float(F.cross_entropy(mean_BC / math.exp(log), labels_B)), bounds=(-4, 4), method="bounded"
+        lambda log: float(F.cross_entropy(mean_BC / math.exp(log), labels_B, label_smoothing=smoothing)),
+        bounds=(-4, 4),
+        method="bounded",
     )
     return math.exp(float(found.x))
 

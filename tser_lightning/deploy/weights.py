@@ -197,7 +197,8 @@ def _neuron(settings: Config) -> dict[str, Any]:
     if name not in ("IF", "LIF"):
         return {"neuron": name}
     fixed = {"decay": 1.0, "decay_input": False} if name == "IF" else {}
-    return {key: fixed.get(key, settings.get(key)) for key in ("decay", "decay_input", "v_threshold", "reset")}
+    facts = {key: fixed.get(key, settings.get(key)) for key in ("decay", "decay_input", "v_threshold", "reset")}
+    return facts | ({"v_init": settings["v_init"]} if settings.get("v_init") else {})
 
 
 def _class(settings: Config) -> str:

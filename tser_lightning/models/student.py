@@ -90,7 +90,7 @@ class Student(nn.Module):
         if images.dim() == 5:
             return self._call(images.flatten(0, 1), steps=len(images))
         self._check(images)
-        return self._call(images, steps=self.timesteps, images=len(images))
+        return self._call(images, steps=self.timesteps, images=images.shape[0])
 
     def stream(self, images: Tensor) -> Generator[Tensor, Tensor | None, None]:
         """Classify step by step, e.g. to stop as soon as the answer is sure.
@@ -112,10 +112,24 @@ class Student(nn.Module):
         carry: dict[OverTime, Any] = {}
         for step in range(self.timesteps if static else len(images)):
             frame = images if static else images[step]
-            keep_B = yield self._call(frame, steps=1, images=len(frame) if static else None, first=step, carry=carry)[0]
+            keep_B = yield self._call(
+                frame, steps=1, images=frame.shape[0] if static else None, first=step, carry=carry
+            )[0]
             if keep_B is not None:
                 images = images[keep_B] if static else images[:, keep_B]
                 carry = {module: _kept(state, keep_B) for module, state in carry.items()}
+
+    def step(self, frame_BCHW: Tensor, carry: dict[OverTime, Any]) -> Tensor:
+        """Run one time step.
+
+        Args:
+            frame_BCHW: What is seen at this step.
+            carry: The state of each neuron, empty at rest; holds the state after the step when it returns.
+
+        Returns:
+            logits_BC.
+        """
+        return self._call(frame_BCHW, steps=1, images=frame_BCHW.shape[0], carry=carry)[0]
 
     def _call(
         self,

@@ -23,6 +23,8 @@ IRRELEVANT = (
     "input",
     "output",
     "exit",
+    "export",
+    "format",
     "sweep",
     "measure",
     "hydra",

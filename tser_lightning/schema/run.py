@@ -22,7 +22,10 @@ class RunSettings(Settings, group=""):
     measure: Literal["basic", "full"] = about("what is measured at the end; a file of conf/measure")
     run: Text | None = about("directory of a finished run; null: the student of student.weights")
     input: Text | None = about("what is classified: an image, a folder of them or a .npy file; null: nothing")
-    output: Text | None = about("FILE.csv or FILE.json for what comes out; null: both, in the directory of the run")
+    output: Text | None = about(
+        "where it goes: FILE.csv or FILE.json of predictions, a folder for exports; null: in the directory of the run"
+    )
+    format: Literal["onnx", "pt2", "nir"] = about("of the file that task=export writes")
     runs: Text | list[Text] = about("a glob of finished runs, or a list of globs")
 
 
@@ -36,6 +39,13 @@ class ExitSettings(Settings, group="exit"):
         "what holds on other images: the loss with exit.confidence, the loss on average, or nothing"
     )
     confidence: Inside = about("of clopper_pearson: how often the loss is not exceeded, over draws of the images")
+
+
+class ExportSettings(Settings, group="export"):
+    """What `task=export` writes and compares."""
+
+    step: bool = about("true: besides, a model of one step with its states (onnx, pt2)")
+    images: Count = about("held-out images that the written file is compared on")
 
 
 class ReportSettings(Settings, group="report"):

@@ -1,0 +1,83 @@
+"""ONNX files: the model of all steps, and that of one step with its states, run by onnxruntime for the proof."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tser_lightning.deploy.proof import Array, Computed
+from tser_lightning.deploy.step_model import StepModel
+from tser_lightning.models import Student
+
+BATCH = torch.export.Dim("batch", min=1, max=1 << 16)
+
+
+def exported(model: Student | StepModel, images_BCHW: Tensor) -> torch.export.ExportedProgram:
+    """Trace a model as a program of torch's own operators, for any batch size."""
+    if isinstance(model, StepModel):
+        states = model.at_rest(images_BCHW)
+        shapes: Any = ({0: BATCH}, [{0: BATCH} for _ in states])
+        return torch.export.export(model, (images_BCHW, states), dynamic_shapes=shapes, strict=False)
+    return torch.export.export(model, (images_BCHW,), dynamic_shapes=({0: BATCH},), strict=False)
+
+
+def write_onnx(model: Student | StepModel, images_BCHW: Tensor, file: Path) -> None:
+    """Write a model; inputs `images` and, of one step, a state for each neuron under its path."""
+    names = [f"state.{name}" for name in model.names] if isinstance(model, StepModel) else []
+    program = torch.onnx.export(
+        exported(model, images_BCHW),
+        dynamo=True,
+        input_names=["images", *names],
+        output_names=["logits", *(f"{name}.next" for name in names)],
+        verbose=False,
+    )
+    assert program is not None
+    program.save(str(file))
+
+
+def run_onnx(file: Path, images_BCHW: Tensor, steps: int, neurons: list[str]) -> Computed:
+    """Run the model of all steps in onnxruntime.
+
+    Args:
+        file: What was written.
+        images_BCHW: Normalised images.
+        steps: T.
+        neurons: Their paths in the order in which they compute: each compares its membrane with its threshold once a
+            step, and what comes of it is its spikes.
+    """
+    import onnx
+    import onnxruntime
+
+    model = onnx.load(str(file))
+    fired = [node.output[0] for node in model.graph.node if node.op_type == "GreaterOrEqual"]
+    shown = fired if len(fired) == steps * len(neurons) else []
+    for name in shown:
+        model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.BOOL, None))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    logits_TBC, *spikes = session.run(["logits", *shown], {"images": images_BCHW.numpy()})
+    return Computed(np.asarray(logits_TBC), by_neuron([np.asarray(each) for each in spikes], steps, neurons))
+
+
+def by_neuron(spikes: list[Array], steps: int, neurons: list[str]) -> dict[str, Array]:
+    """Sort what neurons compared, one [B, ...] a step, into [T, B, M] for each."""
+    sorted_ = {path: spikes[at * steps : (at + 1) * steps] for at, path in enumerate(neurons)} if spikes else {}
+    return {path: np.stack([each.reshape(len(each), -1) for each in some]) for path, some in sorted_.items()}
+
+
+def run_onnx_steps(file: Path, images_BCHW: Tensor, steps: int) -> Computed:
+    """Run the model of one step in onnxruntime, T times, from zeros."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    inputs = session.get_inputs()
+    given = {inputs[0].name: images_BCHW.numpy()}
+    for each in inputs[1:]:
+        given[each.name] = np.zeros((len(images_BCHW), *each.shape[1:]), np.float32)
+    logits = []
+    for _ in range(steps):
+        outputs = session.run(None, given)
+        logits.append(np.asarray(outputs[0]))
+        given |= dict(zip((each.name for each in inputs[1:]), outputs[1:], strict=True))
+    return Computed(np.stack(logits), {})

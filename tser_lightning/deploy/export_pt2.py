@@ -1,0 +1,67 @@
+"""PT2 files: programs of torch's own operators, which run without this package."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from tser_lightning.deploy.export_onnx import by_neuron, exported
+from tser_lightning.deploy.proof import Array, Computed
+from tser_lightning.deploy.step_model import StepModel
+from tser_lightning.mistake import Failure
+from tser_lightning.models import Student
+
+
+def write_pt2(model: Student | StepModel, images_BCHW: Tensor, file: Path) -> None:
+    """Write a model.
+
+    Raises:
+        Failure: An operator of the program is not torch's own.
+    """
+    program = exported(model, images_BCHW)
+    theirs = sorted({str(node.target) for node in program.graph.nodes if "tser_lightning" in str(node.target)})
+    if theirs:
+        raise Failure(
+            what=f"the program would need {', '.join(theirs)}",
+            why="a PT2 file has to run without this package",
+            fix="neuron.backend=auto at the training, or format=onnx",
+        )
+    torch.export.save(program, str(file))
+
+
+class _Listening(fx.Interpreter):
+    """Runs a program and keeps what its neurons compare."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.compared: list[Array] = []
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        result = super().call_function(target, args, kwargs)
+        if target is torch.ops.aten.ge.Scalar:
+            self.compared.append(result.numpy())
+        return result
+
+
+@torch.no_grad()
+def run_pt2(file: Path, images_BCHW: Tensor, steps: int, neurons: list[str]) -> Computed:
+    """Run the model of all steps as it was written; see `export_onnx.run_onnx`."""
+    module = torch.export.load(str(file)).module()
+    assert isinstance(module, fx.GraphModule)
+    listening = _Listening(module)
+    logits_TBC = listening.run(images_BCHW)
+    shown = listening.compared if len(listening.compared) == steps * len(neurons) else []
+    return Computed(logits_TBC.numpy(), by_neuron(shown, steps, neurons))
+
+
+@torch.no_grad()
+def run_pt2_steps(file: Path, images_BCHW: Tensor, steps: int, shapes: list[tuple[int, ...]]) -> Computed:
+    """Run the model of one step, T times, from zeros."""
+    module = torch.export.load(str(file)).module()
+    states, logits = [images_BCHW.new_zeros(len(images_BCHW), *shape) for shape in shapes], []
+    for _ in range(steps):
+        logits_BC, states = module(images_BCHW, states)
+        logits.append(logits_BC.numpy())
+    return Computed(np.stack(logits), {})

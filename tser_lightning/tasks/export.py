@@ -1,0 +1,216 @@
+"""Write a finished run's student for other runtimes, and prove that the file computes what the student computes."""
+
+import copy
+import hashlib
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.markdown import Markdown
+from torch import Tensor
+
+from tser_lightning.config.run import Run
+from tser_lightning.deploy import export_nir, export_onnx, export_pt2
+from tser_lightning.deploy.load import load_student
+from tser_lightning.deploy.nir_interpreter import run_nir
+from tser_lightning.deploy.proof import Computed, compared, computed_by, require_equal
+from tser_lightning.deploy.step_model import StepModel
+from tser_lightning.deploy.trained import TrainedStudent
+from tser_lightning.durable import write_bytes, write_json
+from tser_lightning.measure.firing import named_modules
+from tser_lightning.mistake import Mistake
+from tser_lightning.neurons.neuron import Neuron
+from tser_lightning.records.run_directory import RunDirectory
+from tser_lightning.registry import build
+from tser_lightning.tasks.evaluate import received
+from tser_lightning.tasks.run_parts import use_cpu
+
+log = logging.getLogger("tser_lightning")
+NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "nir": ("nir", "h5py"), "pt2": ()}
+RUNNERS = {
+    "onnx": "onnxruntime",
+    "pt2": "torch.export's loader (torch itself: no other runner of PT2 is on every machine)",
+    "nir": "a NumPy interpreter of NIR",
+}
+NOT_EXPRESSED = {
+    "onnx": ["how the images are normalised: see the input", "surrogate gradients: the file is for inference"],
+    "pt2": ["how the images are normalised: see the input", "surrogate gradients: the file is for inference"],
+    "nir": [
+        "how the images are normalised: see the input",
+        "T and the mean of the outputs over the steps: the runner shows the image so often and averages",
+        "how long a step is: 1e-4 s here (LIF; the r of IF counts a step)",
+        "whether a membrane at its threshold fires: it does here",
+        "the value that a spike resets a membrane to: 0 here, which nir 1.0.4 has no field for",
+    ],
+}
+
+
+def export(run: Run) -> dict[str, Any]:
+    """Write the file of a format, its card and its page; nothing is left of a file that computes something else.
+
+    Returns:
+        Where the files are, and what the proof measured.
+
+    Raises:
+        Mistake: The network cannot be written in this format; it says why.
+        Failure: The written file does not compute what the student computes.
+    """
+    use_cpu(run.config)
+    form, home = run.config["format"], RunDirectory(run.config["run"])
+    _check_installed(form)
+    student = load_student(home.path)
+    images_BCHW = _held_out(home, run.config["export"]["images"])
+    folder = Path(run.config["output"] or home.path / "export")
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"student.{form}", *([f"student_step.{form}"] if run.config["export"]["step"] and form != "nir" else [])]
+    for name in names:
+        for old in folder.glob(f"{name}*"):
+            old.unlink()
+    result: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix=".unproved-", dir=folder) as beside:
+        for name in names:
+            proof = _proved(student, images_BCHW, Path(beside, name), form, step="_step" in name)
+            card = _card(student, Path(beside, name), form, proof, step="_step" in name)
+            write_json(Path(beside, f"{name}.json"), card)
+            page = _page(card)
+            write_bytes(Path(beside, f"{name}.md"), page.encode())
+            result |= {name: str(folder / name), f"{name}/largest_difference": proof["largest_difference"]}
+            Console().print(Markdown(page))
+        for file in Path(beside).iterdir():
+            os.replace(file, folder / file.name)
+    shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+    log.info("exported to %s", folder)
+    return result
+
+
+def _check_installed(form: str) -> None:
+    missing = [name for name in NEEDS[form] if importlib.util.find_spec(name) is None]
+    if missing:
+        raise Mistake(
+            what=f"format={form} needs {', '.join(missing)}",
+            why="they write and run the file, and are installed with the extra `export` alone",
+            fix="pip install 'tser-lightning[export]'",
+        )
+
+
+def _held_out(home: RunDirectory, count: int) -> Tensor:
+    """Images of the test split, spread over all of it."""
+    data = build.build_data(received(home.path / "config.yaml"))
+    data.verify()
+    images = torch.cat([batch.images for batch in data.loader("test")])
+    if images.ndim != 4:
+        raise Mistake(
+            what="students of event frames are not exported",
+            why="their input is [T, B, C, H, W], and the formats' models here are shown one image at every step",
+            fix="a run on static images",
+        )
+    chosen = torch.linspace(0, len(images) - 1, min(count, len(images))).round().long()
+    return images[chosen]
+
+
+def _proved(student: TrainedStudent, images_BCHW: Tensor, file: Path, form: str, step: bool) -> dict[str, Any]:
+    """Write a file, run what was written, and compare."""
+    model = StepModel(student, images_BCHW[:2]) if step else student
+    if form == "nir":
+        export_nir.write_nir(student, images_BCHW[:2], file)
+    elif form == "onnx":
+        export_onnx.write_onnx(model, images_BCHW[:2], file)
+    else:
+        export_pt2.write_pt2(model, images_BCHW[:2], file)
+    proof = prove(student, images_BCHW, file, form, step=step)
+    require_equal(proof, file.name, RUNNERS[form].partition(" (")[0])
+    return proof
+
+
+def prove(student: TrainedStudent, images_BCHW: Tensor, file: Path, form: str, *, step: bool = False) -> dict[str, Any]:
+    """Run a written file beside the student; see `deploy.proof.compared`."""
+    steps = student.timesteps
+    if form == "nir":  # both in float64, so that only the weights are rounded
+        wide = copy.deepcopy(student).double()
+        paths = {export_nir.node_name(path): path for path in computed_by(wide, images_BCHW[:1].double()).spikes}
+        found = run_nir(file, images_BCHW.numpy(), steps, export_nir.STEP_SECONDS)
+        found = Computed(found.logits, {paths.get(name, name): fired for name, fired in found.spikes.items()})
+        return compared(computed_by(wide, images_BCHW.double()), found)
+    expected = computed_by(student, images_BCHW)
+    neurons = list(expected.spikes)
+    if step and form == "onnx":
+        return compared(expected, export_onnx.run_onnx_steps(file, images_BCHW, steps))
+    if step:
+        shapes = StepModel(student, images_BCHW[:2]).shapes
+        return compared(expected, export_pt2.run_pt2_steps(file, images_BCHW, steps, shapes))
+    run = export_onnx.run_onnx if form == "onnx" else export_pt2.run_pt2
+    return compared(expected, run(file, images_BCHW, steps, neurons))
+
+
+def _card(student: TrainedStudent, file: Path, form: str, proof: Mapping[str, Any], step: bool) -> dict[str, Any]:
+    known = student.card
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "numpy", *NEEDS[form])}
+    layers = [path for path, module in named_modules(student).items() if isinstance(module, Neuron)]
+    return {
+        "file": file.name,
+        "format": form,
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "model": "one step: images and states to logits and states; zeros at rest" if step else "all steps",
+        "timesteps": student.timesteps,
+        "input": {
+            "images": ["batch", *known["shape"]],
+            "scale": "bytes divided by 255, then minus mean, divided by std",
+            "mean": known.get("mean") or [],
+            "std": known.get("std") or [],
+        },
+        "output": ["batch", known["num_classes"]]
+        if step or form == "nir"
+        else [student.timesteps, "batch", known["num_classes"]],
+        "classes": student.classes,
+        "layers": layers,
+        "proof": {"runner": RUNNERS[form], **proof},
+        "versions": {"tser-lightning": importlib.metadata.version("tser-lightning"), **versions},
+        "not_expressed": NOT_EXPRESSED[form],
+    }
+
+
+def _page(card: Mapping[str, Any]) -> str:
+    proof = card["proof"]
+    spikes = [
+        f"- {path}: {'not shown by this file' if count is None else count}"
+        for path, count in proof["other_spikes"].items()
+    ]
+    lines = [
+        f"# {card['file']}",
+        "",
+        f"A spiking student, {card['model']}; T = {card['timesteps']}. The mean of the outputs over T classifies.",
+        "",
+        f"- input: {card['input']['images']}, {card['input']['scale']}",
+        f"- mean {card['input']['mean']}, std {card['input']['std']}",
+        f"- output: {card['output']}",
+        f"- SHA-256: {card['sha256']}",
+        "",
+        "## Proof",
+        "",
+        f"{proof['images']} held-out images, run by {proof['runner']}.",
+        "",
+        f"- largest difference of a logit: {proof['largest_difference']:.3g} (of {proof['largest_logit']:.3g})",
+        f"- images of another class: {proof['other_classes']}",
+        f"- images with another spike or logit: {proof['other_images']}",
+        "",
+        "Spikes that differ, by layer:",
+        "",
+        *spikes,
+        "",
+        "## Not expressed",
+        "",
+        *(f"- {each}" for each in card["not_expressed"]),
+        "",
+        "## Versions",
+        "",
+        *(f"- {name} {version}" for name, version in card["versions"].items()),
+    ]
+    return "\n".join(lines) + "\n"

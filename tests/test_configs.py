@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tser_lightning.api import build_student
+from tser_lightning.config.hydra_loader import Configs
 from tser_lightning.config.run import Run, compose_run
 from tser_lightning.data import write_prepared
 from tser_lightning.data.checks import frames_path
@@ -44,8 +45,8 @@ SMALL = ("resnet_small", "vgg_small")
 SMALL_TRANSFORMER = ["student.depth=1", "student.dim=32", "student.heads=4"]
 
 
-def options(folder: str) -> list[str]:
-    return sorted(path.stem for path in (ROOT / folder).glob("*.yaml") if path.stem not in NEEDS_SETTINGS)
+def options(group: str) -> list[str]:
+    return [name for name in Configs().options(group) if name not in NEEDS_SETTINGS]
 
 
 def slow(name: Any, *, unless: bool = False) -> Any:
@@ -69,34 +70,34 @@ def check(result: dict[str, Any]) -> None:
     assert result["data"] == "synthetic"
 
 
-@pytest.mark.parametrize("loss", options("conf/loss"))
+@pytest.mark.parametrize("loss", options("loss"))
 def test_loss(loss: str, tmp_path: Path) -> None:
     check(run(f"loss={loss}", runs_dir=tmp_path))
 
 
-@pytest.mark.parametrize("neuron", options("conf/neuron"))
+@pytest.mark.parametrize("neuron", options("neuron"))
 def test_neuron(neuron: str, tmp_path: Path) -> None:
     check(run(f"neuron={neuron}", runs_dir=tmp_path))
 
 
-@pytest.mark.parametrize("norm", options("conf/norm"))
+@pytest.mark.parametrize("norm", options("norm"))
 def test_norm(norm: str, tmp_path: Path) -> None:
     check(run(f"norm={norm}", runs_dir=tmp_path))
 
 
-@pytest.mark.parametrize("student", [slow(name, unless=name in SMALL) for name in options("conf/student")])
+@pytest.mark.parametrize("student", [slow(name, unless=name in SMALL) for name in options("student")])
 def test_student(student: str, tmp_path: Path) -> None:
     check(run(f"student={student}", runs_dir=tmp_path))
 
 
-@pytest.mark.parametrize("teacher", [slow(name, unless=name in SMALL) for name in options("conf/teacher")])
+@pytest.mark.parametrize("teacher", [slow(name, unless=name in SMALL) for name in options("teacher")])
 def test_teacher(teacher: str, tmp_path: Path) -> None:
     check(run(f"teacher={teacher}", runs_dir=tmp_path))
 
 
 @pytest.mark.parametrize("group", ["optim", "schedule", "trainer"])
 def test_small_groups(group: str, tmp_path: Path) -> None:
-    for option in options(f"conf/{group}"):
+    for option in options(group):
         check(run(f"{group}={option}", runs_dir=tmp_path / option))
 
 
@@ -120,7 +121,7 @@ def test_variant(overrides: list[str], tmp_path: Path) -> None:
     check(run(*overrides, runs_dir=tmp_path))
 
 
-CNNS = [name for name in options("conf/student") if "resnet" in name or "vgg" in name]
+CNNS = [name for name in options("student") if "resnet" in name or "vgg" in name]
 WITHOUT_TEACHER = [
     "neuron=lsg",
     "neuron=glif",
@@ -184,7 +185,7 @@ def train_a_step(config: Mapping[str, Any], folder: Path) -> None:
     assert set(load_file(folder / "student.safetensors")) == set(build.build_student(config, **classes).state_dict())
 
 
-@pytest.mark.parametrize("loss", options("conf/loss"))
+@pytest.mark.parametrize("loss", options("loss"))
 @pytest.mark.parametrize("family", [slow(name) for name in FAMILIES])
 def test_loss_with_family(family: str, loss: str, tmp_path: Path) -> None:
     train_a_step(compose(*FAMILIES[family], f"loss={loss}", runs_dir=tmp_path).config, tmp_path)
@@ -206,7 +207,7 @@ def test_every_kind_of_teacher(family: str, teacher: str, loss: str, tmp_path: P
     train_a_step(compose(*overrides, runs_dir=tmp_path).config, tmp_path)
 
 
-EXPERIMENTS = [name for name in options("experiments") if name != "paper"]
+EXPERIMENTS = [name for name in options("experiment") if name != "paper"]
 REPRESENTATIVE = {  # of those that differ in data, student or T alone; with a student that takes no second
     "digits": [],
     "fashion_mnist": [],

@@ -22,7 +22,7 @@ def build_student(
     norm: str | Mapping[str, Any] = "bn",
     **settings: Any,
 ) -> Student:
-    """Build a student by its name in conf/student, with fresh weights from torch's generator.
+    """Build a student by its name (an architecture of conf/architecture), with fresh weights from torch's generator.
 
     Args:
         name: E.g. "resnet18".
@@ -52,7 +52,7 @@ def build_student(
 def build_teacher(
     name: str, *, num_classes: int = 10, in_channels: int = 3, weights: str | Path | None, **settings: Any
 ) -> Teacher:
-    """Build a frozen teacher by its name in conf/teacher.
+    """Build a frozen teacher by its name (an architecture of conf/architecture).
 
     Args:
         name: E.g. "resnet34".

@@ -10,10 +10,11 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
+from tser_lightning.config.hydra_loader import Configs
 from tser_lightning.data import Batch, ImageData, write_prepared
 from tser_lightning.data.checks import frames_path
 
-_FILES = sorted((Path(__file__).parents[2] / "conf" / "data").glob("*.yaml"))
+_NAMES = Configs().options("data")
 
 
 def _small(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -57,11 +58,10 @@ def _sample(item: tuple[str, int]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "file",
-    [pytest.param(file, marks=[pytest.mark.slow] * (file.stem == "litdata"), id=file.stem) for file in _FILES],
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "litdata")) for name in _NAMES]
 )
-def test_config_makes_a_set_that_keeps_the_contract(file: Path, tmp_path: Path) -> None:
-    settings: Any = OmegaConf.to_container(OmegaConf.load(file))
+def test_config_makes_a_set_that_keeps_the_contract(name: str, tmp_path: Path) -> None:
+    settings: Any = OmegaConf.to_container(Configs().compose([f"data={name}"]).config.data)
     data: ImageData = instantiate(_small(settings, tmp_path) | {"validation": 0.4}, _convert_="all")
 
     data.check()
@@ -75,5 +75,5 @@ def test_config_makes_a_set_that_keeps_the_contract(file: Path, tmp_path: Path) 
         assert batch.images.dtype == torch.float32
         assert 0 <= batch.labels.item() < data.num_classes
     if not settings["_target_"].endswith(("ImageFolder", "Streamed")):
-        assert data.name.startswith(file.stem) or file.stem == "prepared"
+        assert data.name.startswith(name) or name == "prepared"
     assert data.batch_size == settings["batch_size"]

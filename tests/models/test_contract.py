@@ -1,9 +1,8 @@
-"""What every architecture keeps, found by its file in conf/student; and every norm, by its file in conf/norm."""
+"""What every architecture keeps, found by its file in conf/architecture; and every norm, by its file in conf/norm."""
 
 import copy
 import importlib
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,16 +10,19 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from tser_lightning.config.hydra_loader import Configs
 from tser_lightning.models import Factory, Network, Student, relu
 from tser_lightning.neurons import LIF, MPBN, PFA
 from tser_lightning.neurons.clock import Clock, OverTime
+from tser_lightning.registry.architectures import options
 
-CONF = Path(__file__).parents[2] / "conf"
+CONFIGS = Configs()
 
 
 def names(group: str) -> list[str]:
-    """Every file of a config group but the forms that a user fills in."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if "_target_: ???" not in path.read_text())
+    """Every option of a config group but the form that a user fills in, and the family's name for its first size."""
+    sizes = {file for file, size in options(CONFIGS.architectures, "student").values() if size}
+    return [name for name in CONFIGS.options(group) if name != "custom" and name not in sizes]
 
 
 STUDENTS, NEURONS, NORMS = names("student"), names("neuron"), names("norm")
@@ -44,8 +46,9 @@ every_student = pytest.mark.parametrize(
 
 def settings(group: str, name: str, **changes: Any) -> tuple[Any, dict[str, Any]]:
     """The target and the plain settings of a config file."""
-    file = OmegaConf.load(CONF / group / f"{name}.yaml")
-    config = OmegaConf.merge({"student": {"timesteps": T}}, {group: file}, {group: changes})
+    config = CONFIGS.compose(["experiment=none", f"{group}={name}"]).config
+    config.student.timesteps = T
+    config[group].update(changes)
     plain: Any = OmegaConf.to_container(config, resolve=True)[group]  # type: ignore[call-overload,index]
     module, target = plain.pop("_target_").rsplit(".", 1)
     return getattr(importlib.import_module(module), target), plain

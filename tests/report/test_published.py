@@ -1,12 +1,11 @@
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tser_lightning.config.hydra_loader import Configs
 from tser_lightning.report.published import Published, paper, published
 
-CONF = Path(__file__).parents[2] / "conf"
 WITHOUT_DISTILLATION = {"mpbn", "glif", "lsg", "pfa", "im_lif"}
 
 
@@ -37,9 +36,7 @@ def test_a_few_cells_by_hand(
 
 
 def test_every_name_is_one_that_a_run_can_have() -> None:
-    names = {
-        group: {file.stem for file in (CONF / group).glob("*.yaml")} | {"all"} for group in ("data", "student", "loss")
-    }
+    names = {group: {*Configs().options(group), "all"} for group in ("data", "student", "loss")}
     for tree in (paper()["accuracy"], paper()["doubts"]):
         for data, student, _, method in entries(tree):
             assert data in names["data"]

@@ -133,7 +133,8 @@ def test_every_value_in_conf_is_declared_and_one_that_its_setting_takes(configs:
     wrong = []
     for group, option in options(configs):
         config = compose_run(["experiment=none", f"{group}={option}"], check_data=False, configs=configs).config
-        for key, value in leaves({group: config[group]}):
+        place = "data" if group == "augment" else group
+        for key, value in leaves({place: config[place]}):
             if key.rpartition(".")[2] != "_target_" and value != MISSING:
                 known = setting(config, key)
                 if known is None or not known.meaning or not known.takes(value):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tser_lightning.config.command import Setting
-from tser_lightning.config.defaults import Defaults, leaves
+from tser_lightning.config.defaults import AUGMENT, Defaults, leaves
 from tser_lightning.config.mistakes import as_typed, nearest
 from tser_lightning.config.readings import meant_inside, readings
 from tser_lightning.config.unknown_settings import is_place_of_data, not_a_setting
@@ -129,6 +129,7 @@ def _no_callback(key: str, value: Any) -> Mistake:
 
 def _not_a_value(key: str, value: Any, default: Mapping[str, Any], defaults: Defaults) -> Mistake:
     packaged = next((choice for choice in defaults.choices if choice.partition("@")[2] == key), key)
+    packaged = "augment" if key in AUGMENT else packaged
     names = [name for name in default if not name.startswith("_")]
     group = packaged.partition("@")[0]
     if group in defaults.groups and isinstance(value, str):

@@ -301,12 +301,12 @@ def unknown_option(key: str, value: str, options: Sequence[str], configs: Config
     else:
         fix = f"{key}={close or _example(options)}"
     own = f"{group}=custom {group}._target_=my_module.MyClass" if "custom" in options else ""
-    home = "experiments/" if group == "experiment" else f"conf/{group}"
+    home = "experiments/ has" if group == "experiment" else "there are"
     if own and close is None and fix == f"{key}={_example(options)}":
         fix = f"{fix}, or one of your own: {own}"
     return Mistake(
         what=f"{key}={value}: there is no {group} of that name",
-        why=f"{home} has {', '.join(options)}" + (f"; one of your own is {own}" if own else ""),
+        why=f"{home} {', '.join(options)}" + (f"; one of your own is {own}" if own else ""),
         fix=fix,
     )
 

@@ -19,6 +19,7 @@ from tser_lightning.config.hydra_loader import Composition, Configs
 from tser_lightning.config.mistakes import as_typed, refuse
 from tser_lightning.config.unknown_settings import unknown_setting
 from tser_lightning.mistake import Mistake
+from tser_lightning.registry.architectures import with_sizes
 from tser_lightning.registry.targets import MISSING
 
 TRIALS = ("digits", "synthetic")  # data that the recipe of the default experiment fits
@@ -75,8 +76,9 @@ class Composed:
             self.notes.append(f"data={data} without experiment=NAME: the plain defaults, not the recipe of the digits")
 
     def _layers(self) -> tuple[Composition, DictConfig]:
-        choices = list(self.command.choices.values())
         try:
+            self._choose_sizes()
+            choices = list(self.command.choices.values())
             files = self.configs.compose(choices, whole=False)
             alone = files.choices["experiment"] == "none"
             return files, copy.deepcopy(files.config) if alone else self.configs.compose(choices).config
@@ -86,6 +88,14 @@ class Composed:
         except Mistake as error:
             refuse([*self.mistakes, error])
             raise AssertionError("unreachable") from error
+
+    def _choose_sizes(self) -> None:
+        """Let `student.size` choose the option of that size."""
+        choices = self.configs.compose(list(self.command.choices.values()), whole=False).choices
+        given = {key: setting.value for key, setting in self.command.settings.items()}
+        for role, option in with_sizes(self.configs.architectures, choices, given, self.command.choices):
+            self.command.choices[role] = chosen(role, option)
+            self.command.settings.pop(f"{role}.size", None)
 
     def _leave_out(self) -> None:
         """Drop what the experiment sets for its own options where others were chosen.

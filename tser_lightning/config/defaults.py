@@ -9,6 +9,8 @@ from typing import Any
 from tser_lightning.config.hydra_loader import Configs
 from tser_lightning.schema.setting import setting
 
+AUGMENT = ("data.augment", "data.mixup")  # of the group augment, beside the settings of the data set
+
 
 @dataclass(frozen=True)
 class Defaults:
@@ -43,8 +45,12 @@ class Defaults:
 
     def place(self, key: str) -> str:
         """Name the option whose file defines a setting, e.g. "loss=tser"."""
-        group = key.partition(".")[0]
+        group = self._group(key)
         return f"{group}={self.choices[group]}" if group in self.choices else "conf/train.yaml"
+
+    @staticmethod
+    def _group(key: str) -> str:
+        return "augment" if key.startswith(AUGMENT) else key.partition(".")[0]
 
     def about(self, key: str) -> str:
         """Say what a setting means; empty if nothing declares it."""

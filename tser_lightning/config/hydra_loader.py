@@ -21,7 +21,7 @@ from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.core.utils import setup_globals
 from hydra.errors import ConfigCompositionException, HydraException
-from hydra.plugins.config_source import ConfigResult
+from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -29,6 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tser_lightning.config.found_files import check_found, check_package
 from tser_lightning.mistake import Mistake
+from tser_lightning.registry import architectures
 from tser_lightning.registry.places import folder
 
 PRIMARY = "train"
@@ -95,6 +96,45 @@ class Experiments(FileConfigSource):
         return [] if results_filter == ObjectType.GROUP else sorted(names)
 
 
+class Architectures(ConfigSource):
+    """The files of conf/architecture, served as the groups `student` and `teacher`."""
+
+    @staticmethod
+    def scheme() -> str:
+        """Name this kind of source in a search path."""
+        return "architectures"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Load `student/NAME` or `teacher/NAME`."""
+        role, _, option = config_path.strip("/").removesuffix(".yaml").partition("/")
+        return ConfigResult(
+            config=OmegaConf.create(architectures.settings(Path(self.path), role, option)),
+            path=f"{self.scheme()}://{self.path}",
+            provider=self.provider,
+            header={"package": None},
+        )
+
+    def available(self) -> bool:
+        """Tell whether the folder is there."""
+        return Path(self.path).is_dir()
+
+    def is_group(self, config_path: str) -> bool:
+        """Tell whether this is one of the two groups, or the root that holds them."""
+        return config_path.strip("/") in ("", *architectures.ROLES)
+
+    def is_config(self, config_path: str) -> bool:
+        """Tell whether there is such an architecture."""
+        role, _, option = config_path.strip("/").removesuffix(".yaml").partition("/")
+        return role in architectures.ROLES and option in architectures.options(Path(self.path), role)
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """List the options of a group, or the groups at the root."""
+        role = config_path.strip("/")
+        if role == "":
+            return [] if results_filter == ObjectType.CONFIG else list(architectures.ROLES)
+        return [] if results_filter == ObjectType.GROUP else sorted(architectures.options(Path(self.path), role))
+
+
 class ExperimentChoices(Experiments):
     """The same folder without the settings: only the options that an experiment chooses."""
 
@@ -128,7 +168,7 @@ def _prepare_hydra() -> None:
     setup_globals()
     with _installed_alone():
         plugins = Plugins.instance()
-    for source in (Groups, Experiments, ExperimentChoices):
+    for source in (Groups, Architectures, Experiments, ExperimentChoices):
         plugins.register(source)
 
 
@@ -164,7 +204,8 @@ class Configs:
             )
         self.config_dir = config_dir
         self._loaders = {whole: ConfigLoaderImpl(self.search_path(whole)) for whole in (True, False)}
-        self._roots = sorted(set(self._loaders[True].list_groups("")))
+        self.architectures = folder("conf") / architectures.FOLDER
+        self._roots = sorted(set(self._loaders[True].list_groups("")) - {architectures.FOLDER})
         self._options: dict[str, list[str]] = {}
         self._composed: dict[tuple[bool, bool, tuple[str, ...]], Composition] = {}
 
@@ -176,6 +217,7 @@ class Configs:
         plugin = ExperimentSearchPath()
         plugin.source = Experiments if whole else ExperimentChoices
         plugin.manipulate_search_path(path)
+        path.append("architectures", f"{Architectures.scheme()}://{folder('conf') / architectures.FOLDER}")
         path.config_search_path.append(schema)
         if self.config_dir is not None:
             own = f"{Groups.scheme()}://{os.path.abspath(self.config_dir)}"
@@ -203,6 +245,8 @@ class Configs:
                 and (found := Path(place.path, inside, f"{option}.yaml")).is_file()
             ):
                 return found
+            if place.scheme() == Architectures.scheme() and place.is_config(f"{group}/{option}"):
+                return Path(place.path, f"{architectures.options(self.architectures, group)[option][0]}.yaml")
         return None
 
     def misnamed(self, group: str, option: str) -> str | None:
@@ -220,6 +264,8 @@ class Configs:
     def text(self, group: str, option: str) -> str:
         """Read the file of an option as it is written; empty if there is none."""
         path = self.file(group, option)
+        if path and path.parent == self.architectures:
+            return architectures.text(self.architectures, group, option)
         return path.read_text(encoding="utf-8") if path else ""
 
     def compose(self, choices: Sequence[str] = (), *, whole: bool = True, sweep: bool = False) -> "Composition":

@@ -154,5 +154,7 @@ def _other_choices(composed: Composed) -> Iterable[str]:
     bare = composed.bare_experiment()
     base = bare.choices if bare else {}
     for key, option in _named(composed).items():
+        if key == "augment" and key not in composed.command.choices:
+            continue  # the data set's own
         if key == "loss" or (key != "experiment" and matters(key) and base.get(key) != option):
             yield f"{key}={option}"

@@ -13,6 +13,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from tser_lightning.mistake import Mistake
+from tser_lightning.registry import architectures
 from tser_lightning.registry.places import folder
 from tser_lightning.schema.setting import setting
 
@@ -22,7 +23,12 @@ ALONE = {"timesteps": 4}  # of a neuron or a norm without a student: the steps t
 @cache
 def names(group: str) -> list[str]:
     """List the options of a group, e.g. ["bkdsnn", "ce", ...] for "loss"."""
-    return sorted(file.stem for file in Path(folder("conf"), group).glob("*.yaml"))
+    own = {file.stem for file in Path(folder("conf"), group).glob("*.yaml")}
+    return sorted(own | set(architectures.options(_architectures(), group)))
+
+
+def _architectures() -> Path:
+    return folder("conf") / architectures.FOLDER
 
 
 @cache
@@ -34,7 +40,10 @@ def _content(group: str, name: str) -> dict[str, Any]:
             why=f"there are {', '.join(names(group))}",
             fix=f"{close[0] if close else names(group)[0]!r}",
         )
-    content = yaml.safe_load(Path(folder("conf"), group, f"{name}.yaml").read_text(encoding="utf-8"))
+    if name in architectures.options(_architectures(), group):
+        content = architectures.settings(_architectures(), group, name)
+    else:
+        content = yaml.safe_load(Path(folder("conf"), group, f"{name}.yaml").read_text(encoding="utf-8"))
     return {key: value for key, value in content.items() if key != "defaults"}
 
 
@@ -47,6 +56,7 @@ def configured(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     Raises:
         Mistake: An unknown option or setting, or a value that it does not take.
     """
+    parts = {group: _of_size(group, part) for group, part in parts.items()}
     options = {group: str(part.get("name")) for group, part in parts.items()}
     files = {group: _content(group, option) for group, option in options.items()}
     given: dict[str, dict[str, Any]] = {group: {} for group in parts}
@@ -57,6 +67,14 @@ def configured(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     whole = OmegaConf.merge({"student": ALONE} if "student" not in files else {}, files, given)
     resolved: dict[str, Any] = OmegaConf.to_container(whole, resolve=True)  # type: ignore[assignment]
     return resolved
+
+
+def _of_size(group: str, part: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Let the size of an architecture choose the option of that size."""
+    given = {f"{group}.{name}": value for name, value in part.items()}
+    for _, option in architectures.with_sizes(_architectures(), {group: str(part.get("name"))}, given, ()):
+        return {"name": option, **{name: value for name, value in part.items() if name not in ("name", "size")}}
+    return part
 
 
 Files = Mapping[str, Mapping[str, Any]]

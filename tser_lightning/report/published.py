@@ -51,7 +51,7 @@ def published(data: str, student: str, timesteps: int | None, method: str) -> Pu
 
     Args:
         data: A name in conf/data.
-        student: A name in conf/student.
+        student: The name of a student.
         timesteps: T.
         method: A name in conf/loss.
     """

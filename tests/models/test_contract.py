@@ -56,7 +56,7 @@ def settings(group: str, name: str, **changes: Any) -> tuple[Any, dict[str, Any]
 
 def build(name: str, activation: Factory, norm: Factory = nn.BatchNorm2d, **changes: Any) -> Network:
     factory, plain = settings("student", name, **changes)
-    plain.pop("timesteps")
+    plain = {key: value for key, value in plain.items() if key not in ("timesteps", "weights")}
     net: Network = factory(num_classes=10, in_channels=3, activation=activation, norm=norm, **plain)
     return net
 

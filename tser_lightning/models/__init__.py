@@ -5,9 +5,12 @@ from tser_lightning.models.bottleneck import resnet50
 from tser_lightning.models.cnn import cnn_small
 from tser_lightning.models.ensemble import Ensemble
 from tser_lightning.models.input_adapter import InputAdapter
+from tser_lightning.models.meta_spikeformer import meta_spikeformer
+from tser_lightning.models.ms_resnet import max_resnet18, ms_resnet18, ms_resnet34, ms_resnet104
 from tser_lightning.models.network import Factory, Network, Parts
 from tser_lightning.models.norms import BNTT, TAB, TDBN, TEBN
 from tser_lightning.models.preact import preact_resnet34
+from tser_lightning.models.qkformer import qkformer
 from tser_lightning.models.resnet import resnet18, resnet19, resnet34, resnet_small
 from tser_lightning.models.sdt import sdt
 from tser_lightning.models.sew import sew_resnet18, sew_resnet34, sew_resnet50
@@ -32,7 +35,13 @@ __all__ = [
     "cnn_small",
     "from_timm",
     "from_torchvision",
+    "max_resnet18",
+    "meta_spikeformer",
+    "ms_resnet18",
+    "ms_resnet34",
+    "ms_resnet104",
     "preact_resnet34",
+    "qkformer",
     "relu",
     "resnet18",
     "resnet19",

@@ -17,19 +17,27 @@ from tser_lightning.models.resnet import ResNet, Stem
 
 
 class PreActBlock(nn.Module):
-    """Two times act-conv-norm, added to the stream; convolutions have biases."""
+    """Two times act-conv-norm, added to the stream.
 
-    def __init__(self, width_in: int, width: int, stride: int, parts: Parts) -> None:
+    Args:
+        width_in: Channels that come in.
+        width: Channels that go out.
+        stride: Of the block.
+        parts: Activation and norm.
+        bias: Whether convolutions have biases.
+    """
+
+    def __init__(self, width_in: int, width: int, stride: int, parts: Parts, bias: bool = True) -> None:
         super().__init__()
         self.act1 = parts.activation(width_in)
-        self.conv1 = nn.Conv2d(width_in, width, 3, stride, padding=1)
+        self.conv1 = nn.Conv2d(width_in, width, 3, stride, padding=1, bias=bias)
         self.bn1 = parts.norm(width)
         self.act2 = parts.activation(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
         self.bn2 = joined(parts.norm(width))
         self.downsample: nn.Module = nn.Identity()
         if stride != 1 or width_in != width:
-            self.downsample = nn.Sequential(nn.Conv2d(width_in, width, 1, stride), joined(parts.norm(width)))
+            self.downsample = nn.Sequential(nn.Conv2d(width_in, width, 1, stride, bias=bias), joined(parts.norm(width)))
         self.width_out = width
 
     def forward(self, x: Tensor) -> Tensor:

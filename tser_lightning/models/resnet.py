@@ -74,6 +74,8 @@ class ResNet(Network):
         stem_fires: Whether the stem ends with an activation (before its pooling).
         bias: Whether the stem's convolution has a bias.
         hidden: Width of a hidden layer with an activation of its own before the classifier (ResNet-19); 0 for none.
+        fires: Whether an activation comes before the average pool, as where a real-valued stream goes through all
+            stages.
     """
 
     def __init__(
@@ -90,10 +92,12 @@ class ResNet(Network):
         stem_fires: bool = True,
         bias: bool = False,
         hidden: int = 0,
+        fires: bool = False,
     ) -> None:
         super().__init__()
         width = stem_width or widths[0]
         self.attention0 = parts.input_attention(in_channels)
+        self.conv1: nn.Module
         self.conv1, self.maxpool = stem_layers(stem, in_channels, width, bias)
         self.bn1 = parts.norm(width)
         self.act1 = parts.activation(width) if stem_fires else nn.Identity()
@@ -104,6 +108,7 @@ class ResNet(Network):
             self.add_module(f"layer{index}", stage)
             self.add_module(f"attention{index}", parts.attention(width))
             self.layers.append(f"layer{index}")
+        self.last_act = parts.activation(width) if fires else nn.Identity()
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc1: nn.Module = Hidden(width, hidden, parts) if hidden else nn.Identity()
         self.fc = nn.Linear(hidden or width, num_classes)
@@ -114,7 +119,7 @@ class ResNet(Network):
         x = self.maxpool(norm_act(self.bn1, self.act1, self.conv1(self.attention0(x))))
         for index, layer in enumerate(self.layers, start=1):
             x = getattr(self, f"attention{index}")(getattr(self, layer)(x))
-        return cast(Tensor, self.fc(self.fc1(self.avgpool(x)).flatten(1)))
+        return cast(Tensor, self.fc(self.fc1(self.avgpool(self.last_act(x))).flatten(1)))
 
 
 class Hidden(nn.Module):

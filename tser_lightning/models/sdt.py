@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from tser_lightning.models.activation import relu
 from tser_lightning.models.network import Factory, Network, Parts
-from tser_lightning.models.spikingformer import PreActTransformerBlock
 from tser_lightning.models.transformer import (
-    ATTENTION_THRESHOLD,
+    PreActTransformerBlock,
+    SelfAttention,
     Transformer,
     check_heads,
     conv_norm,
@@ -37,7 +37,7 @@ class MembranePatchSplitting(nn.Module):
         return x + cast(Tensor, self.position(x))
 
 
-class SpikeDrivenSelfAttention(nn.Module):
+class SpikeDrivenSelfAttention(SelfAttention):
     """act, then q, k, v = act(norm(conv)), q masked by act at 0.5 of the sum of k v over tokens, conv-norm (Eq. 12).
 
     Args:
@@ -48,11 +48,7 @@ class SpikeDrivenSelfAttention(nn.Module):
     """
 
     def __init__(self, dim: int, heads: int, parts: Parts) -> None:
-        super().__init__()
-        self.act = parts.activation(dim)
-        self.q, self.k, self.v = (conv_norm(dim, dim, parts, kernel=1).append(parts.activation(dim)) for _ in range(3))
-        self.attn_act = parts.activation(dim, v_threshold=ATTENTION_THRESHOLD)
-        self.proj = conv_norm(dim, dim, parts, kernel=1, bias=True)
+        super().__init__(dim, heads, parts, preact=True)
         self.talking_heads = unused(nn.Conv1d(heads, heads, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:

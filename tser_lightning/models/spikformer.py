@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from tser_lightning.models.activation import relu
 from tser_lightning.models.network import Factory, Network, Parts
 from tser_lightning.models.transformer import (
-    ATTENTION_THRESHOLD,
+    SelfAttention,
     Transformer,
-    attend,
     check_heads,
-    conv_norm,
+    firing,
+    firing_mlp,
     poolings,
     start_small,
     tokenizer_widths,
@@ -36,7 +36,7 @@ class PatchSplitting(nn.Module):
         return x + cast(Tensor, self.position(x))
 
 
-class SpikformerBlock(nn.Module):
+class SpikformerBlock(SelfAttention):
     """Spiking self-attention, then an MLP of four times the width; both end with spikes and are added (Eq. 8-9).
 
     Args:
@@ -47,26 +47,14 @@ class SpikformerBlock(nn.Module):
     """
 
     def __init__(self, dim: int, heads: int, parts: Parts, qkv_bias: bool = True) -> None:
-        super().__init__()
-        self.q = firing(dim, dim, parts, bias=qkv_bias)
-        self.k = firing(dim, dim, parts, bias=qkv_bias)
-        self.v = firing(dim, dim, parts, bias=qkv_bias)
-        self.attn_act = parts.activation(dim, v_threshold=ATTENTION_THRESHOLD)
-        self.proj = firing(dim, dim, parts, bias=True)
-        self.mlp = nn.Sequential(firing(dim, 4 * dim, parts, bias=True), firing(4 * dim, dim, parts, bias=True))
+        super().__init__(dim, heads, parts, preact=False, qkv_bias=qkv_bias)
+        self.mlp = firing_mlp(dim, parts)
         self.norm1, self.norm2 = unused(nn.LayerNorm(dim)), unused(nn.LayerNorm(dim))
-        self.heads = heads
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, D, H, W] -> [N, D, H, W]."""
-        attention = self.attn_act(attend(self.q(x), self.k(x), self.v(x), self.heads))
-        x = x + self.proj(attention)
+        x = x + super().forward(x)
         return x + cast(Tensor, self.mlp(x))
-
-
-def firing(width_in: int, width: int, parts: Parts, kernel: int = 1, bias: bool = False) -> nn.Sequential:
-    """Convolution, norm, activation."""
-    return conv_norm(width_in, width, parts, kernel, bias).append(parts.activation(width))
 
 
 def spikformer(

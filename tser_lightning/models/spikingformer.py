@@ -4,17 +4,15 @@ CML, its downsampling by the same authors, pools before the neuron and not after
 exact.
 """
 
-from typing import cast
-
 from torch import Tensor, nn
 
 from tser_lightning.models.activation import relu
 from tser_lightning.models.fusing import Layers, in_order
 from tser_lightning.models.network import Factory, Network, Parts
 from tser_lightning.models.transformer import (
-    ATTENTION_THRESHOLD,
+    PreActTransformerBlock,
+    SelfAttention,
     Transformer,
-    attend,
     check_heads,
     conv_norm,
     poolings,
@@ -41,47 +39,11 @@ class SpikingTokenizer(nn.Module):
         return in_order([self.stem, self.patches], x)
 
 
-class SpikingSelfAttention(nn.Module):
-    """act, then q, k, v = act(norm(conv)), q k^T v * 0.125, act at 0.5, conv-norm; [N, D, H, W] -> [N, D, H, W]."""
-
-    def __init__(self, dim: int, heads: int, parts: Parts) -> None:
-        super().__init__()
-        self.act = parts.activation(dim)
-        self.q, self.k, self.v = (conv_norm(dim, dim, parts, kernel=1).append(parts.activation(dim)) for _ in range(3))
-        self.attn_act = parts.activation(dim, v_threshold=ATTENTION_THRESHOLD)
-        self.proj = conv_norm(dim, dim, parts, kernel=1, bias=True)
-        self.heads = heads
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend."""
-        x = self.act(x)
-        return cast(Tensor, self.proj(self.attn_act(attend(self.q(x), self.k(x), self.v(x), self.heads))))
-
-
-class PreActTransformerBlock(nn.Module):
-    """Attention, then an MLP of act-conv-norm twice with four times the width, each added to the stream."""
-
-    def __init__(self, dim: int, attention: nn.Module, parts: Parts) -> None:
-        super().__init__()
-        self.attn = attention
-        self.mlp = Layers(
-            parts.activation(dim),
-            conv_norm(dim, 4 * dim, parts, kernel=1, bias=True),
-            parts.activation(4 * dim),
-            conv_norm(4 * dim, dim, parts, kernel=1, bias=True),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, D, H, W] -> [N, D, H, W]."""
-        x = x + self.attn(x)
-        return x + cast(Tensor, self.mlp(x))
-
-
 class SpikingformerBlock(PreActTransformerBlock):
     """The block of Spikingformer, with the two LayerNorms that its public code holds and never calls."""
 
     def __init__(self, dim: int, heads: int, parts: Parts) -> None:
-        super().__init__(dim, SpikingSelfAttention(dim, heads, parts), parts)
+        super().__init__(dim, SelfAttention(dim, heads, parts, preact=True), parts)
         self.norm1, self.norm2 = unused(nn.LayerNorm(dim)), unused(nn.LayerNorm(dim))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tser_lightning.mistake import Mistake
 from tser_lightning.models.fusing import Layers
-from tser_lightning.models.network import Network, Parts
+from tser_lightning.models.network import Network, Parts, four_stages
 
 SCALE = 0.125  # of q k^T v in all of these networks, whatever their width
 ATTENTION_THRESHOLD = 0.5  # of the neuron behind attention
@@ -59,6 +59,41 @@ class Transformer(Network):
         return cast(Tensor, self.head(self.head_act(tokens.mean((2, 3), keepdim=True)).flatten(1)))
 
 
+class Pyramid(Network):
+    """Stages of a downsampling and blocks, then the mean over tokens and a linear head, as in `Transformer`.
+
+    Args:
+        stages: The downsampling of each stage, [N, ...] -> tokens [N, D, H', W'], and its blocks.
+        dim: D of the last stage.
+        num_classes: Outputs of the head.
+        head_act: Applied to the mean over tokens [N, D, 1, 1].
+    """
+
+    penultimate = "head"
+
+    def __init__(
+        self,
+        stages: Sequence[tuple[nn.Module, Sequence[nn.Module]]],
+        dim: int,
+        num_classes: int,
+        head_act: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.depth = len(stages)
+        for number, (downsampling, blocks) in enumerate(stages, start=1):
+            self.add_module(f"patch_embed{number}", downsampling)
+            self.add_module(f"stage{number}", nn.Sequential(*blocks))
+        self.head_act = head_act or nn.Identity()
+        self.head = nn.Linear(dim, num_classes)
+        self.stages = four_stages("patch_embed1", [f"stage{number}" for number in range(1, self.depth + 1)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [N, in_channels, H, W] -> logits [N, num_classes]."""
+        for number in range(1, self.depth + 1):
+            x = self.get_submodule(f"stage{number}")(self.get_submodule(f"patch_embed{number}")(x))
+        return cast(Tensor, self.head(self.head_act(x.mean((2, 3), keepdim=True)).flatten(1)))
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """Spiking self-attention q k^T v * 0.125, head by head, [N, D, H, W] each and out.
 
@@ -67,6 +102,61 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     q_NKdL, k_NKdL, v_NKdL = (x.flatten(2).unflatten(1, (heads, -1)) for x in (q, k, v))
     out_NKdL = (v_NKdL @ k_NKdL.transpose(-1, -2)) @ q_NKdL * SCALE
     return cast(Tensor, out_NKdL.flatten(1, 2).unflatten(2, v.shape[2:]))
+
+
+class SelfAttention(nn.Module):
+    """q, k, v = act(norm(conv)), q k^T v * 0.125, act at 0.5, then the projection; [N, D, H, W] -> [N, D, H, W].
+
+    Args:
+        dim: D.
+        heads: Heads of attention.
+        parts: Activation and norm.
+        preact: Whether an activation comes before queries, keys and values and none after the projection, as in a
+            network whose stream is real-valued; otherwise none before and one after.
+        qkv_bias: Whether queries, keys and values have a bias before their norm.
+    """
+
+    def __init__(self, dim: int, heads: int, parts: Parts, *, preact: bool, qkv_bias: bool = False) -> None:
+        super().__init__()
+        self.act = parts.activation(dim) if preact else nn.Identity()
+        self.q, self.k, self.v = (firing(dim, dim, parts, bias=qkv_bias) for _ in range(3))
+        self.attn_act = parts.activation(dim, v_threshold=ATTENTION_THRESHOLD)
+        self.proj = (conv_norm if preact else firing)(dim, dim, parts, kernel=1, bias=True)
+        self.heads = heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend."""
+        x = self.act(x)
+        return cast(Tensor, self.proj(self.attn_act(attend(self.q(x), self.k(x), self.v(x), self.heads))))
+
+
+class PreActTransformerBlock(nn.Module):
+    """Attention, then an MLP of act-conv-norm twice with four times the width, each added to the stream."""
+
+    def __init__(self, dim: int, attention: nn.Module, parts: Parts) -> None:
+        super().__init__()
+        self.attn = attention
+        self.mlp = Layers(
+            parts.activation(dim),
+            conv_norm(dim, 4 * dim, parts, kernel=1, bias=True),
+            parts.activation(4 * dim),
+            conv_norm(4 * dim, dim, parts, kernel=1, bias=True),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, D, H, W] -> [N, D, H, W]."""
+        x = x + self.attn(x)
+        return x + cast(Tensor, self.mlp(x))
+
+
+def firing_mlp(dim: int, parts: Parts) -> nn.Sequential:
+    """Conv-norm-act twice with four times the width: what is added to a stream of spikes."""
+    return nn.Sequential(firing(dim, 4 * dim, parts, bias=True), firing(4 * dim, dim, parts, bias=True))
+
+
+def firing(width_in: int, width: int, parts: Parts, kernel: int = 1, bias: bool = False) -> Layers:
+    """Convolution, norm, activation."""
+    return conv_norm(width_in, width, parts, kernel, bias).append(parts.activation(width))
 
 
 def conv_norm(width_in: int, width: int, parts: Parts, kernel: int = 3, bias: bool = False) -> Layers:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tser_lightning.schema.setting import Count, Settings, Text, about
+from tser_lightning.schema.setting import Count, Part, Settings, Text, about
 
 ROOM = "tser_lightning.models."
 Steps = Annotated[int, Field(ge=1, le=1000)]
@@ -77,11 +77,27 @@ class SEWResNet(WithAttention, targets=tuple(f"{ROOM}sew_resnet{depth}" for dept
     connect: Literal["add", "and", "iand"] = about("how the spikes of a branch meet those of its shortcut")
 
 
+class MSResNet(WithAttention, targets=tuple(f"{ROOM}ms_resnet{depth}" for depth in (18, 34))):
+    """Membrane-shortcut ResNet."""
+
+    stem: Literal["cifar", "imagenet"] = about("cifar (3x3, stride 1) or imagenet (stride 2, no pooling)")
+
+
+class MSResNet104(MSResNet, targets=(f"{ROOM}ms_resnet104",)):
+    """MS-ResNet-104."""
+
+    dropout: Part = about("share of the pooled features that is dropped in training")
+
+
+class MaxResNet(WithAttention, targets=(f"{ROOM}max_resnet18",)):
+    """Max-ResNet-18."""
+
+
 class VGG(WithAttention, targets=tuple(f"{ROOM}{name}" for name in ("vgg11", "vgg16", "vgg_small"))):
     """VGG."""
 
 
-class Transformer(Settings, targets=tuple(f"{ROOM}{name}" for name in ("spikformer", "sdt"))):
+class Transformer(Settings, targets=tuple(f"{ROOM}{name}" for name in ("spikformer", "sdt", "qkformer"))):
     """A spiking transformer."""
 
     depth: Count = about("blocks")
@@ -94,6 +110,14 @@ class Spikingformer(Transformer, targets=(f"{ROOM}spikingformer",)):
     """Spikingformer."""
 
     cml: bool = about("true: pool before the neuron in the tokenizer")
+
+
+class MetaSpikeformer(Settings, targets=(f"{ROOM}meta_spikeformer",)):
+    """Meta-SpikeFormer."""
+
+    dim: Count = about("channels of a token of the stage before the last")
+    last_dim: Count = about("channels of a token of the last stage")
+    heads: Count = about("of the attention")
 
 
 class ViT(Settings, targets=(f"{ROOM}vit",)):

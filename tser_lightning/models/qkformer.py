@@ -1,0 +1,163 @@
+"""QKFormer (Zhou et al., NeurIPS 2024, arXiv 2403.16552): queries mask keys in its first stages, a pyramid of three.
+
+Checked against the public files (zhouchenlin2096/QKFormer, cifar10/model.py and imagenet/qkformer.py): parameter
+counts, and equal logits of 4-384 and 10-384 for random weights and one image in float64. With more images they differ:
+there the last neuron of a block's self-attention goes through all images of a batch as if they were time steps; here
+each image has its own. Its neuron is our default with neuron.detach_reset=true.
+"""
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from tser_lightning.mistake import Mistake
+from tser_lightning.models.activation import relu
+from tser_lightning.models.fusing import Layers
+from tser_lightning.models.network import Factory, Network, Parts
+from tser_lightning.models.transformer import (
+    ATTENTION_THRESHOLD,
+    Pyramid,
+    SelfAttention,
+    check_heads,
+    conv_norm,
+    firing,
+    firing_mlp,
+    start_small,
+)
+
+
+class TokenAttention(nn.Module):
+    """Keys masked by a neuron at 0.5 of the sum of queries over the channels of a head, then conv-norm-act (Eq. 6-8).
+
+    Args:
+        dim: D of tokens [N, D, H, W].
+        heads: Each has its own mask of tokens.
+        parts: Activation and norm.
+    """
+
+    def __init__(self, dim: int, heads: int, parts: Parts) -> None:
+        super().__init__()
+        self.q, self.k = firing(dim, dim, parts), firing(dim, dim, parts)
+        self.attn_act = parts.activation(heads, v_threshold=ATTENTION_THRESHOLD)
+        self.proj = firing(dim, dim, parts, bias=True)
+        self.heads = heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, D, H, W] -> [N, D, H, W]."""
+        q, k = (part(x).unflatten(1, (self.heads, -1)) for part in (self.q, self.k))
+        mask = self.attn_act(q.sum(2)).unsqueeze(2)
+        return cast(Tensor, self.proj((mask * k).flatten(1, 2)))
+
+
+class FiringBlock(nn.Module):
+    """Attention, then an MLP; both end with spikes and are added."""
+
+    def __init__(self, dim: int, attention: nn.Module, parts: Parts) -> None:
+        super().__init__()
+        self.attn = attention
+        self.mlp = firing_mlp(dim, parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, D, H, W] -> [N, D, H, W]."""
+        x = x + self.attn(x)
+        return x + cast(Tensor, self.mlp(x))
+
+
+class ResidualPatches(nn.Module):
+    """Layers and a convolution beside them, both ending with spikes, added: the patch embedding with deformed shortcut.
+
+    Args:
+        first: What both see the output of.
+        layers: Come after it.
+        shortcut: Convolution of one pixel, norm and activation.
+    """
+
+    def __init__(self, first: nn.Module, layers: nn.Module, shortcut: nn.Module) -> None:
+        super().__init__()
+        self.first, self.layers, self.shortcut = first, layers, shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, D, H', W']."""
+        x = self.first(x)
+        return cast(Tensor, self.layers(x) + self.shortcut(x))
+
+
+def _pool(halves: bool) -> nn.Module:
+    return nn.MaxPool2d(3, 2, padding=1) if halves else nn.Identity()
+
+
+def _conv_pool_act(width_in: int, width: int, parts: Parts, halves: bool) -> Layers:
+    return conv_norm(width_in, width, parts).append(_pool(halves)).append(parts.activation(width))
+
+
+def _shortcut(width_in: int, width: int, stride: int, parts: Parts) -> Layers:
+    return Layers(nn.Conv2d(width_in, width, 1, stride, bias=False), parts.norm(width), parts.activation(width))
+
+
+def _first_patches(in_channels: int, dim: int, parts: Parts, large: bool) -> nn.Module:
+    """Half of the channels, then all of them; for ImageNet two poolings and a third convolution."""
+    half = dim // 2
+    layers = Layers(_conv_pool_act(half, dim, parts, large))
+    if large:
+        layers.append(firing(dim, dim, parts, kernel=3))
+    first = _conv_pool_act(in_channels, half, parts, large)
+    return ResidualPatches(first, layers, _shortcut(half, dim, 2 if large else 1, parts))
+
+
+def _next_patches(dim: int, parts: Parts, large: bool) -> nn.Module:
+    """Twice the channels on half the map; the pooling is behind the first convolution for ImageNet, else the second."""
+    half = dim // 2
+    layers = Layers(_conv_pool_act(half, dim, parts, large), _conv_pool_act(dim, dim, parts, not large))
+    return ResidualPatches(nn.Identity(), layers, _shortcut(half, dim, 2, parts))
+
+
+def qkformer(
+    num_classes: int,
+    in_channels: int = 3,
+    activation: Factory = relu,
+    norm: Factory = nn.BatchNorm2d,
+    *,
+    depth: int = 4,
+    dim: int = 384,
+    heads: int = 8,
+    patch_size: int = 4,
+) -> Network:
+    """QKFormer depth-dim: stages of dim / 4, dim / 2 and dim channels, query-key attention in the first two.
+
+    100 classes: 4-384 has 6,740,884 parameters; 1000 classes and patches of 16: 10-384 has 16,473,688, 10-512
+    29,079,336, 10-768 64,962,760.
+
+    Args:
+        num_classes: Outputs of the head.
+        in_channels: Channels of the images.
+        activation: ReLU or a neuron.
+        norm: Follows a convolution.
+        depth: Number of blocks: 1, 1 and the others for CIFAR, 1, 2 and the others for ImageNet.
+        dim: Channels of a token of the last stage.
+        heads: Heads of attention, in all stages.
+        patch_size: Pixels of a token's side in the last stage: 4 for CIFAR, 16 for ImageNet.
+
+    Raises:
+        ValueError: `dim` cannot be divided by 8 and its quarter by `heads`, or there is no such patch size or depth.
+    """
+    check_heads(dim, heads)
+    check_heads(dim // 4 * 8, 8 * heads)
+    if patch_size not in (4, 16):
+        raise Mistake(f"student.patch_size={patch_size} is not 4 or 16", "QKFormer is for CIFAR or ImageNet", "4")
+    large, parts = patch_size == 16, Parts(activation, norm)
+    depths = (1, 2, depth - 3) if large else (1, 1, depth - 2)
+    if depths[-1] < 1:
+        raise Mistake(f"student.depth={depth} is too small", "every stage has a block", "student.depth=4")
+    stages = []
+    for number, (width, blocks) in enumerate(zip((dim // 4, dim // 2, dim), depths, strict=True)):
+        patches = _next_patches(width, parts, large) if number else _first_patches(in_channels, width, parts, large)
+        stages.append(
+            (patches, [FiringBlock(width, _attention(number, width, heads, parts), parts) for _ in range(blocks)])
+        )
+    net = Pyramid(stages, dim, num_classes)
+    start_small([net.head])
+    return net
+
+
+def _attention(number: int, dim: int, heads: int, parts: Parts) -> nn.Module:
+    return SelfAttention(dim, heads, parts, preact=False) if number == 2 else TokenAttention(dim, heads, parts)

@@ -1,5 +1,6 @@
 """The documentation's commands and Python, and the reference of settings."""
 
+import itertools
 import re
 import shlex
 import subprocess
@@ -15,7 +16,7 @@ from tser_lightning.config.run import compose_run
 from tser_lightning.sweep.combinations import jobs_of
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = sorted(DOCS.glob("*.md")) + sorted(DOCS.glob("guides/*.md"))
+PAGES = sorted(page for place in ("*.md", "guides/*.md", "study/*.md") for page in DOCS.glob(place))
 OWN = {"my_models.py": "from tser_lightning.models import resnet_small as my_net\n"}
 
 
@@ -27,7 +28,10 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     """What follows `python -m tser_lightning` on every line that begins with it, without the comment."""
     for page in PAGES:
         for block in blocks(page, "sh"):
-            for line in block.replace("\\\n", " ").splitlines():
+            text = block.replace("\\\n", " ")
+            for name, value in re.findall(r'^(\w+)="(.*)"$', block, re.MULTILINE):
+                text = text.replace(f"${name}", value)
+            for line in text.splitlines():
                 if line.startswith("python -m tser_lightning"):
                     words = shlex.split(line.removeprefix("python -m tser_lightning"), comments=True)
                     yield f"{page.stem}: {' '.join(words)}", words
@@ -48,10 +52,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_command_is_a_right_one(name: str, words: list[str], folder: Path) -> None:
     if "--help" in words:
         return
-    said = [word for word in words if not word.startswith("-") and word != "job"]
-    launcher = [word for word in said if not word.startswith("hydra")]
-    for job in jobs_of(launcher, Configs()) if "-m" in words else [launcher]:
-        compose_run(job, check_data=False)
+    folders = [DOCS.parent / after for flag, after in itertools.pairwise(words) if flag == "--config-dir"]
+    configs = Configs(str(folders[0]) if folders else None)
+    said = [word for word in words if "=" in word and not word.startswith("hydra")]
+    for job in jobs_of(said, configs) if "-m" in words else [said]:
+        compose_run(job, check_data=False, configs=configs)
 
 
 def test_the_arrays_of_the_guide_are_a_prepared_set(folder: Path) -> None:

@@ -19,7 +19,7 @@ from tser_lightning.training import distiller, exam
 from tser_lightning.training.endings import sentence
 
 STEP, VALIDATION, EXAM = (
-    (torch.Tensor, "backward", 10),
+    (distiller.Distiller, "backward", 10),
     (distiller.Distiller, "validation_step", 2),
     (exam.Exam, "test_step", 1),
 )
@@ -71,7 +71,7 @@ def test_a_run_refuses_data_that_changed_since_it_began(
     small = [f"data.path={folder}", "data.num_classes=2", "data.shape=[3,8,8]", "data.resize=8", "data.batch_size=4"]
     words = ["data=image_folder", *small, "data.mean=[0.5,0.5,0.5]", "data.std=[0.3,0.3,0.3]", "selection=last"]
     child = command(*words, "loss=ce")
-    assert child(told_at(torch.Tensor, "backward", 5, signal.SIGTERM)) == 143, child.said()
+    assert child(told_at(distiller.Distiller, "backward", 5, signal.SIGTERM)) == 143, child.said()
 
     damaged = folder / "train" / "a" / "0.png"
     whole = damaged.read_bytes()

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 
 from tser_lightning.training import distiller, exam
 from tser_lightning.training.checkpoints import Checkpoints
@@ -33,7 +32,7 @@ def kill_at(owner: Any, name: str, call: int) -> Callable[[], None]:
 
 
 POINTS = {
-    "between forward and backward": kill_at(torch.Tensor, "backward", 8),
+    "between forward and backward": kill_at(distiller.Distiller, "backward", 8),
     "mid-validation": kill_at(distiller.Distiller, "on_validation_epoch_end", 2),
     "before a save is flushed": kill_at(os, "fsync", 17),
     "between the two renames of a save": kill_at(os, "replace", 14),

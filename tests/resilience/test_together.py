@@ -73,7 +73,7 @@ def test_a_signal_to_any_of_them_ends_all_at_one_step_which_is_saved(
         assert both(alone) == [0, 0], alone.said()
         references["together"] = alone.ends()
     child = command(*words)
-    stop = told_at(torch.Tensor, "backward", 11, signal.SIGTERM)
+    stop = told_at(distiller.Distiller, "backward", 11, signal.SIGTERM)
     started = time.monotonic()
     codes = both(child, *(stop if rank in told else nothing for rank in (0, 1)))
     assert codes == [143, 143], child.said()
@@ -103,7 +103,7 @@ def test_one_that_is_killed_ends_the_other_with_a_sentence(
 ) -> None:
     child = command(*TWO)
     started = time.monotonic()
-    kill = told_at(torch.Tensor, "backward", 11, signal.SIGKILL)
+    kill = told_at(distiller.Distiller, "backward", 11, signal.SIGKILL)
     codes = both(child, *(kill if rank == dead else nothing for rank in (0, 1)))
     assert codes[dead] == -signal.SIGKILL
     assert codes[1 - dead] == 1, child.said()
@@ -132,7 +132,7 @@ def test_a_student_in_parts_gives_what_a_whole_one_gives(
     words = [*TOGETHER, "trainer.clip=0.5", "machine.devices=2"]
     whole, parts = command(*words, "machine.strategy=ddp"), command(*words, "machine.strategy=fsdp")
     assert both(whole) == [0, 0], whole.said()
-    stop = told_at(torch.Tensor, "backward", 11, signal.SIGTERM)
+    stop = told_at(distiller.Distiller, "backward", 11, signal.SIGTERM)
     assert both(parts, telling_its_share, stop) == [143, 143], parts.said()
     (share,) = (float(line.split()[1]) for line in parts.said().splitlines() if line.startswith("share"))
     assert 0.3 < share < 0.7

@@ -112,8 +112,8 @@ def test_a_large_decay_over_few_steps_forgets_the_first_weights_and_goes_on_exac
         steps.append(copy.deepcopy(network.state_dict()))
         if step == 20:
             later = Average(nn.Linear(1, 1), 0.999)
-            later.load_state_dict(copy.deepcopy(average.state_dict()))
+            later.load(copy.deepcopy(average.state()))
             average = later
-    mean = average.state_dict()["network"]["weight"].double()
+    mean = average.network["weight"].double()
     torch.testing.assert_close(mean, by_hand(steps, 0.999)["weight"], rtol=1e-6, atol=0.0)
     assert mean > 40  # of 0 to 49

@@ -18,7 +18,9 @@ class Holder(LightningModule):
 
 
 def validated(score: float, epoch: int, first: bool = True) -> Any:
-    return SimpleNamespace(callback_metrics={"val/acc": torch.tensor(score)}, current_epoch=epoch, is_global_zero=first)
+    return SimpleNamespace(
+        callbacks=[], callback_metrics={"val/acc": torch.tensor(score)}, current_epoch=epoch, is_global_zero=first
+    )
 
 
 def test_the_best_epoch_stays_and_the_first_process_alone_writes_it(tmp_path: Path) -> None:

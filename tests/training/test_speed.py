@@ -13,6 +13,7 @@ from torch.optim import SGD
 
 import tser_lightning as tl
 from tser_lightning.data import ImageFolder
+from tser_lightning.data.data_module import ImageDataModule
 from tser_lightning.data.synthetic import Synthetic
 from tser_lightning.losses import CrossEntropy, DistillationLoss, KLDivergence
 from tser_lightning.mistake import Mistake
@@ -156,7 +157,7 @@ def line(student: torch.nn.Module, machine: Machine, fused: bool = True, data: A
     prepare(student, Recipe(), machine, *PLACE)
     optimizer = SGD(student.parameters(), lr=0.1, fused=fused)
     data = data or Synthetic(4, (3, 8, 8), train_images=8, test_images=4)
-    return described(student, data, machine, torch.device("cpu"), optimizer)
+    return described(student, ImageDataModule(data, workers=machine.workers), machine, torch.device("cpu"), optimizer)
 
 
 def test_the_line_about_the_machine_follows_what_is_there() -> None:

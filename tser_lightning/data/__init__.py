@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tser_lightning.data.augment import Augment as Augment
     from tser_lightning.data.batch import Batch as Batch
     from tser_lightning.data.checks import check_data as check_data
+    from tser_lightning.data.data_module import ImageDataModule as ImageDataModule
     from tser_lightning.data.digits import Digits as Digits
     from tser_lightning.data.download import Downloaded as Downloaded
     from tser_lightning.data.events import EventFrames as EventFrames
@@ -26,6 +27,7 @@ _MODULES = {
     "Augment": "augment",
     "Batch": "batch",
     "check_data": "checks",
+    "ImageDataModule": "data_module",
     "Digits": "digits",
     "Downloaded": "download",
     "EventFrames": "events",

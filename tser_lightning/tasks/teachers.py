@@ -11,6 +11,7 @@ import torch
 import yaml
 from torch import nn
 
+from tser_lightning.data.image_data import Split
 from tser_lightning.losses import CrossEntropy, DistillationLoss
 from tser_lightning.mistake import Mistake
 from tser_lightning.models import InputAdapter, begin_from, from_timm, from_torchvision
@@ -21,7 +22,6 @@ from tser_lightning.registry.build import build_teacher_network
 from tser_lightning.tasks.recipe import build_machine, build_recipe
 from tser_lightning.training import Machine, Once, Recipe, Teacher, check_teacher, examine, fit, load_weights
 from tser_lightning.training.checkpoints import save_network
-from tser_lightning.training.distiller import Split
 from tser_lightning.training.probe import probe_teacher
 
 log = logging.getLogger("tser_lightning")

@@ -4,19 +4,25 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
+import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
 
-class Average:
-    """Averages a network over the steps of its optimiser: after each, average = d * average + (1 - d) * now.
+class Average(Callback):
+    """Averages a student over the steps of its optimiser: after each, average = d * average + (1 - d) * now.
 
     It begins with the weights after the first step. d = min(decay, (1 + n) / (10 + n)) after n steps before: it grows
     with the steps, or the first weights, which know nothing, would be most of a short training's average. Source:
     `num_updates` of TensorFlow's `tf.train.ExponentialMovingAverage`. The statistics of BatchNorm are averaged like the
     weights, because those of the last step belong to weights that nobody will use; whole numbers (counters) are those
-    of the last step.
+    of the last step. The average is what is validated and tested.
+
+    Lightning's `EMAWeightAveraging` does not do: its decay is the same from the first step on, it rounds counters, it
+    averages (and copies) all that the LightningModule has, with the loss and the teacher, and it swaps the places of
+    the average and the student's own weights in a checkpoint, so that trainings that exist could not go on.
 
     Args:
         network: What is averaged; the average lies where it does.
@@ -26,11 +32,39 @@ class Average:
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
         self._steps = 0  # a number of this process: the model's own may lie on a GPU, which would have to be waited for
+        self._seen = 0  # steps of the trainer
         self._model = AveragedModel(network, multi_avg_fn=self._take, use_buffers=True)
 
-    def to(self, device: torch.device) -> None:
-        """Bring it to a device."""
-        self._model.to(device)
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Come to the student's device."""
+        self._model.to(pl_module.device)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count on from the steps that are done."""
+        self._seen = trainer.global_step
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *arguments: Any) -> None:
+        """Take in the weights, if the batch was the last of its step."""
+        if trainer.global_step > self._seen:
+            self._seen = trainer.global_step
+            self.update(pl_module.student)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Put the average in the student's place."""
+        self.exchange(pl_module.student)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Train on with the student's own weights, which are those of a checkpoint too."""
+        self.exchange(pl_module.student)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Put the average in the student's place."""
+        self._model.to(pl_module.device)
+        self.exchange(pl_module.student)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Put the student's own weights back."""
+        self.exchange(pl_module.student)
 
     def update(self, network: nn.Module) -> None:
         """Take in the weights after a step."""
@@ -51,11 +85,16 @@ class Average:
         logits: Tensor = self._model.eval()(images)
         return logits
 
-    def state_dict(self) -> dict[str, Any]:
-        """Give the average under the network's own names, and the number of steps so far."""
+    @property
+    def network(self) -> dict[str, Tensor]:
+        """The average under the network's own names."""
+        return dict(self._model.module.state_dict())
+
+    def state(self) -> dict[str, Any]:
+        """Give what a checkpoint keeps: the average and the number of steps so far."""
         return {"network": self._model.module.state_dict(), "steps": self._model.n_averaged}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
         self._model.module.load_state_dict(state["network"])
         self._model.n_averaged.copy_(state["steps"])

@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor
 
 from tser_lightning.durable import write_bytes, write_json
 from tser_lightning.mistake import Failure
+from tser_lightning.training.average import Average
 
 log = logging.getLogger("tser_lightning")
 
@@ -137,6 +138,11 @@ class Checkpoints(Checkpoint):
         """Go on choosing."""
         self.score, self.best, self.seconds = state_dict["score"], state_dict["best"], state_dict["seconds"]
 
+    def on_train_batch_start(self, trainer: pl.Trainer, *arguments: Any) -> None:
+        """Have the last epoch validated, whether or not the interval between validations ends there."""
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
+
     def on_train_batch_end(self, trainer: pl.Trainer, *arguments: Any) -> None:
         """Save every so many steps, and when the process is told to end."""
         if trainer.is_last_batch:
@@ -152,7 +158,7 @@ class Checkpoints(Checkpoint):
         score = float(trainer.callback_metrics[self.followed])
         if self.score is not None and score < self.score:
             return
-        self.score, self.best = score, _student_part(pl_module.state_dict(), copy=True)
+        self.score, self.best = score, _measured(trainer, pl_module)
         if trainer.is_global_zero:
             state = {f"student.{name}": value for name, value in self.best.items()}
             content = {"state_dict": state, "epoch": trainer.current_epoch, self.followed: score}
@@ -167,9 +173,15 @@ class Checkpoints(Checkpoint):
         trainer.save_checkpoint(self.folder / LAST)
 
 
-def _student_part(state: Mapping[str, Tensor], copy: bool = False) -> dict[str, Tensor]:
-    part = {name.removeprefix("student."): value for name, value in state.items() if name.startswith("student.")}
-    return {name: _whole(value.detach()).cpu().clone() for name, value in part.items()} if copy else part
+def _measured(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Tensor]:
+    """Copy the student that was validated: the average, where there is one."""
+    averages = [callback.network for callback in trainer.callbacks if isinstance(callback, Average)]  # type: ignore[attr-defined]
+    state = averages[0] if averages else _student_part(pl_module.state_dict())
+    return {name: _whole(value.detach()).cpu().clone() for name, value in state.items()}
+
+
+def _student_part(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix("student."): value for name, value in state.items() if name.startswith("student.")}
 
 
 def _whole(value: Tensor) -> Tensor:

@@ -13,13 +13,12 @@ import lightning.pytorch as pl
 from torch import nn
 
 from tser_lightning.data.batch import Batch
-from tser_lightning.data.image_data import ImageData
+from tser_lightning.data.data_module import ImageDataModule
+from tser_lightning.data.image_data import Split
 from tser_lightning.measure.energy import student_energy, teacher_energy
 from tser_lightning.measure.firing import Firing, FiringRates
 from tser_lightning.measure.operation_counter import OperationCounter
 from tser_lightning.measure.student_measures import StudentMeasures
-from tser_lightning.training.distiller import Split
-from tser_lightning.training.recipe import Machine
 from tser_lightning.training.teacher import Once, Teacher
 
 log = logging.getLogger("tser_lightning")
@@ -31,9 +30,8 @@ class Exam(pl.LightningModule):
     Args:
         student: Images to logits_TBC.
         teacher: Frozen; None leaves out what compares with it.
-        data: Where the batches come from.
+        images: Where the batches come from.
         split: Which split.
-        machine: On what.
         answer: File for the result, where the exam is done by processes that end with it.
     """
 
@@ -41,16 +39,15 @@ class Exam(pl.LightningModule):
         self,
         student: nn.Module,
         teacher: Teacher | None,
-        data: ImageData,
+        images: ImageDataModule,
         split: Split,
-        machine: Machine = Machine(),  # noqa: B008 - frozen
         answer: Path | None = None,
     ) -> None:
         super().__init__()
         self.student = student
         self._teacher = (teacher,)
-        self.data, self.split, self.machine = data, split, machine
-        self.measures = StudentMeasures(int(getattr(student, "timesteps", 1)), data.num_classes)
+        self.images, self.split = images, split
+        self.measures = StudentMeasures(int(getattr(student, "timesteps", 1)), images.data.num_classes)
         self._listening = contextlib.ExitStack()
         self._rates: FiringRates | None = None
         self._counters: dict[str, OperationCounter] = {}
@@ -95,13 +92,8 @@ class Exam(pl.LightningModule):
 
     def test_dataloader(self) -> Any:
         """Batches of the split, each image once."""
-        return self.data.loader(
-            self.split,
-            workers=self.machine.workers_for(self.data.in_memory),
-            rank=self.trainer.global_rank,
-            world_size=self.trainer.world_size,
-            device=self.device if self.machine.workers == "auto" else None,
-        )
+        self.images.trainer = self.trainer
+        return self.images.loader(self.split)
 
 
 def _warn(firing: Firing) -> None:

@@ -1,9 +1,108 @@
-"""Where numbers stop being finite: one more run of the student on the batch that showed it."""
+"""The guard over the loss of every step: it is read, logged, and stops a training where it is not finite."""
 
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
+from tser_lightning.data.batch import Batch
+from tser_lightning.mistake import Failure
 from tser_lightning.neurons.clock import OverTime
+from tser_lightning.training.late import Late
+
+
+class LossGuard(Callback):
+    """Reads the loss and its parts before every backward pass, on a GPU one step later so that nothing waits for it.
+
+    What was read is what a progress bar shows (`Distiller.latest`) and what the loggers get every `log_every_n_steps`
+    as `train_step/NAME`. A loss that is NaN or infinite ends the training; none gets into a checkpoint.
+    """
+
+    def __init__(self) -> None:
+        self._late: Late[tuple[int, list[str], Batch]] = Late()
+        self._warned_negative = False
+        self._batch: Batch | None = None
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
+        """Know what the next loss is about."""
+        self._batch = batch
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: Any, loss: Tensor) -> None:
+        """Read what can be read.
+
+        Raises:
+            Failure: A loss that is not finite; names the term and where numbers stop being finite.
+        """
+        values: Mapping[str, Tensor] = pl_module.values
+        numbers = torch.stack([value.float() for value in values.values()])
+        assert self._batch is not None
+        for read in self._late.next(numbers, (trainer.global_step, list(values), self._batch)):
+            self._take(trainer, pl_module, *read)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Read the rest before the epoch is recorded."""
+        self._read_rest(trainer, pl_module)
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Read the rest before a checkpoint is written."""
+        self._read_rest(trainer, pl_module)
+
+    def _read_rest(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        for read in self._late.rest():
+            self._take(trainer, pl_module, *read)
+
+    def _take(
+        self, trainer: pl.Trainer, pl_module: Any, numbers: list[float], of: tuple[int, list[str], Batch]
+    ) -> None:
+        step, names, batch = of
+        values = dict(zip(names, numbers, strict=True))
+        pl_module.latest = values
+        self._check(pl_module, values, step, batch)
+        if trainer.logger is not None and (step + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            row = {f"train_step/{name}": value for name, value in values.items()}
+            trainer.logger.log_metrics({**row, "epoch": trainer.current_epoch}, step=step)
+
+    def _check(self, pl_module: Any, values: Mapping[str, float], step: int, batch: Batch) -> None:
+        if not math.isfinite(values["loss"]):
+            raise _not_finite(pl_module, values, step, batch)
+        if values["loss"] < 0 and not self._warned_negative:
+            self._warned_negative = True
+            warnings.warn(
+                "the total loss is negative: the reward for entropy is larger than all the rest, so the student is "
+                "drawn to uniform answers; lower loss.lam",
+                stacklevel=2,
+            )
+
+
+def _not_finite(pl_module: Any, values: Mapping[str, float], step: int, batch: Batch) -> Failure:
+    """Say what is not finite first, and what to do about that."""
+    parts = [name for name, value in values.items() if name != "loss" and not math.isfinite(value)]
+    first = first_nonfinite(pl_module.student, batch.images)
+    asked = pl_module.teacher if pl_module.asks_teacher else None
+    why = "the learning rate is too high for this precision"
+    fix = "optim.lr at a tenth, trainer.clip=1.0, trainer.precision=32-true"
+    if first == "the images":
+        why = "the data hold values that are NaN or infinite, or data.std has one that is 0"
+        fix = "data whose values are all finite: numpy.isfinite(images).all() tells"
+    elif first is None and asked is not None and not asked(batch.images).isfinite().all():
+        first = "the teacher's logits"
+        why = "the student's logits are finite: the teacher has no answer to some image of this batch"
+        fix = "another teacher, or weights and operations of it that are finite for all images"
+    elif first is None:
+        first = "the loss itself"
+        why = "logits of student and teacher are finite, what the loss makes of them is not"
+        fix = "log_softmax in place of softmax and log, no division by what can be 0, or smaller weights of its terms"
+    return Failure(
+        what=f"the loss is {values['loss']} at epoch {pl_module.current_epoch}, step {step}; "
+        f"its term {', '.join(parts) or 'sum'} is the cause; first not finite: {first}",
+        why=why,
+        fix=fix,
+    )
 
 
 @torch.no_grad()

@@ -10,6 +10,8 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
+from tser_lightning.training.speed import described
+
 log = logging.getLogger("tser_lightning")
 
 
@@ -30,6 +32,17 @@ class TimeLeft:
             return ""
         left = (time.monotonic() - self._began) / done * max(0.0, total - trainer.global_step)
         return str(datetime.timedelta(seconds=round(left)))
+
+
+class MachineLine(Callback):
+    """A line of the log about what a training uses of its machine."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Say it once everything is where it will be."""
+        if trainer.is_global_zero:
+            student, images, machine = pl_module.student, pl_module.images, pl_module.machine
+            line = described(student, images, machine, pl_module.device, trainer.optimizers[0])
+            log.info("machine: %s", line)
 
 
 class LiveBar(RichProgressBar):
@@ -101,5 +114,6 @@ def _is_aloud(record: logging.LogRecord) -> bool:
 
 
 def progress_callbacks() -> list[Callback]:
-    """A live bar on a terminal, and lines in the log of the run; lines alone elsewhere."""
-    return [LiveBar(leave=False), EpochLines(aloud=False)] if sys.stdout.isatty() else [EpochLines()]
+    """The line about the machine; a live bar on a terminal, and lines in the log of the run; lines alone elsewhere."""
+    shown = [LiveBar(leave=False), EpochLines(aloud=False)] if sys.stdout.isatty() else [EpochLines()]
+    return [MachineLine(), *shown]

@@ -7,8 +7,6 @@ from typing import Any
 
 from torch.optim import SGD, Optimizer
 
-from tser_lightning.data.open_files import workers_that_fit
-from tser_lightning.operating_system import cores
 from tser_lightning.training.schedule import Cosine, Schedule
 
 
@@ -75,9 +73,3 @@ class Machine:
     memory: str = "auto"
     teacher_cache: int = 0
     runs_dir: str = "runs"
-
-    def workers_for(self, in_memory: bool) -> int:
-        """Number of processes that load a set."""
-        if self.workers == "auto":
-            return 0 if in_memory else workers_that_fit(cores())
-        return int(self.workers)

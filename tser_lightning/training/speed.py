@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from tser_lightning.data.image_data import ImageData
+from tser_lightning.data.data_module import ImageDataModule
 from tser_lightning.kernels.dispatch import chosen
 from tser_lightning.kernels.spec import NeuronSpec
 from tser_lightning.mistake import Mistake
@@ -134,21 +134,21 @@ def computes_bfloat16(about: Path = Path("/proc/cpuinfo")) -> bool:
     return not words.isdisjoint({"avx512_bf16", "amx_bf16", "bf16", "svebf16"})  # x86; ARM
 
 
-def described(student: nn.Module, data: ImageData, machine: Machine, device: torch.device, optimizer: Optimizer) -> str:
+def described(
+    student: nn.Module, images: ImageDataModule, machine: Machine, device: torch.device, optimizer: Optimizer
+) -> str:
     """Say in a line what a training uses of its machine, asking those who do the work."""
-    there = machine.workers == "auto" and data.fits(device)
-    workers = 0 if there else machine.workers_for(data.in_memory)
     kept = {"low": "spikes kept as bits", "lowest": "spikes kept as bits, blocks computed twice"}
     graphs = ", as CUDA graphs" if machine.compile == CUDA_GRAPHS and device.type == "cuda" else ""
     parts = [
         torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         _counted(torch.get_num_threads(), "thread"),
-        f"compiled by torch{graphs}" if machine.compile else _neurons(student, data.shape, device),
+        f"compiled by torch{graphs}" if machine.compile else _neurons(student, images.data.shape, device),
         "channels_last" if _channels_last(student) else "",
         kept.get(machine.memory, ""),
         "fused optimiser" if optimizer.param_groups[0].get("fused") else "",
-        f"images on the {'device' if there else 'host' if data.in_memory else 'disk'}",
-        _counted(workers, "worker"),
+        f"images on the {'device' if images.is_on_device else 'host' if images.data.in_memory else 'disk'}",
+        _counted(images.workers, "worker"),
     ]
     return ", ".join(part for part in parts if part)
 

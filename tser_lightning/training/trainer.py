@@ -20,11 +20,11 @@ from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
 from torch import nn
 
-from tser_lightning.data.image_data import ImageData
+from tser_lightning.data.data_module import ImageDataModule
+from tser_lightning.data.image_data import ImageData, Split
 from tser_lightning.operating_system import peak_resident_mib
-from tser_lightning.training.answers import Answers, cache_for
 from tser_lightning.training.checkpoints import Checkpoints, DurableCheckpoints, load_chosen, newest, read_sealed
-from tser_lightning.training.distiller import Distiller, Row, Split
+from tser_lightning.training.distiller import Distiller, Row
 from tser_lightning.training.endings import StopsAtSigterm, told
 from tser_lightning.training.exam import Exam
 from tser_lightning.training.probe import probe
@@ -131,24 +131,9 @@ def fit(
         check_sharding(student, loss, recipe)
     split = FOLLOWED[selection]
     probe(student, loss, teacher, data, machine=machine, seed=seed)
-    answers = None
-    if teacher is not None and getattr(loss, "needs_teacher", False):
-        place = Path(machine.runs_dir, "teachers", "logits")
-        cache = cache_for(teacher, data, seed, machine.teacher_cache, place, recipe.precision)
-        answers = Answers(teacher, data.shape, cache, machine.compile, machine.channels_last)
-    distiller = Distiller(
-        copy.deepcopy(student) if sharded else student,  # the caller's own stays whole
-        loss,
-        teacher,
-        data,
-        recipe,
-        seed=seed,
-        selection=split,
-        machine=machine,
-        log_every=log_every,
-        record=record,
-        answers=answers,
-    )
+    images = ImageDataModule(data, seed=seed, selection=split, workers=machine.workers)
+    learner = copy.deepcopy(student) if sharded else student  # the caller's own stays whole
+    distiller = Distiller(learner, loss, teacher, recipe=recipe, seed=seed, machine=machine, record=record)
     kept = Checkpoints(folder, f"{split}/acc" if split else None, machine.checkpoint_every)
     shown = progress_callbacks()
     trainer = _trainer(
@@ -172,7 +157,7 @@ def fit(
         if sharded:  # Lightning reads it too late for the order of the data
             distiller.stand(read_sealed(last)["standing"])
     with told(trainer):
-        trainer.fit(distiller, ckpt_path=last)
+        trainer.fit(distiller, datamodule=images, ckpt_path=last)
     seconds = load_chosen(student, folder)
     peak = peak_memory_mb()
     return {"train/seconds": round(seconds, 2), **({} if peak is None else {"train/peak_memory_mb": peak})}
@@ -204,7 +189,7 @@ def examine(
         )  # the bits of a training's own exams
     with tempfile.TemporaryDirectory() as folder, told(trainer):
         answer = Path(folder, "result.json")
-        exam = Exam(student, teacher, data, split, machine, answer)
+        exam = Exam(student, teacher, ImageDataModule(data, workers=machine.workers), split, answer)
         trainer.test(exam, verbose=False)
         # Processes that Lightning forks end with their own copy of the exam.
         result: dict[str, float] = exam.result or json.loads(answer.read_text())

@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import Callback
 
 from benchmarks.rounds import report
 from tser_lightning.config.run import compose_run
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.tasks.run_parts import built
 from tser_lightning.training import fit
 
@@ -90,7 +90,7 @@ def main() -> None:
         return
     teacher = os.environ.get("TEACHER")
     if not SMOKE and teacher is None:
-        raise Mistake("no teacher is given", "its training is not measured", "TEACHER=teacher.safetensors")
+        raise UsageError("no teacher is given", "its training is not measured", "TEACHER=teacher.safetensors")
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # what is used of the machine
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:

@@ -17,8 +17,8 @@ from tser_lightning.config.hydra_loader import Configs
 from tser_lightning.config.run import Run, compose_run
 from tser_lightning.data import write_prepared
 from tser_lightning.data.checks import frames_path
+from tser_lightning.errors import UsageError
 from tser_lightning.measure import OperationCounter
-from tser_lightning.mistake import Mistake
 from tser_lightning.registry import build
 from tser_lightning.tasks.recipe import build_machine, build_recipe
 from tser_lightning.tasks.run_task import run_task
@@ -284,7 +284,7 @@ def test_operations_are_those_of_table_4_as_printed(student: str) -> None:
 
 @pytest.mark.slow
 def test_a_zoo_that_cannot_give_weights_is_the_users_mistake(tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match="resnet35"):
+    with pytest.raises(UsageError, match="resnet35"):
         run("teacher.weights=torchvision:resnet35", runs_dir=tmp_path)
 
 

@@ -2,10 +2,10 @@
 
 import sys
 
-from tser_lightning.cli.own_folder import look_here_last
+from tser_lightning.cli.import_path import search_working_folder_last
 
 if __name__ == "__main__":
-    look_here_last()
+    search_working_folder_last()
     from tser_lightning.cli.main import main
 
     sys.exit(main())

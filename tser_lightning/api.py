@@ -34,7 +34,7 @@ def build_student(
             from a file, in our names or in those of published code.
 
     Raises:
-        Mistake: An unknown name or setting, or weights that do not fit.
+        UsageError: An unknown name or setting, or weights that do not fit.
     """
     config = configured(
         {
@@ -62,7 +62,7 @@ def build_teacher(
         **settings: Override the config's.
 
     Raises:
-        Mistake: An unknown name or setting, or weights that do not fit.
+        UsageError: An unknown name or setting, or weights that do not fit.
     """
     config = configured({"teacher": {"name": name, **settings}})
     network = build.build_teacher_network(config["teacher"], num_classes=num_classes, in_channels=in_channels)
@@ -75,7 +75,7 @@ def build_loss(name: str, **settings: Any) -> nn.Module:
     """Build a loss by its name in conf/loss, e.g. `build_loss("tser", alpha=0.5, tau=5.0, lam=0.01)`.
 
     Raises:
-        Mistake: An unknown name or setting.
+        UsageError: An unknown name or setting.
     """
     return build.build_loss(configured({"loss": {"name": name, **settings}}))
 
@@ -84,7 +84,7 @@ def build_neuron(name: str = "lif", channels: int | None = None, **settings: Any
     """Build a neuron by its name in conf/neuron; alone, the leading axis of its input is time.
 
     Raises:
-        Mistake: An unknown name or setting.
+        UsageError: An unknown name or setting.
     """
     return build.factory(configured({"neuron": {"name": name, **settings}})["neuron"])(channels)
 
@@ -100,7 +100,7 @@ def train(experiment: str = "digits", overrides: Sequence[str] = ()) -> dict[str
         The content of result.json.
 
     Raises:
-        Mistake: What the command line would refuse.
+        UsageError: What the command line would refuse.
     """
     from tser_lightning.config.run import compose_run
     from tser_lightning.tasks.run_task import run_task

@@ -5,8 +5,8 @@ import pytest
 
 from tser_lightning.cli.main import main
 from tser_lightning.config.hydra_loader import Configs
-from tser_lightning.config.mistakes import Mistakes
 from tser_lightning.config.run import Run, compose_run
+from tser_lightning.config.usage_errors import UsageErrors
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +61,7 @@ def refused(configs: Configs) -> Callable[..., list[Triple]]:
     """Compose a command, which must be refused; the same without reading all config files anew."""
 
     def run(*argv: str) -> list[Triple]:
-        with pytest.raises(Mistakes) as caught:
+        with pytest.raises(UsageErrors) as caught:
             compose_run(argv, configs=configs)
         return triples(str(caught.value))
 

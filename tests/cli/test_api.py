@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import tser_lightning as tl
+from tser_lightning.errors import UsageError
 from tser_lightning.losses import CrossEntropy, DistillationLoss, Entropy, KLDivergence
-from tser_lightning.mistake import Mistake
 from tser_lightning.neurons import LIF
 
 
@@ -36,7 +36,7 @@ def test_a_students_neuron_and_norm_take_settings_too() -> None:
     assert neurons
     assert not any(neuron.spec.decay_input for neuron in neurons)
     assert all(module.eps == 0.1 for module in student.modules() if isinstance(module, torch.nn.BatchNorm2d))
-    with pytest.raises(Mistake, match=r'neuron=\{"name": "lif", "decay_input": False\}'):
+    with pytest.raises(UsageError, match=r'neuron=\{"name": "lif", "decay_input": False\}'):
         tl.build_student("resnet18", decay_input=False)
 
 
@@ -55,7 +55,7 @@ def test_wrong_names_and_settings_are_mistakes() -> None:
         lambda: tl.build_teacher("resnet34", weights="absent.pt"),
         lambda: tl.train("digitz"),
     ):
-        with pytest.raises(Mistake):
+        with pytest.raises(UsageError):
             wrong()
 
 

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from tser_lightning.config.hydra_loader import Configs
-from tser_lightning.config.mistakes import Mistakes
 from tser_lightning.config.run import Run, compose_run
+from tser_lightning.config.usage_errors import UsageErrors
 from tser_lightning.sweep.combinations import jobs_of
 
 Compose = Callable[..., Run]
@@ -35,10 +35,10 @@ def test_sizes_can_be_swept(configs: Configs) -> None:
 
 
 def test_a_size_that_there_is_not_and_a_size_of_what_has_none_are_refused(compose: Compose) -> None:
-    with pytest.raises(Mistakes, match="no size of spikformer") as refused:
+    with pytest.raises(UsageErrors, match="no size of spikformer") as refused:
         compose("student=spikformer student.size=3_100")
     assert "4_384, 2_384" in str(refused.value)
-    with pytest.raises(Mistakes, match=r"student\.size is not a setting"):
+    with pytest.raises(UsageErrors, match=r"student\.size is not a setting"):
         compose("student=cnn_small student.size=3")
 
 
@@ -81,7 +81,7 @@ def test_a_data_set_chooses_its_augmentation_and_a_command_another(compose: Comp
     assert (own.config["data"]["augment"]["crop"], other.config["data"]["augment"]["crop"]) == (2, 4)
     assert "augment" not in own.name
     assert "augment_cifar" in other.name
-    with pytest.raises(Mistakes) as refused:
+    with pytest.raises(UsageErrors) as refused:
         compose("data.augment=none")
     assert "try: augment=none" in str(refused.value)
 

@@ -9,9 +9,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from tser_lightning.config.check_files import readable_weights
-from tser_lightning.config.mistakes import Mistakes
 from tser_lightning.config.run import Run
-from tser_lightning.mistake import Mistake
+from tser_lightning.config.usage_errors import UsageErrors
+from tser_lightning.errors import UsageError
 
 Compose = Callable[..., Run]
 
@@ -29,7 +29,7 @@ def test_every_truncation_is_found(folder: Path) -> None:
     cut = Path("cut.safetensors")
     for length in range(len(whole)):
         cut.write_bytes(whole[:length])
-        with pytest.raises(Mistake, match="cannot be read"):
+        with pytest.raises(UsageError, match="cannot be read"):
             readable_weights(cut)
 
 
@@ -47,7 +47,7 @@ def test_every_truncation_is_found(folder: Path) -> None:
 def test_rubbish_is_found(folder: Path, content: bytes) -> None:
     for name in ("a.safetensors", "a.pt"):
         Path(name).write_bytes(content)
-        with pytest.raises(Mistake, match="cannot be read"):
+        with pytest.raises(UsageError, match="cannot be read"):
             readable_weights(Path(name))
 
 
@@ -57,13 +57,13 @@ def test_a_torch_file_is_known_by_its_contents(folder: Path) -> None:
     assert readable_weights(Path("a.pth")) is None
     with zipfile.ZipFile("b.pth", "w") as archive:
         archive.writestr("readme.txt", b"")
-    with pytest.raises(Mistake, match="neither safetensors nor a whole torch file"):
+    with pytest.raises(UsageError, match="neither safetensors nor a whole torch file"):
         readable_weights(Path("b.pth"))
 
 
 def test_weights_of_another_class_count_are_refused(folder: Path, compose: Compose) -> None:
     save_file({"fc.weight": np.zeros((7, 4), np.float32)}, "a.safetensors")
-    with pytest.raises(Mistakes, match=r"a\.safetensors has 7 classes, data=digits has 10"):
+    with pytest.raises(UsageErrors, match=r"a\.safetensors has 7 classes, data=digits has 10"):
         compose("teacher.weights=a.safetensors")
     save_file({"fc.weight": np.zeros((10, 4), np.float32)}, "a.safetensors")
     assert compose("teacher.weights=a.safetensors").config["teacher"]["weights"] == "a.safetensors"
@@ -76,5 +76,5 @@ def test_looking_for_a_place_to_write_leaves_nothing_behind(folder: Path, compos
 
 def test_an_unfinished_run_is_told_from_none(folder: Path, compose: Compose) -> None:
     (folder / "half").mkdir()
-    with pytest.raises(Mistakes, match="run=half: this run is not finished"):
+    with pytest.raises(UsageErrors, match="run=half: this run is not finished"):
         compose("task=evaluate run=half")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tser_lightning.cli.main import guarded, main
-from tser_lightning.mistake import Failure, Mistake
+from tser_lightning.errors import RunError, UsageError
 
 Told = Callable[..., list[tuple[str, str, str]]]
 
@@ -204,8 +204,8 @@ def stop(error: BaseException) -> Callable[[], int]:
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (Mistake("a", "b", "c"), 2),
-        (Failure("a", "b", "c"), 1),
+        (UsageError("a", "b", "c"), 2),
+        (RunError("a", "b", "c"), 1),
         (RuntimeError("a"), 1),
         (KeyboardInterrupt(), 130),
         (SystemExit(143), 143),
@@ -216,8 +216,8 @@ def stop(error: BaseException) -> Callable[[], int]:
 def test_every_ending_has_its_exit_code(error: BaseException, code: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert guarded(stop(error)) == code
     said = capsys.readouterr().err
-    assert ("Traceback" in said) == isinstance(error, RuntimeError) - isinstance(error, Failure)
-    if isinstance(error, Mistake | Failure):
+    assert ("Traceback" in said) == isinstance(error, RuntimeError) - isinstance(error, RunError)
+    if isinstance(error, UsageError | RunError):
         assert said == "tser: a\n  why: b\n  try: c\n"
 
 

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tser_lightning.config.hydra_loader import Configs
-from tser_lightning.config.mistakes import Mistakes
 from tser_lightning.config.run import Run, compose_run
+from tser_lightning.config.usage_errors import UsageErrors
 from tser_lightning.sweep.combinations import jobs_of
 
 Compose = Callable[..., Run]
@@ -79,7 +79,7 @@ def test_whole_numbers_given_for_fractions_become_fractions(compose: Compose) ->
 def test_settings_may_come_as_python_values(compose: Compose) -> None:
     config = compose("loss=tser", settings={"loss.alpha": 0.3, "loss.tau": 2}, check_data=False).config
     assert (config["loss"]["alpha"], config["loss"]["tau"]) == (0.3, 2.0)
-    with pytest.raises(Mistakes, match=r"loss\.beta is not a setting"):
+    with pytest.raises(UsageErrors, match=r"loss\.beta is not a setting"):
         compose("loss=tser", settings={"loss.beta": 1}, check_data=False)
 
 
@@ -99,7 +99,7 @@ def test_an_experiments_setting_for_an_option_not_chosen_is_left_out_aloud(folde
 def test_a_misprint_in_an_experiment_is_found(folder: Path) -> None:
     (folder / "experiments").mkdir()
     (folder / "experiments" / "mine.yaml").write_text("# @package _global_\nloss:\n  lamda: 1\ntrainer:\n  epochs: 0\n")
-    with pytest.raises(Mistakes) as caught:
+    with pytest.raises(UsageErrors) as caught:
         compose_run(["experiment=mine"])
     assert [mistake.what for mistake in caught.value.mistakes] == [
         "experiment=mine sets loss.lamda, which is not a setting",
@@ -111,7 +111,7 @@ def test_an_experiment_that_asks_for_what_does_not_exist_says_so(folder: Path) -
     (folder / "experiments").mkdir()
     text = "# @package _global_\ndefaults:\n  - override /student: sew_resnet99\n"
     (folder / "experiments" / "mine.yaml").write_text(text)
-    with pytest.raises(Mistakes, match="experiment=mine asks for student=sew_resnet99, which does not exist"):
+    with pytest.raises(UsageErrors, match="experiment=mine asks for student=sew_resnet99, which does not exist"):
         compose_run(["experiment=mine"])
     assert compose_run(["experiment=mine", "student=vgg_small"]).choices["student"] == "vgg_small"
 
@@ -119,7 +119,7 @@ def test_an_experiment_that_asks_for_what_does_not_exist_says_so(folder: Path) -
 def test_a_broken_file_is_named_with_its_line(folder: Path) -> None:
     (folder / "experiments").mkdir()
     (folder / "experiments" / "mine.yaml").write_text("# @package _global_\nseed: 1\n loss: [\n")
-    with pytest.raises(Mistakes, match=r"mine\.yaml.*, line \d+: this is not YAML"):
+    with pytest.raises(UsageErrors, match=r"mine\.yaml.*, line \d+: this is not YAML"):
         compose_run(["experiment=mine"])
 
 
@@ -176,7 +176,7 @@ def test_what_is_said_of_a_word_works_when_it_is_typed(folder: Path, words: list
     (folder / "experiments").mkdir()
     (folder / "experiments" / "other.yml").write_text("seed: 3\n")
 
-    with pytest.raises(Mistakes) as refused:
+    with pytest.raises(UsageErrors) as refused:
         compose_run(["data=image_folder", *words], check_data=False)
 
     assert fix in [mistake.fix for mistake in refused.value.mistakes]
@@ -195,7 +195,7 @@ def test_what_is_said_of_a_file_mends_it(folder: Path, content: bytes, what: str
     file.parent.mkdir()
     file.write_bytes(content)
 
-    with pytest.raises(Mistakes, match=what) as refused:
+    with pytest.raises(UsageErrors, match=what) as refused:
         compose_run(["experiment=mine"], check_data=False)
     subprocess.run(refused.value.fix, shell=True, check=True, cwd=folder)
 
@@ -214,7 +214,7 @@ def test_a_file_that_holds_no_settings_says_what_it_holds(folder: Path, text: st
     (folder / "experiments").mkdir()
     (folder / "experiments" / "mine.yaml").write_text(text)
 
-    with pytest.raises(Mistakes, match=said):
+    with pytest.raises(UsageErrors, match=said):
         compose_run(["experiment=mine"], check_data=False)
 
 
@@ -226,7 +226,7 @@ def test_a_class_of_ones_own_may_have_settings_of_its_own(folder: Path) -> None:
     run = compose_run(["loss=mine", "loss.beta=2.5", "+loss.gamma=3"], configs=configs, check_data=False)
     assert run.config["loss"] == {"_target_": "my_losses.Mine", "beta": 2.5, "gamma": 3}
     assert run.changed["loss.gamma"] == 3
-    with pytest.raises(Mistakes, match=r"loss\.gamma is in no config file"):
+    with pytest.raises(UsageErrors, match=r"loss\.gamma is in no config file"):
         compose_run(["loss=mine", "loss.gamma=3"], configs=configs)
     assert "mine" in configs.options("loss")
 
@@ -243,7 +243,7 @@ def test_evaluate_refuses_what_it_would_not_look_at(folder: Path, compose: Compo
     (folder / "done" / "student.safetensors").touch()
     run = compose("task=evaluate run=done student.timesteps=8")
     assert run.given == {"run": "done", "student.timesteps": 8}
-    with pytest.raises(Mistakes, match=r"task=evaluate does not look at loss\.lam"):
+    with pytest.raises(UsageErrors, match=r"task=evaluate does not look at loss\.lam"):
         compose("task=evaluate run=done loss.lam=1")
 
 
@@ -283,7 +283,7 @@ def test_every_experiment_composes_whatever_the_loss(compose: Compose, configs: 
     ],
 )
 def test_what_fuzzing_found_is_answered(compose: Compose, command: str) -> None:
-    with pytest.raises(Mistakes):
+    with pytest.raises(UsageErrors):
         compose(command)
 
 
@@ -312,7 +312,7 @@ def test_any_words_compose_or_are_answered(configs: Configs, words: list[str]) -
     found = ""
     try:
         compose_run(words, configs=configs, check_data=False)
-    except Mistakes as mistakes:
+    except UsageErrors as mistakes:
         found = str(mistakes)
     assert [line[:6] for line in found.splitlines()] == ["tser: ", "  why:", "  try:"] * (
         found.count("\n") // 3 + bool(found)

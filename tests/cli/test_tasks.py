@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 import tser_lightning as tl
 from tser_lightning.config.run import compose_run
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.tasks.run_task import run_task
 
 SHORT = [
@@ -166,7 +166,7 @@ def test_other_test_images_are_measured_without_another_training(
     }
     assert "test_images" not in again
     Image.new("RGB", (8, 8), "blue").save(images / "train" / "ant" / "3.bmp")
-    with pytest.raises(Mistake, match=r"the training images changed since .* was finished"):
+    with pytest.raises(UsageError, match=r"the training images changed since .* was finished"):
         run(runs, *_images(images), short=False)
 
 
@@ -184,7 +184,7 @@ def test_an_evaluation_says_which_images_and_classes_are_not_those_of_the_run(
     assert other["test_images"] == "not those of the run"
     assert "test/agreement" in other
     assert sorted((runs / "teachers").iterdir()) == teachers
-    with pytest.raises(Mistake, match="class 2 is 'doe' in image_folder, and was 'cow' in"):
+    with pytest.raises(UsageError, match="class 2 is 'doe' in image_folder, and was 'cow' in"):
         run(runs, *evaluation, f"data.path={_tree(tmp_path / 'renamed', 'ant bee doe')}", short=False)
     shutil.rmtree(runs / "teachers")
     alone = run(runs, *evaluation, short=False)
@@ -244,7 +244,7 @@ def test_a_mistake_that_shows_late_still_leaves_no_run_directory(
 
 
 def test_a_loss_that_needs_a_teacher_has_one(tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match="compares with a teacher"):
+    with pytest.raises(UsageError, match="compares with a teacher"):
         run(tmp_path, "teacher=none", short=False)
     assert not list(tmp_path.glob("digits-*"))
 
@@ -254,5 +254,5 @@ def test_a_teacher_of_other_classes_is_refused(tmp_path: Path) -> None:
 
     teacher = tl.build_teacher("resnet_small", num_classes=7, in_channels=1, weights=None, widths=[8, 16])
     save_file(teacher.net.state_dict(), tmp_path / "seven.safetensors")
-    with pytest.raises(Mistake, match="has 7 classes, data=digits has 10"):
+    with pytest.raises(UsageError, match="has 7 classes, data=digits has 10"):
         run(tmp_path / "records", f"teacher.weights={tmp_path / 'seven.safetensors'}")

@@ -12,10 +12,10 @@ import pytest
 from safetensors.torch import save_file
 
 from tser_lightning.config.hydra_loader import Configs
-from tser_lightning.config.mistakes import Mistakes
 from tser_lightning.config.run import Run, compose_run
+from tser_lightning.config.usage_errors import UsageErrors
 from tser_lightning.deploy.load import load_student
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.models import Student
 from tser_lightning.registry.build import build_network, factory, instantiate
 from tser_lightning.registry.trust import NAMES, trust, trusted
@@ -37,7 +37,7 @@ HOSTILE = [
     {"_target_": "pathlib.Path.touch", "_args_": ["{}"]},
     {"_target_": "torch.nn.functional.os.system", "_args_": ["touch {}"]},
     {"_target_": "torch.optim.lr_scheduler.os.system", "_args_": ["touch {}"]},
-    {"_target_": "tser_lightning.durable.write_text", "path": "{}", "text": ""},
+    {"_target_": "tser_lightning.atomic_io.write_text", "path": "{}", "text": ""},
     {"_target_": "tser_lightning.training.checkpoints.write_bytes", "path": "{}", "content": ""},
     {"_target_": "torch.utils.cpp_extension.subprocess.call", "_args_": [["touch", "{}"]]},
     {"_target_": "torch.nn.Sequential", "_args_": [{"_target_": "os.system", "command": "touch {}"}]},
@@ -48,7 +48,7 @@ HOSTILE = [
     {"_target_": "numpy.load", "file": "{}", "allow_pickle": True},
     {"_target_": "timm.models._helpers.load_state_dict", "checkpoint_path": "{}", "weights_only": False},
     {"_target_": "tser_lightning.training.save_network", "path": "{}"},
-    {"_target_": "tser_lightning.training.companions.os._exit", "_args_": [0]},
+    {"_target_": "tser_lightning.training.watchdog.os._exit", "_args_": [0]},
     {"_target_": "lightning.pytorch.callbacks.ModelCheckpoint", "dirpath": "{}"},
     {"_target_": "lightning.pytorch.callbacks.OnExceptionCheckpoint", "dirpath": "{}"},
     {"_target_": "tser_lightning.data.write_prepared", "path": "{}", "arrays": {}},
@@ -70,7 +70,7 @@ def test_nothing_outside_the_trusted_packages_is_made(folder: Path, node: dict[s
     aimed = _aimed(node, folder / "ran")
     nested = "Sequential" in node["_target_"]
     for make in (instantiate,) if nested else (instantiate, lambda config: factory(config)()):
-        with pytest.raises(Mistake, match=r"is not from a trusted module|cannot be imported"):
+        with pytest.raises(UsageError, match=r"is not from a trusted module|cannot be imported"):
             make(aimed)
     assert not (folder / "ran").exists()
 
@@ -85,7 +85,7 @@ def test_a_module_is_trusted_by_the_command_alone(
     (folder / "experiments" / "own.yaml").write_text(
         "# @package _global_\ndefaults:\n  - override /loss: custom\nloss:\n  _target_: mine.Loss\n"
     )
-    with pytest.raises(Mistakes, match=r"mine\.Loss is not from a trusted module") as found:
+    with pytest.raises(UsageErrors, match=r"mine\.Loss is not from a trusted module") as found:
         compose_run(["experiment=own"])
     assert found.value.fix.startswith("trusted_modules=[mine] added to the command")
     run = compose_run(["experiment=own", "trusted_modules=[mine]"])
@@ -94,7 +94,7 @@ def test_a_module_is_trusted_by_the_command_alone(
     for foreign in ("os.system", "numpy.array", "builtins.open", "subprocess.Popen", "torch.hub.load", "torch.load"):
         [(what, _, _)] = refused("loss=custom", f"loss._target_={foreign}")
         assert what == f"{foreign} is not from a trusted module"
-    with pytest.raises(Mistakes, match=r"a config file asks to trust \['os'\]"):
+    with pytest.raises(UsageErrors, match=r"a config file asks to trust \['os'\]"):
         compose_run(["experiment=hostile"])
 
 
@@ -103,7 +103,7 @@ def test_hydra_calls_nothing_untrusted_around_the_jobs(folder: Path) -> None:
     (folder / "experiments" / "evil.yaml").write_text(
         "# @package _global_\nhydra:\n  callbacks:\n    evil:\n      _target_: shutil.rmtree\n      path: experiments\n"
     )
-    with pytest.raises(Mistake, match=r"experiments/evil\.yaml sets hydra\.callbacks"):
+    with pytest.raises(UsageError, match=r"experiments/evil\.yaml sets hydra\.callbacks"):
         multirun(["experiment=evil", "seed=1,2", "task=prepare", "hydra/launcher=joblib"], Configs())
     assert (folder / "experiments").is_dir()
 
@@ -111,11 +111,11 @@ def test_hydra_calls_nothing_untrusted_around_the_jobs(folder: Path) -> None:
 def test_text_stays_text_however_much_it_looks_like_a_config(folder: Path) -> None:
     hidden = "${oc.create:{_target_: builtins.open, file: ran, mode: w}}"
     term = {"_target_": "tser_lightning.losses.CrossEntropy", "over": hidden}
-    with pytest.raises(Mistake, match="no way to treat the time steps"):
+    with pytest.raises(UsageError, match="no way to treat the time steps"):
         instantiate({"_target_": "tser_lightning.losses.DistillationLoss", "terms": {"ce": term}})
     (folder / "experiments").mkdir()
     (folder / "experiments" / "sent.yaml").write_text(f'# @package _global_\nneuron:\n  surrogate: "\\{hidden}"\n')
-    with pytest.raises((Mistakes, Mistake, ValueError)):
+    with pytest.raises((UsageErrors, UsageError, ValueError)):
         factory(compose_run(["experiment=sent"]).config["neuron"])(8)
     assert not (folder / "ran").exists()
 
@@ -205,7 +205,7 @@ def with_evil(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_an_experiment_that_was_found_runs_nothing(with_evil: Path, kind: str) -> None:
     (with_evil / "experiments" / "found.yaml").write_text(f"# @package _global_\n{FILES[kind]}\n")
     start = time.process_time()
-    with pytest.raises((Mistake, Mistakes)):
+    with pytest.raises((UsageError, UsageErrors)):
         multirun(
             ["experiment=found", "teacher=none", "debug=step", *COMMANDS.get(kind, "").split()],
             Configs(),
@@ -234,7 +234,7 @@ def test_a_folder_of_groups_runs_nothing(with_evil: Path, file: str, text: str) 
     path.parent.mkdir(parents=True)
     path.write_text(f"{text}\n")
     command = ["seed=1,2", "debug=step", *(["loss=mine"] if "loss" in file else [])]
-    with pytest.raises((Mistake, Mistakes)):
+    with pytest.raises((UsageError, UsageErrors)):
         multirun([*command, *(["hydra/launcher=basic"] if "launcher" in file else [])], Configs("sent"))
     assert not (with_evil / "ran").exists()
 
@@ -288,7 +288,7 @@ def test_a_student_that_was_sent_is_built_of_what_is_listed(with_evil: Path, cha
     save_file(Student(network, 2).state_dict(), weights)
     assert load_student(weights).timesteps == 2
     card.write_text(json.dumps({**CARD, **changed}))
-    with pytest.raises(Mistake):
+    with pytest.raises(UsageError):
         load_student(weights)
     assert not (with_evil / "ran").exists()
 
@@ -297,14 +297,14 @@ def test_a_student_that_was_sent_is_built_of_what_is_listed(with_evil: Path, cha
 def test_a_card_that_is_none_is_said_to_be_damaged(folder: Path, text: str) -> None:
     (folder / "student.safetensors").write_bytes(b"")
     (folder / "student.json").write_text(text)
-    with pytest.raises(Mistake, match=r"student\.json cannot be used"):
+    with pytest.raises(UsageError, match=r"student\.json cannot be used"):
         load_student(folder / "student.safetensors")
 
 
 @pytest.mark.parametrize("names", [5, {"a": 1}, [1, 2], "ab"])
 def test_class_names_that_are_no_list_of_names_are_said_to_be_damaged(folder: Path, names: Any) -> None:
     (folder / "student.json").write_text(json.dumps({"classes": names}))
-    with pytest.raises(Mistake, match="its classes are not a list of names"):
+    with pytest.raises(UsageError, match="its classes are not a list of names"):
         load_student(folder)
 
 
@@ -312,7 +312,7 @@ def test_class_names_that_are_no_list_of_names_are_said_to_be_damaged(folder: Pa
 def test_a_run_that_was_sent_is_measured_with_what_is_listed(with_evil: Path, kind: str) -> None:
     file = with_evil / "config.yaml"
     file.write_text(FILES[kind] if "trusted" not in kind else "loss: {_target_: evil.X}")
-    with pytest.raises(Mistake):
+    with pytest.raises(UsageError):
         received(file)
     assert not (with_evil / "ran").exists()
 
@@ -324,7 +324,7 @@ def test_modules_of_the_folder_do_not_stand_in_for_others(with_evil: Path) -> No
     for name in ("__init__", "evil_plugin"):
         (with_evil / "hydra_plugins" / f"{name}.py").write_text(EVIL)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-    for module in ("tser_lightning", "tser_lightning.cli.child"):
+    for module in ("tser_lightning", "tser_lightning.cli.job"):
         command = [sys.executable, "-m", module, "--cfg", "job"]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, input="", check=False)
         assert "cnn_small" in done.stdout or module.endswith("child"), done.stderr
@@ -358,5 +358,5 @@ def test_what_is_on_the_list_may_be_had_through_a_module_of_ones_own(
     trust("my_shelf")
     assert callable(factory({"_target_": "my_shelf.net"}))
     for name in ("system", "write_prepared"):
-        with pytest.raises(Mistake, match="is not from a trusted module"):
+        with pytest.raises(UsageError, match="is not from a trusted module"):
             factory({"_target_": f"my_shelf.{name}"})

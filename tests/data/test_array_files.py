@@ -8,7 +8,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from tser_lightning.data import check_data
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 
 def _good() -> dict[str, Any]:
@@ -28,7 +28,7 @@ _FOLDER = {"_target_": "tser_lightning.data.ImageFolder", "num_classes": 4, "sha
 
 def _typed(path: Path, settings: dict[str, Any] = _SETTINGS) -> Path:
     """Type what the answer says, and give the file that it names."""
-    with pytest.raises(Mistake) as refused:
+    with pytest.raises(UsageError) as refused:
         check_data(settings | {"path": str(path)})
     python, flag, code, then, chosen, setting = shlex.split(refused.value.fix)
     assert (python, flag, then, chosen) == ("python", "-c", "then", "data=prepared")
@@ -116,7 +116,7 @@ def test_other_channels_come_with_their_normalisation(tmp_path: Path) -> None:
     path = {"path": str(tmp_path / "mine.safetensors")}
     pixels = good["train_images"].astype(float) / 255
 
-    with pytest.raises(Mistake) as refused:
+    with pytest.raises(UsageError) as refused:
         check_data(_SETTINGS | path | {"shape": [3, 8, 6]})
 
     expected = f"data.shape=[1,8,6] data.mean=[{pixels.mean():.4f}] data.std=[{pixels.std():.4f}]"
@@ -127,7 +127,7 @@ def test_other_channels_come_with_their_normalisation(tmp_path: Path) -> None:
     "settings", [{"_target_": "tser_lightning.data.Digits", "num_classes": 10}, {"num_classes": 4}]
 )
 def test_a_mean_for_each_channel(settings: dict[str, Any]) -> None:
-    with pytest.raises(Mistake) as refused:
+    with pytest.raises(UsageError) as refused:
         check_data({"shape": [1, 8, 8], "mean": [0.5, 0.4, 0.3], "std": [0.2]} | settings)
 
     assert refused.value.fix == "data.mean=[0.4]"
@@ -146,9 +146,9 @@ def test_files_that_are_none_of_these(tmp_path: Path) -> None:
         "images": "images is a folder",
         "nowhere.npz": "there is no prepared data set",
     }.items():
-        with pytest.raises(Mistake, match=message):
+        with pytest.raises(UsageError, match=message):
             check_data(_SETTINGS | {"path": str(tmp_path / name)})
-    with pytest.raises(Mistake, match=r"table.csv is a file") as refused:
+    with pytest.raises(UsageError, match=r"table.csv is a file") as refused:
         check_data(_FOLDER | {"path": str(tmp_path / "table.csv")})
     assert refused.value.fix == f"data=prepared data.path={tmp_path}/table.csv"
 
@@ -156,7 +156,7 @@ def test_files_that_are_none_of_these(tmp_path: Path) -> None:
 def test_a_file_of_that_name_but_for_its_ending_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", **_good())
 
-    with pytest.raises(Mistake, match="there is no prepared data set") as refused:
+    with pytest.raises(UsageError, match="there is no prepared data set") as refused:
         check_data(_SETTINGS | {"path": str(tmp_path / "mine.safetensors")})
 
     assert refused.value.fix == f"data.path={tmp_path}/mine.npz"

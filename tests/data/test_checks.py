@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tser_lightning.data import check_data, write_prepared
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 
 def _settings(**settings: Any) -> dict[str, Any]:
@@ -55,5 +55,5 @@ def test_good_files_pass(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_settings_are_mistakes(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UsageError, match=message):
         check_data(_settings(**settings))

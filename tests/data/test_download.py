@@ -14,7 +14,7 @@ from torchvision import datasets
 
 from tser_lightning.data import Downloaded
 from tser_lightning.data.download import convert
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 _RANDOM = np.random.default_rng(0)
 
@@ -75,7 +75,7 @@ def test_a_good_prepared_file_is_left_alone_and_a_damaged_one_made_anew(tmp_path
 def test_a_download_that_does_not_fit_is_a_mistake(tmp_path: Path) -> None:
     _write_fashion_mnist(tmp_path, size=12)
 
-    with pytest.raises(Mistake, match=r"are \[1, 12, 12\]"):
+    with pytest.raises(UsageError, match=r"are \[1, 12, 12\]"):
         Downloaded("fashion_mnist", tmp_path, **_settings()).prepare()
 
 
@@ -119,12 +119,12 @@ def test_a_download_that_fails_is_a_mistake(tmp_path: Path) -> None:
     # torchvision fails to make its folder before it asks any server.
     (tmp_path / "root").write_text("a file where the folder should be")
 
-    with pytest.raises(Mistake, match=r"cifar10 could not be downloaded into .*root"):
+    with pytest.raises(UsageError, match=r"cifar10 could not be downloaded into .*root"):
         Downloaded("cifar10", tmp_path / "root", **_settings(3, 32)).prepare()
 
 
 def test_a_missing_file_says_what_to_type(tmp_path: Path) -> None:
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UsageError) as caught:
         Downloaded("cifar10", tmp_path, **_settings(3, 32)).check()
 
     assert caught.value.what == f"there is no prepared data set {tmp_path}/cifar10.safetensors"

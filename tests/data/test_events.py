@@ -7,7 +7,7 @@ import torch
 
 from tser_lightning.data import EventFrames, check_data, write_prepared
 from tser_lightning.data.events import in_train
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 _SETTINGS: dict[str, Any] = {
     "num_classes": 2,
@@ -93,7 +93,7 @@ def test_random_split_is_nine_tenths_and_never_changes() -> None:
 
 
 def test_missing_frames_say_what_to_type(tmp_path: Path) -> None:
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UsageError) as caught:
         _data(tmp_path).check()
 
     assert "task=prepare data=cifar10_dvs" in caught.value.fix

@@ -12,7 +12,7 @@ from tser_lightning.data import ImageFolder
 from tser_lightning.data.checks import resize_for
 from tser_lightning.data.draws import Stream, draw, sample_keys
 from tser_lightning.data.folder import as_seen
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.records.identity import identity
 
 
@@ -122,7 +122,7 @@ def test_a_damaged_image_is_a_mistake_that_names_it(tree: Path) -> None:
     damaged = tree / "val" / "bee" / "01.jpg"
     damaged.write_bytes(damaged.read_bytes()[:300])
 
-    with pytest.raises(Mistake, match=r"val/bee/01\.jpg cannot be read"):
+    with pytest.raises(UsageError, match=r"val/bee/01\.jpg cannot be read"):
         list(_data(tree).loader("test"))
 
 
@@ -131,10 +131,10 @@ def test_every_image_is_looked_at_once_before_a_training(tree: Path, monkeypatch
     content = good.read_bytes()
     good.write_bytes(b"x")
     (tree / "train" / "bee" / "zz.jpg").symlink_to(tree / "nowhere.jpg")
-    with pytest.raises(Mistake, match=r"train/bee/zz\.jpg cannot be read: No such file"):
+    with pytest.raises(UsageError, match=r"train/bee/zz\.jpg cannot be read: No such file"):
         _data(tree).verify()
     (tree / "train" / "bee" / "zz.jpg").unlink()
-    with pytest.raises(Mistake, match=r"val/ant/02\.png cannot be read: its bytes are none of the formats"):
+    with pytest.raises(UsageError, match=r"val/ant/02\.png cannot be read: its bytes are none of the formats"):
         _data(tree).verify()
     good.write_bytes(content)
     looked: list[str] = []
@@ -151,7 +151,7 @@ def test_every_image_is_looked_at_once_before_a_training(tree: Path, monkeypatch
     assert len(looked) == 3
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     os.utime(good)
-    with pytest.raises(Mistake, match="Pillow refuses such sizes"):
+    with pytest.raises(UsageError, match="Pillow refuses such sizes"):
         _data(tree).verify()
 
 
@@ -164,7 +164,7 @@ def test_images_that_move_are_counted(tree: Path, caplog: pytest.LogCaptureFixtu
 
 @pytest.mark.parametrize("fraction", [0.0, 0.01])
 def test_no_image_to_validate_on_is_a_mistake(tree: Path, fraction: float) -> None:
-    with pytest.raises(Mistake, match=r"holds out none of the 20 training images"):
+    with pytest.raises(UsageError, match=r"holds out none of the 20 training images"):
         _data(tree, validation=fraction).indices("val")
 
 
@@ -172,7 +172,7 @@ def test_a_class_without_images_is_a_mistake(tree: Path) -> None:
     for file in (tree / "train" / "ant").iterdir():
         file.unlink()
 
-    with pytest.raises(Mistake, match="ant"):
+    with pytest.raises(UsageError, match="ant"):
         _data(tree).labels("train")
 
 
@@ -188,7 +188,7 @@ def test_a_wrong_layout_is_a_mistake(tree: Path, damage: str, message: str) -> N
     for folder in [tree / damage] if "both" not in damage else [tree / "train" / "bee", tree / "val" / "bee"]:
         folder.rename(tree / f"gone-{folder.parent.name}-{folder.name}")
 
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UsageError, match=message):
         _data(tree).check()
 
 

@@ -6,7 +6,7 @@ import pytest
 from torchvision import datasets
 
 from tser_lightning.data.folder_index import NAME, images_of, keep_verified, stamps, verified
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 PARTS = {"train": "train", "test": "val"}
 
@@ -66,18 +66,18 @@ def test_what_systems_leave_behind_is_no_class_and_no_image_and_other_formats_ar
 def test_links_without_an_end_and_names_that_are_no_text_are_mistakes(root: Path) -> None:
     loop = root / "train" / "a" / "loop"
     loop.symlink_to(root / "train")
-    with pytest.raises(Mistake, match="link to a folder that holds it"):
+    with pytest.raises(UsageError, match="link to a folder that holds it"):
         images_of(root, PARTS)
     loop.unlink()
     for place in (b"train/a/\xff.png", b"train/\xff"):
         odd = os.fsencode(root) + b"/" + place
         Path(os.fsdecode(odd)).symlink_to(root / "val" / ("a" if place.endswith(b"\xff") else "a/0.png"))
-        with pytest.raises(Mistake, match="a name that is not UTF-8") as caught:
+        with pytest.raises(UsageError, match="a name that is not UTF-8") as caught:
             images_of(root, PARTS)
         str(caught.value).encode()
         os.unlink(odd)
     (root / "train" / "c").symlink_to(root / "nowhere")
-    with pytest.raises(Mistake, match="train/c is a link that leads nowhere"):
+    with pytest.raises(UsageError, match="train/c is a link that leads nowhere"):
         images_of(root, PARTS)
 
 

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from tser_lightning.data import Batch, Digits
 from tser_lightning.data.image_data import Batches
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 
 def _digits(**settings: Any) -> Digits:
@@ -158,7 +158,7 @@ def test_fingerprint_is_of_the_content() -> None:
     [({"num_classes": 100}, "digits has 10 classes"), ({"shape": [1, 9, 8]}, r"images of digits are \[1, 8, 8\]")],
 )
 def test_settings_that_do_not_fit_are_a_mistake(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UsageError, match=message):
         _digits(**settings).check()
 
 

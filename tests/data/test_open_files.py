@@ -4,7 +4,7 @@ import sys
 LOOK = """
 import resource, sys
 from tser_lightning.data.open_files import make_room_for, workers_that_fit
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 soft, hard, workers = map(int, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 try:
@@ -13,7 +13,7 @@ try:
         sys.exit()
     make_room_for(workers)
     print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-except Mistake as mistake:
+except UsageError as mistake:
     print(mistake.fix)
 """
 

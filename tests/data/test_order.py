@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tser_lightning.data.order import Order
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 _INDICES = torch.arange(100, 200)
 
@@ -72,11 +72,11 @@ def test_an_interrupted_epoch_goes_on_and_the_next_is_whole() -> None:
 
 
 def test_no_whole_batch_is_a_mistake() -> None:
-    with pytest.raises(Mistake, match=r"data\.batch_size=101 is above the 100 images"):
+    with pytest.raises(UsageError, match=r"data\.batch_size=101 is above the 100 images"):
         Order(_INDICES, 101, drop_last=True)
 
 
 @pytest.mark.parametrize(("batch_size", "drop_last"), [(25, True), (33, False)])
 def test_unequal_shares_of_a_training_batch_are_a_mistake(batch_size: int, drop_last: bool) -> None:
-    with pytest.raises(Mistake, match="equal shares"):
+    with pytest.raises(UsageError, match="equal shares"):
         Order(_INDICES, batch_size, shuffle=True, drop_last=drop_last, world_size=2)

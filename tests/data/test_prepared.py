@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tser_lightning.data import Prepared, write_prepared
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 _SIZES = {"train": 30, "test": 12}
 
@@ -115,9 +115,9 @@ def test_what_a_training_would_refuse_is_not_written(tmp_path: Path, case: str) 
     tensors, message = DAMAGE[case]
     save_file(tensors, tmp_path / "mine.safetensors")
 
-    with pytest.raises(Mistake, match=r"mine\.safetensors is not in the prepared form.*" + message):
+    with pytest.raises(UsageError, match=r"mine\.safetensors is not in the prepared form.*" + message):
         _data(tmp_path / "mine.safetensors").loader("train")
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UsageError, match=message):
         write_prepared(tmp_path / "new.safetensors", tensors)
 
     assert not (tmp_path / "new.safetensors").exists()
@@ -195,7 +195,7 @@ def test_what_the_answer_says_makes_the_arrays_right(tmp_path: Path, case: str) 
     good = _good()
     arrays = SPOILED[case](good)
 
-    with pytest.raises(Mistake) as refused:
+    with pytest.raises(UsageError) as refused:
         write_prepared(tmp_path / "mine.safetensors", arrays)
     typed: dict[str, Any] = {"arrays": arrays, "np": np}
     exec(refused.value.fix, typed)
@@ -212,7 +212,7 @@ def test_what_the_answer_says_makes_the_arrays_right(tmp_path: Path, case: str) 
 def test_a_part_is_made_a_test_where_there_is_none(tmp_path: Path) -> None:
     good = {name: array for name, array in _good().items() if "train" in name}
 
-    with pytest.raises(Mistake, match="there is no test_images, test_labels") as refused:
+    with pytest.raises(UsageError, match="there is no test_images, test_labels") as refused:
         write_prepared(tmp_path / "mine.safetensors", good)
     typed: dict[str, Any] = {"arrays": good, "np": np}
     exec(refused.value.fix, typed)
@@ -266,7 +266,7 @@ def test_two_classes_may_be_booleans_or_signs(tmp_path: Path) -> None:
     assert (load_file(tmp_path / "mine.safetensors")["test_labels"] == good["test_labels"]).all()
 
     signs = _each(good, "labels", lambda y: y * 2 - 1)
-    with pytest.raises(Mistake, match="-1 and 1") as refused:
+    with pytest.raises(UsageError, match="-1 and 1") as refused:
         write_prepared(tmp_path / "mine.safetensors", signs)
     typed: dict[str, Any] = {"arrays": signs}
     exec(refused.value.fix, typed)
@@ -290,7 +290,7 @@ def test_what_is_left_out_and_what_is_all_but_black_is_said(tmp_path: Path, capl
 def test_labels_beyond_the_names_are_refused(tmp_path: Path, labels: list[int], message: str) -> None:
     arrays = _each(_good(3), "labels", lambda y: np.array(labels)[y])
 
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UsageError, match=message):
         write_prepared(tmp_path / "mine.safetensors", arrays, ["ant", "bee", "cat"])
 
 
@@ -300,7 +300,7 @@ def test_a_truncated_file_is_a_mistake_that_names_it(tmp_path: Path, keep: int) 
     write_prepared(path, _arrays())
     path.write_bytes(path.read_bytes()[:keep])
 
-    with pytest.raises(Mistake, match=r"mine\.safetensors is damaged"):
+    with pytest.raises(UsageError, match=r"mine\.safetensors is damaged"):
         _data(path).check()
 
 
@@ -311,10 +311,10 @@ def test_a_truncated_file_is_a_mistake_that_names_it(tmp_path: Path, keep: int) 
 def test_settings_that_do_not_fit_are_a_mistake(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     write_prepared(tmp_path / "mine.safetensors", _arrays())
 
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UsageError, match=message):
         _data(tmp_path / "mine.safetensors", **settings).check()
 
 
 def test_a_missing_file_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match="there is no prepared data set"):
+    with pytest.raises(UsageError, match="there is no prepared data set"):
         _data(tmp_path / "mine.safetensors").fingerprint()

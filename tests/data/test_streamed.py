@@ -11,7 +11,7 @@ from PIL import Image
 
 from tser_lightning.data import ImageFolder, Streamed
 from tser_lightning.data.checks import check_data
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 SETTINGS: dict[str, Any] = {"num_classes": 2, "shape": [3, 8, 8], "mean": [0.5] * 3, "std": [0.5] * 3, "resize": 10}
 
@@ -54,7 +54,7 @@ def test_chunks_give_the_batches_of_the_folders_that_they_were_made_from(tmp_pat
     again = Streamed(str(chunks), **SETTINGS)
     assert again.fingerprint() == data.fingerprint()
     assert torch.equal(again.labels("train"), expected.labels("train"))
-    with pytest.raises(Mistake, match=r"data\.num_classes=1, but the labels .* go from 0 to 1"):
+    with pytest.raises(UsageError, match=r"data\.num_classes=1, but the labels .* go from 0 to 1"):
         Streamed(str(chunks), **SETTINGS | {"num_classes": 1}).labels("train")
 
 
@@ -72,7 +72,7 @@ GOOD = {"image": "bytes", "label": "int"}
 )
 def test_samples_of_another_form_are_refused_before_they_are_read(types: Any, forms: Any, tmp_path: Path) -> None:
     index(tmp_path, types, forms)
-    with pytest.raises(Mistake, match="lists samples of the form"):
+    with pytest.raises(UsageError, match="lists samples of the form"):
         check_data(SETTINGS | {"_target_": "tser_lightning.data.Streamed", "path": str(tmp_path)})
 
 
@@ -82,7 +82,7 @@ def test_a_folder_without_chunks_is_refused(tmp_path: Path) -> None:
     check_data(settings)
     check_data(settings | {"path": "s3://bucket/set"})
     (tmp_path / "val" / "index.json").write_text("no")
-    with pytest.raises(Mistake, match="the folder that holds train/ and val/"):
+    with pytest.raises(UsageError, match="the folder that holds train/ and val/"):
         check_data(settings)
 
 
@@ -91,7 +91,7 @@ def test_without_litdata_the_extra_is_named(tmp_path: Path) -> None:
         import litdata  # noqa: F401
     except ImportError:
         index(tmp_path, GOOD)
-        with pytest.raises(Mistake, match=r"tser-lightning\[litdata\]"):
+        with pytest.raises(UsageError, match=r"tser-lightning\[litdata\]"):
             Streamed(str(tmp_path), **SETTINGS).check()
     else:
         pytest.skip("litdata is installed")

@@ -9,7 +9,7 @@ from scipy.stats import binom
 from torch import Tensor, nn
 
 from tser_lightning.deploy.early_exit import THRESHOLDS, Exit, exit_steps, fit_exit, images_needed, predict
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.models import Student, resnet_small
 from tser_lightning.neurons import GLIF, IMLIF, LIF, MPBN, PFA, PLIF
 
@@ -162,7 +162,7 @@ def test_a_rule_comes_back_from_a_card_and_the_order_of_thresholds_is_fixed() ->
     assert Exit.read(known.as_dict()) == known
     assert list(THRESHOLDS) == sorted(THRESHOLDS, reverse=True)
     assert THRESHOLDS[-1] == 0
-    with pytest.raises(Mistake, match="too few"):
+    with pytest.raises(UsageError, match="too few"):
         fit_exit(torch.zeros(2, 3, 4), torch.zeros(3, dtype=torch.long))
-    with pytest.raises(Mistake, match=r"exit\.bound"):
+    with pytest.raises(UsageError, match=r"exit\.bound"):
         fit_exit(torch.zeros(2, 3, 4), torch.zeros(3, dtype=torch.long), bound=cast(Any, "hope"))

@@ -15,7 +15,7 @@ from tser_lightning.deploy.nir_interpreter import run_nir
 from tser_lightning.deploy.proof import Computed, compared, computed_by, require_equal
 from tser_lightning.deploy.step_model import StepModel
 from tser_lightning.deploy.trained import TrainedStudent
-from tser_lightning.mistake import Failure, Mistake
+from tser_lightning.errors import RunError, UsageError
 from tser_lightning.models import TEBN, Network, Student, resnet_small, vgg_small
 from tser_lightning.neurons import IF, LIF, MPBN, PLIF
 from tser_lightning.tasks.export import prove
@@ -59,7 +59,7 @@ def test_onnx_computes_the_same_for_any_batch_and_a_fault_is_found(step: bool, t
     onnx.save(model, file)
     found = prove(student, IMAGES_BCHW, file, "onnx", step=step)
     assert not found["equal"]
-    with pytest.raises(Failure, match="does not compute what the student computes: 40 of 40 images"):
+    with pytest.raises(RunError, match="does not compute what the student computes: 40 of 40 images"):
         require_equal(found, "student.onnx", "onnxruntime")
 
 
@@ -125,7 +125,7 @@ def test_a_fault_in_a_nir_file_is_found(plant: Any, tmp_path: Path) -> None:
 )
 def test_what_nir_does_not_express_is_refused_with_the_reason(make: Any, message: str, tmp_path: Path) -> None:
     pytest.importorskip("nir")
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UsageError, match=message):
         export_nir.write_nir(make(), IMAGES_BCHW[:2], tmp_path / "student.nir")
     assert not (tmp_path / "student.nir").exists()
 
@@ -171,9 +171,9 @@ def test_a_comparison_counts_logits_classes_and_spikes() -> None:
 
 
 def test_a_step_model_refuses_what_is_not_the_same_at_every_step() -> None:
-    with pytest.raises(Mistake, match="weights of its own for each step"):
+    with pytest.raises(UsageError, match="weights of its own for each step"):
         StepModel(small(norm=lambda c: TEBN(c, 3)), IMAGES_BCHW[:2])
-    with pytest.raises(Mistake, match="needs the steps that follow"):
+    with pytest.raises(UsageError, match="needs the steps that follow"):
         StepModel(small(attention="pfa", attention_timesteps=3), IMAGES_BCHW[:2])
 
 
@@ -204,6 +204,6 @@ def test_the_task_leaves_proved_files_with_their_cards_or_none(tmp_path: Path, m
 
     write = export_pt2.write_pt2
     monkeypatch.setattr(export_pt2, "write_pt2", spoilt)
-    with pytest.raises(Failure, match=r"student\.pt2 does not compute what the student computes"):
+    with pytest.raises(RunError, match=r"student\.pt2 does not compute what the student computes"):
         run_task(compose_run(command))
     assert list((home / "export").iterdir()) == []

@@ -14,7 +14,7 @@ import tser_lightning as tl
 from tser_lightning.config.run import compose_run
 from tser_lightning.data import Digits, ImageFolder
 from tser_lightning.deploy.inputs import batches, image
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.tasks.run_task import run_task
 
 SETTINGS = [
@@ -132,7 +132,7 @@ def test_what_cannot_be_classified_is_refused(home: Path, tmp_path: Path) -> Non
         (tmp_path / "empty", "no file in it is an image"),
         (tmp_path / "none.png", "no such file or folder"),
     ):
-        with pytest.raises(Mistake, match=message):
+        with pytest.raises(UsageError, match=message):
             command("task=predict", f"run={home}", f"input={given}", "exit.max_loss=null")
-    with pytest.raises(Mistake, match=r"neither a \.csv nor a \.json"):
+    with pytest.raises(UsageError, match=r"neither a \.csv nor a \.json"):
         command("task=predict", f"run={home}", f"input={home}", "output=out.txt", "exit.max_loss=null")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import tser_lightning as tl
 from tser_lightning.deploy.layouts import LAYOUTS, Layout, layout_of
 from tser_lightning.deploy.weights import start_student
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.models import Network, Student, resnet18, sdt, sew_resnet18, sew_resnet50, spikformer, spikingformer
 from tser_lightning.neurons import IF, LIF
 
@@ -249,7 +249,7 @@ def test_what_would_compute_something_else_is_refused_with_what_fits(
 ) -> None:
     _, student, file = case("Spikformer for CIFAR", tmp_path)
     before = {name: value.clone() for name, value in student.net.state_dict().items()}
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UsageError) as caught:
         start_student(student, str(file), wrong)
     assert needed in caught.value.fix
     assert equal(student.net.state_dict(), before)
@@ -265,7 +265,7 @@ def test_a_cut_or_broken_checkpoint_and_learnt_leaks_are_refused(tmp_path: Path)
         (state | {"block.0.attn.q_lif.w": torch.zeros(())}, "ParametricLIF"),
     ):
         torch.save({"state_dict": changed}, file)
-        with pytest.raises(Mistake, match=message):
+        with pytest.raises(UsageError, match=message):
             start_student(student, str(file), SPIKFORMER_CARD)
 
 
@@ -282,9 +282,9 @@ def test_a_student_starts_from_its_ann_twin_and_what_is_left_is_said(caplog: pyt
     assert all(torch.equal(own[name], value) for name, value in theirs.items())
     assert "left as they are: act1.w" in caplog.text
     wider = tl.build_teacher("resnet_small", num_classes=10, in_channels=1, weights=None, widths=[8, 16])
-    with pytest.raises(Mistake, match=r"conv1.weight: \[8, 1, 3, 3\] and \[4, 1, 3, 3\]"):
+    with pytest.raises(UsageError, match=r"conv1.weight: \[8, 1, 3, 3\] and \[4, 1, 3, 3\]"):
         start_student(student, "teacher", card("resnet_small"), wider.net)
-    with pytest.raises(Mistake, match="there is no teacher"):
+    with pytest.raises(UsageError, match="there is no teacher"):
         start_student(student, "teacher", card("resnet_small"))
 
 
@@ -295,9 +295,9 @@ def test_a_student_starts_from_the_student_of_a_finished_run(tmp_path: Path) -> 
     save_network(source, tmp_path / "student.safetensors", theirs)
     student = small(weights=f"run:{tmp_path}", timesteps=2)
     assert equal(student.state_dict(), source.state_dict())
-    with pytest.raises(Mistake, match=r"neuron\.reset=hard"):
+    with pytest.raises(UsageError, match=r"neuron\.reset=hard"):
         small(weights=f"run:{tmp_path}", neuron={"name": "lif", "reset": "soft"})
-    with pytest.raises(Mistake, match="no finished run"):
+    with pytest.raises(UsageError, match="no finished run"):
         start_student(student, f"run:{tmp_path / 'none'}", theirs)
 
 
@@ -312,13 +312,13 @@ def test_a_published_checkpoint_is_taken_from_where_torch_keeps_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(Mistake, match="figshare") as caught:
+    with pytest.raises(UsageError, match="figshare") as caught:
         start_student(small(), "published:sew_resnet18", card("sew_resnet18", "if", connect="add"))
     assert str(tmp_path / "hub" / "checkpoints" / "sew_resnet18.pth") in caught.value.fix
-    with pytest.raises(Mistake, match="not a checkpoint of this student") as caught:
+    with pytest.raises(UsageError, match="not a checkpoint of this student") as caught:
         start_student(small(), "published:sdt_8_768", card("sdt", depth=2, dim=512, heads=8, patch_size=4))
     assert caught.value.fix == "student.depth=8 student.dim=768 student.patch_size=16"
-    with pytest.raises(Mistake, match="no checkpoint of this name"):
+    with pytest.raises(UsageError, match="no checkpoint of this name"):
         start_student(small(), "published:resnet", card("resnet18"))
 
 
@@ -339,5 +339,5 @@ def test_a_student_of_given_weights_is_measured_without_a_run(tmp_path: Path) ->
     assert "teacher/acc" not in result
     (record,) = (tmp_path / "evaluations").glob("*.json")
     assert json.loads(record.read_text())["test/acc"] == result["test/acc"]
-    with pytest.raises(Mistake, match="run is not set"):
+    with pytest.raises(UsageError, match="run is not set"):
         compose_run(["task=evaluate"])

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tser_lightning.errors import UsageError
 from tser_lightning.losses import BlurredFeature
-from tser_lightning.mistake import Mistake
 
 LOGITS_TBC, LABELS_B = torch.zeros(3, 2, 10), torch.zeros(2, dtype=torch.int64)
 
@@ -89,5 +89,5 @@ def test_channels_are_hidden_at_their_rate_and_the_rest_is_not_rescaled() -> Non
 
 
 def test_a_probability_out_of_range_is_the_users_mistake() -> None:
-    with pytest.raises(Mistake, match="masked"):
+    with pytest.raises(UsageError, match="masked"):
         BlurredFeature(masked=1.0)

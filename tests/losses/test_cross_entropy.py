@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from tser_lightning.errors import UsageError
 from tser_lightning.losses import CrossEntropy
 from tser_lightning.losses.cross_entropy import cross_entropy
 from tser_lightning.losses.log_probs import Over
-from tser_lightning.mistake import Mistake
 
 Example = tuple[Tensor, Tensor]
 OVERS: list[Over] = ["steps", "mean_logits", "mean_probs"]
@@ -84,7 +84,7 @@ def test_gradient(over: Over) -> None:
 
 def test_a_bad_setting_is_the_users_mistake() -> None:
     for settings in ({"weight": float("nan")}, {"label_smoothing": 1.0}, {"over": "time"}):
-        with pytest.raises(Mistake):
+        with pytest.raises(UsageError):
             CrossEntropy(**settings)
 
 

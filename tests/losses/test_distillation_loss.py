@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tser_lightning.errors import UsageError
 from tser_lightning.losses import TSER, CrossEntropy, DistillationLoss, KLDivergence, LossTerms, Term
-from tser_lightning.mistake import Mistake
 
 Build = Callable[..., Any]
 Example = tuple[Tensor, Tensor, Tensor]
@@ -201,12 +201,12 @@ class TestEveryLogitLoss:
 def test_a_setting_out_of_range_is_named(build: Build, setting: str, value: float) -> None:
     with pytest.raises(Exception, match=setting) as caught:
         build("tser", **{setting: value})
-    assert isinstance(caught.value.__cause__, Mistake)
+    assert isinstance(caught.value.__cause__, UsageError)
 
 
 def test_a_setting_out_of_range_is_named_without_hydra() -> None:
     for wrong in ({"alpha": 2.0}, {"lam": -1.0}, {"tau": -1.0}, {"mean": "votes"}):
-        with pytest.raises(Mistake, match=next(iter(wrong))):
+        with pytest.raises(UsageError, match=next(iter(wrong))):
             TSER(**wrong)
 
 

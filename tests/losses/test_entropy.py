@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tser_lightning.errors import UsageError
 from tser_lightning.losses import Entropy
-from tser_lightning.mistake import Mistake
 
 LABELS_B = torch.zeros(4, dtype=torch.int64)
 seeds = st.integers(0, 10_000)
@@ -77,5 +77,5 @@ def test_gradient() -> None:
 
 
 def test_a_bad_setting_is_the_users_mistake() -> None:
-    with pytest.raises(Mistake, match="entropy_tau"):
+    with pytest.raises(UsageError, match="entropy_tau"):
         Entropy(tau=0)

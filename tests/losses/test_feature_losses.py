@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 Build = Callable[..., Any]
 Features = dict[str, Tensor]
@@ -147,7 +147,7 @@ def test_bkdsnn_is_cross_entropy_plus_brd_plus_wsld(build: Build) -> None:
 def test_an_unknown_variant_is_the_users_mistake(build: Build, name: str, setting: str) -> None:
     with pytest.raises(Exception, match=setting) as caught:
         build(name, **{setting: "both"})
-    assert isinstance(caught.value.__cause__, Mistake)
+    assert isinstance(caught.value.__cause__, UsageError)
 
 
 def test_the_parts_of_kdsnn_are_called_what_they_are(build: Build) -> None:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from tser_lightning.errors import UsageError
 from tser_lightning.losses import FeatureMSE
-from tser_lightning.mistake import Mistake
 
 LOGITS_TBC, LABELS_B = torch.zeros(3, 2, 10), torch.zeros(2, dtype=torch.int64)
 
@@ -32,5 +32,5 @@ def test_equal_widths_are_compared_without_a_projection() -> None:
 
 
 def test_an_unknown_reduction_is_the_users_mistake() -> None:
-    with pytest.raises(Mistake, match="reduction"):
+    with pytest.raises(UsageError, match="reduction"):
         FeatureMSE(reduction="sum")  # type: ignore[arg-type]

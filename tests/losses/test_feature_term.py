@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tser_lightning.errors import UsageError
 from tser_lightning.losses import FeatureTerm
-from tser_lightning.mistake import Mistake
 
 
 class Difference(FeatureTerm):
@@ -29,5 +29,5 @@ def test_pairs_are_compared_after_the_mean_over_time_and_summed() -> None:
 
 @pytest.mark.parametrize(("student_taps", "teacher_taps"), [((), ()), (("stage4",), ("stage3", "stage4"))])
 def test_taps_come_in_pairs(student_taps: tuple[str, ...], teacher_taps: tuple[str, ...]) -> None:
-    with pytest.raises(Mistake, match="taps"):
+    with pytest.raises(UsageError, match="taps"):
         Difference(1.0, student_taps, teacher_taps)

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tser_lightning.errors import UsageError
 from tser_lightning.losses import KLDivergence
 from tser_lightning.losses.log_probs import Over
-from tser_lightning.mistake import Mistake
 
 OVERS: list[Over] = ["steps", "mean_logits", "mean_probs"]
 LABELS_B = torch.zeros(4, dtype=torch.int64)
@@ -81,5 +81,5 @@ def test_gradient(over: Over) -> None:
 
 def test_a_bad_setting_is_the_users_mistake() -> None:
     for settings in ({"tau": 0}, {"tau": float("nan")}, {"over": "logits"}):
-        with pytest.raises(Mistake):
+        with pytest.raises(UsageError):
             KLDivergence(**settings)

@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tser_lightning.errors import UsageError
 from tser_lightning.losses.log_probs import Over, check_over, student_log_probs
-from tser_lightning.mistake import Mistake
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -38,5 +38,5 @@ def test_half_precision_is_computed_in_float32(over: Over, dtype: torch.dtype) -
 
 
 def test_an_unknown_way_over_time_names_the_known_ones() -> None:
-    with pytest.raises(Mistake, match="mean_probs"):
+    with pytest.raises(UsageError, match="mean_probs"):
         check_over("mean")

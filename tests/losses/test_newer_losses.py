@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tser_lightning.errors import UsageError
 from tser_lightning.losses import (
     CKDSNN,
     DIST,
@@ -35,7 +36,6 @@ from tser_lightning.losses import (
     TransformedFeature,
     WeakToStrong,
 )
-from tser_lightning.mistake import Mistake
 
 Build = Callable[..., Any]
 T, B, C = 4, 6, 5
@@ -335,7 +335,7 @@ def test_a_classifier_that_sees_a_grid_has_its_weights_in_every_cell() -> None:
 
 
 def test_a_classifier_that_does_not_see_averages_of_the_map_is_named() -> None:
-    with pytest.raises(Mistake, match="15 inputs"):
+    with pytest.raises(UsageError, match="15 inputs"):
         CKDSNN()(*logits(), **seen_by(nn.Linear(15, C), 7))
 
 
@@ -353,7 +353,7 @@ def test_a_classifier_that_does_not_see_averages_of_the_map_is_named() -> None:
 )
 def test_a_value_out_of_its_range_is_refused(settings: dict[str, Any]) -> None:
     method = settings.pop("method")
-    with pytest.raises(Mistake, match=next(iter(settings))):
+    with pytest.raises(UsageError, match=next(iter(settings))):
         method(**settings)
 
 

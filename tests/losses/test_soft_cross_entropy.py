@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from tser_lightning.errors import UsageError
 from tser_lightning.losses import KLDivergence, SoftCrossEntropy
 from tser_lightning.losses.log_probs import Over
-from tser_lightning.mistake import Mistake
 
 
 @pytest.mark.parametrize("over", ["steps", "mean_logits", "mean_probs"])
@@ -22,5 +22,5 @@ def test_is_the_kl_divergence_plus_the_teachers_entropy(over: Over) -> None:
 
 
 def test_a_bad_setting_is_the_users_mistake() -> None:
-    with pytest.raises(Mistake, match="tau"):
+    with pytest.raises(UsageError, match="tau"):
         SoftCrossEntropy(tau=0)

@@ -2,14 +2,14 @@ from math import inf, nan
 
 import pytest
 
+from tser_lightning.errors import UsageError
 from tser_lightning.losses import Term
 from tser_lightning.losses.term import positive
-from tser_lightning.mistake import Mistake
 
 
 @pytest.mark.parametrize("weight", [nan, inf, -inf])
 def test_a_weight_is_finite(weight: float) -> None:
-    with pytest.raises(Mistake, match="weight"):
+    with pytest.raises(UsageError, match="weight"):
         Term(weight)
 
 
@@ -21,5 +21,5 @@ def test_a_term_needs_nothing_unless_it_says_so() -> None:
 def test_a_range_names_the_setting() -> None:
     assert positive("tau", 0.1) == 0.1
     for wrong in (0, -1, nan):
-        with pytest.raises(Mistake, match="tau"):
+        with pytest.raises(UsageError, match="tau"):
             positive("tau", wrong)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.models import Student, cnn_small
 from tser_lightning.neurons import LIF
 
@@ -44,5 +44,5 @@ def test_any_number_of_convolutions(widths: tuple[int, ...]) -> None:
 
 
 def test_images_that_are_too_small_for_the_grid_are_refused() -> None:
-    with pytest.raises(Mistake, match="too small for a grid of 7"):
+    with pytest.raises(UsageError, match="too small for a grid of 7"):
         cnn_small(5, 1, grid=7)(torch.zeros(1, 1, 8, 8))

@@ -14,7 +14,7 @@ from tser_lightning.models.sew import sew_resnet18
 from tser_lightning.models.spikformer import spikformer
 from tser_lightning.models.vgg import vgg_small
 from tser_lightning.neurons import ILIF, LIF, MPBN, PLIF
-from tser_lightning.training.taps import Taps
+from tser_lightning.training.feature_hooks import FeatureHooks
 
 IMAGES_BCHW = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 4
 
@@ -116,7 +116,7 @@ def test_a_tap_inside_a_block_catches_the_first_call_alone(name: str, inside: st
     for recomputes in (False, True):
         model = STUDENTS[name]()
         model.recomputes = recomputes
-        taps = Taps(model.net, ("stage4", inside), "student")
+        taps = FeatureHooks(model.net, ("stage4", inside), "student")
         logits_TBC = model(IMAGES_BCHW)
         caught = taps.take()
         assert caught.keys() == {"stage4", inside}

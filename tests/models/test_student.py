@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tser_lightning.errors import UsageError
 from tser_lightning.measure.firing import FiringRates
-from tser_lightning.mistake import Mistake
 from tser_lightning.models import Network, Student, resnet18, resnet_small, vgg_small
 from tser_lightning.neurons import LIF, Neuron
 from tser_lightning.neurons.clock import Clock, OverTime
@@ -173,7 +173,7 @@ def test_neurons_of_another_library_are_refused_unless_one_of_ours_holds_them() 
             return self.node(currents_TB), None
 
     layers = [nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8)]
-    with pytest.raises(Mistake, match=r"2 is a neuron of spikingjelly \(LIFNode\)") as refused:
+    with pytest.raises(UsageError, match=r"2 is a neuron of spikingjelly \(LIFNode\)") as refused:
         Student(nn.Sequential(*layers, neuron.LIFNode(), LIF()), 4)
     assert "class Wrapped(Neuron)" in refused.value.fix
     rest = [nn.Flatten(), nn.Linear(8 * 36, 10)]
@@ -186,5 +186,5 @@ def test_neurons_of_another_library_are_refused_unless_one_of_ours_holds_them() 
 
 
 def test_what_is_no_network_is_no_student() -> None:
-    with pytest.raises(Mistake, match="the student is a str, not a network"):
+    with pytest.raises(UsageError, match="the student is a str, not a network"):
         Student("a network", 4)  # type: ignore[arg-type]

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.models import begin_from, from_timm, from_torchvision, resnet18, resnet34, resnet50, vit
-from tser_lightning.training.taps import Taps
+from tser_lightning.training.feature_hooks import FeatureHooks
 
 
 def test_vit_s_16_takes_small_images_and_shows_its_stages() -> None:
@@ -12,7 +12,7 @@ def test_vit_s_16_takes_small_images_and_shows_its_stages() -> None:
     torch.manual_seed(0)
     net = vit(100).eval()
     assert sum(parameter.numel() for parameter in net.parameters()) == 21_704_164  # methods.md: ViT-S/16 at 224
-    taps = Taps(net, ["stage1", "stage2", "stage3", "stage4"], "teacher")
+    taps = FeatureHooks(net, ["stage1", "stage2", "stage3", "stage4"], "teacher")
     with torch.no_grad():
         logits_BC = net(torch.randn(1, 3, 32, 32))
         features = taps.take()
@@ -37,10 +37,10 @@ def test_a_vit_of_event_frames_has_their_channels() -> None:
 
 def test_an_unknown_network_is_named_with_what_is_close_to_it() -> None:
     pytest.importorskip("timm")
-    with pytest.raises(Mistake, match="vit_smal_patch16_224") as error:
+    with pytest.raises(UsageError, match="vit_smal_patch16_224") as error:
         vit(10, model="vit_smal_patch16_224")
     assert "vit_small_patch16_224" in str(error.value)
-    with pytest.raises(Mistake, match="resnet35"):
+    with pytest.raises(UsageError, match="resnet35"):
         from_torchvision("resnet35")
 
 
@@ -61,5 +61,5 @@ def test_fine_tuning_begins_from_all_weights_but_the_classifiers() -> None:
     begin_from(net, theirs, "zoo:resnet18")
     for name, value in net.state_dict().items():
         assert torch.equal(value, fresh[name] if name.startswith("fc.") else theirs.state_dict()[name]), name
-    with pytest.raises(Mistake, match="zoo:resnet34 does not fit"):
+    with pytest.raises(UsageError, match="zoo:resnet34 does not fit"):
         begin_from(resnet34(10), theirs, "zoo:resnet34")

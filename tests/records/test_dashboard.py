@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.records.dashboard import definition, save_dashboard, workspace
 
 pytest.importorskip("wandb_workspaces")
@@ -33,5 +33,5 @@ def test_ablations_are_grouped_and_filtered_by_the_names_of_their_settings() -> 
 
 @pytest.mark.parametrize("place", ["me", "me/", "/snn", "me/snn/runs", ""])
 def test_a_place_is_an_entity_and_a_project(place: str) -> None:
-    with pytest.raises(Mistake, match="names no project"):
+    with pytest.raises(UsageError, match="names no project"):
         workspace(place)

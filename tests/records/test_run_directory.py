@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tser_lightning.mistake import Failure, Mistake
+from tser_lightning.errors import RunError, UsageError
 from tser_lightning.records.run_directory import TEST_IMAGES, TRAINING_IMAGES, RunDirectory
 
 
@@ -78,8 +78,8 @@ def test_a_second_time_that_does_not_begin_puts_the_first_result_back(tmp_path: 
     with home.opened({}, {}):
         home.finish({"test/acc": 90.0})
     home.set_aside()
-    with pytest.raises(Mistake), home.restored_at_failure():
-        raise Mistake("a", "b", "c")
+    with pytest.raises(UsageError), home.restored_at_failure():
+        raise UsageError("a", "b", "c")
     assert home.result() == {"test/acc": 90.0}
 
 
@@ -131,7 +131,7 @@ def _try_to_open(path: str) -> bool:
     try:
         with RunDirectory(path).opened({}, {}):
             return True
-    except Failure:
+    except RunError:
         return False
 
 
@@ -154,7 +154,7 @@ def test_checkpoints_of_other_data_are_not_gone_on_from(tmp_path: Path) -> None:
         pass
     home.checkpoints.mkdir()
     (home.checkpoints / "last.ckpt").touch()
-    with pytest.raises(Mistake, match=r"(?s)the data changed since .* hash cccccccccccc, now it is aaaaaaaaaaaa"):
+    with pytest.raises(UsageError, match=r"(?s)the data changed since .* hash cccccccccccc, now it is aaaaaaaaaaaa"):
         home.opened({}, {}, inputs={"data": "a" * 64}).__enter__()
     with home.opened({}, {}, inputs={"data": "c" * 64}):
         pass
@@ -171,9 +171,9 @@ def test_other_test_images_throw_no_training_away_unless_it_chooses_by_them(
     (home.checkpoints / "last.ckpt").touch()
     now = before | {"data": "d" * 64, TEST_IMAGES: "e" * 64}
     assert home.other_inputs(now) == [TEST_IMAGES]
-    with pytest.raises(Mistake, match="the test images changed since"):
+    with pytest.raises(UsageError, match="the test images changed since"):
         home.opened({"selection": "paper"}, {}, inputs=now).__enter__()
-    with pytest.raises(Mistake, match="the training images changed since"):
+    with pytest.raises(UsageError, match="the training images changed since"):
         home.opened({}, {}, inputs=before | {TRAINING_IMAGES: "f" * 64}).__enter__()
     with home.opened({"selection": "val"}, {}, inputs=now):
         pass
@@ -208,7 +208,7 @@ def log_on_a_full_disk(home: RunDirectory) -> None:
 
 def test_a_log_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
     home = RunDirectory(tmp_path / "run")
-    with pytest.raises(Failure, match=r"log\.txt could not be written: No space left on device"):
+    with pytest.raises(RunError, match=r"log\.txt could not be written: No space left on device"):
         log_on_a_full_disk(home)
     assert home.info()["status"] == "failed"
 
@@ -219,7 +219,7 @@ def test_a_link_in_a_run_directory_that_was_sent_has_no_other_file_written(tmp_p
     ours.write_text("precious\n")
     home.path.mkdir()
     (home.path / name).symlink_to(ours)
-    with pytest.raises(Failure, match="could not be written") as found, home.opened({}, {}):
+    with pytest.raises(RunError, match="could not be written") as found, home.opened({}, {}):
         logging.getLogger("tser_lightning").warning("a line")
     assert found.value.fix.startswith("the link removed")
     assert ours.read_text() == "precious\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.report.cells import Cell, Comparisons, compare_methods
 from tser_lightning.report.collect import collect
 from tser_lightning.report.grid import make_grid
@@ -51,7 +51,7 @@ def test_another_baseline_can_be_named_and_a_wrong_one_is_refused(runs: Path, tm
     cells = cells_by_row(comparisons_of(tmp_path, "ts"))
     assert cells["ts"].comparison is None
     assert cells["vanilla_kd"].comparison is not None
-    with pytest.raises(Mistake, match="no method is called 'tsr'"):
+    with pytest.raises(UsageError, match="no method is called 'tsr'"):
         comparisons_of(tmp_path, "tsr")
 
 
@@ -73,7 +73,7 @@ def test_runs_are_compared_by_any_measure_with_its_own_direction(runs: Path, tmp
 
 
 def test_a_measure_that_no_run_has_is_refused_with_the_one_that_was_meant(runs: Path) -> None:
-    with pytest.raises(Mistake, match="was measured in none of the runs") as refused:
+    with pytest.raises(UsageError, match="was measured in none of the runs") as refused:
         compare_methods(make_grid(collect(runs / "*")), name="test/eec")
     assert "report.measure=test/ece" in str(refused.value.args) + refused.value.fix
 

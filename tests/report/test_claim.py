@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.report.claim import claim
 from tser_lightning.report.collect import collect
 from tser_lightning.report.export import claim_md, comparison_csv, results_csv
@@ -82,7 +82,7 @@ def test_names_of_ones_own_are_written_as_given_and_a_file_of_something_else_is_
     latex = claim_tex(claim(make_grid(collect(runs / "*")), names=names_of(file)))
     assert r"Ours ($\lambda$) 5\% &" in latex
     file.write_text("- tser\n")
-    with pytest.raises(Mistake, match="holds no names"):
+    with pytest.raises(UsageError, match="holds no names"):
         names_of(file)
 
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import pytest
 from rich.console import Console
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.records.dashboard import definition, workspace
 from tser_lightning.records.measures import HIGHER, MEASURES, Measure
 from tser_lightning.report.table import steps_table
@@ -134,7 +134,7 @@ def test_the_same_runs_give_the_same_bytes(runs: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_to_report_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match="no run directory matches"):
+    with pytest.raises(UsageError, match="no run directory matches"):
         write_report(tmp_path / "runs" / "*", tmp_path / "report")
 
 

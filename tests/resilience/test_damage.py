@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tser_lightning.mistake import Failure
+from tser_lightning.errors import RunError
 from tser_lightning.training.checkpoints import newest, read_sealed, sealed
 
 
@@ -33,7 +33,7 @@ def test_every_truncation_is_found(tmp_path: Path, whole: bytes) -> None:
     lengths = [0, 1, 21, 22, 65, 66, 67, len(whole) - 1, *random.Random(0).sample(range(len(whole)), 192)]
     for length in lengths:
         file.write_bytes(whole[:length])
-        with pytest.raises(Failure, match=r"the checkpoint .*last\.ckpt is damaged"):
+        with pytest.raises(RunError, match=r"the checkpoint .*last\.ckpt is damaged"):
             read_sealed(file)
 
 
@@ -45,7 +45,7 @@ def test_every_flipped_bit_is_found(tmp_path: Path, whole: bytes) -> None:
         damaged = bytearray(whole)
         damaged[bit // 8] ^= 1 << bit % 8
         file.write_bytes(damaged)
-        with pytest.raises(Failure, match="is damaged"):
+        with pytest.raises(RunError, match="is damaged"):
             read_sealed(file)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tser_lightning.durable import write_bytes
-from tser_lightning.mistake import Failure
+from tser_lightning.atomic_io import write_bytes
+from tser_lightning.errors import RunError
 from tser_lightning.records.run_directory import RunDirectory
 
 WRITERS = {"write": (pathlib.Path, "write_bytes"), "flush": (os, "fsync"), "rename": (os, "replace")}
@@ -52,7 +52,7 @@ def test_a_failed_write_keeps_what_was_there(
     owner, name = WRITERS[writer]
     monkeypatch.setattr(owner, name, getattr(owner, name))  # put back after the test
     fail_at(writer, number, 1)()
-    with pytest.raises(Failure, match=os.strerror(number)):
+    with pytest.raises(RunError, match=os.strerror(number)):
         write_bytes(target, b"bad", keep=kept)
     assert next(path for path in (target, kept) if path.exists()).read_bytes() == b"good"
     assert not list(tmp_path.glob(".*"))
@@ -62,7 +62,7 @@ def test_a_short_write_is_read_back_and_found(tmp_path: Path, monkeypatch: pytes
     write_bytes(tmp_path / "a", b"good")
     monkeypatch.setattr(pathlib.Path, "write_bytes", pathlib.Path.write_bytes)
     fail_at("write", 0, 1)()
-    with pytest.raises(Failure, match="what was read back is not what was written"):
+    with pytest.raises(RunError, match="what was read back is not what was written"):
         write_bytes(tmp_path / "a", b"much longer")
     assert (tmp_path / "a").read_bytes() == b"good"
 

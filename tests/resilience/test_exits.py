@@ -14,14 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
-from tser_lightning.mistake import Failure, Mistake
-from tser_lightning.training import distiller, exam
-from tser_lightning.training.endings import sentence
+from tser_lightning.errors import RunError, UsageError
+from tser_lightning.training import distiller, evaluation
+from tser_lightning.training.exit_handling import sentence
 
 STEP, VALIDATION, EXAM = (
     (distiller.Distiller, "backward", 10),
     (distiller.Distiller, "validation_step", 2),
-    (exam.Exam, "test_step", 1),
+    (evaluation.Evaluation, "test_step", 1),
 )
 
 
@@ -112,16 +112,18 @@ def test_a_dead_worker_is_a_sentence(command: Callable[..., Any], hard: list[str
 
 def test_want_of_memory_is_a_sentence_and_other_errors_stay_what_they_are() -> None:
     told = sentence(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."))
-    assert isinstance(told, Failure)
+    assert isinstance(told, RunError)
     assert "data.batch_size" in told.fix
-    assert isinstance(sentence(MemoryError("all gone")), Failure)
+    assert isinstance(sentence(MemoryError("all gone")), RunError)
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 60)
-    assert isinstance(sentence(caught.value), Failure)
-    wrapped = RuntimeError(f"Caught\n  raise\ntser_lightning.mistake.{Mistake.__name__}: {Mistake('a', 'b', 'c')}\n")
+    assert isinstance(sentence(caught.value), RunError)
+    wrapped = RuntimeError(
+        f"Caught\n  raise\ntser_lightning.errors.{UsageError.__name__}: {UsageError('a', 'b', 'c')}\n"
+    )
     told = sentence(wrapped)
-    assert isinstance(told, Mistake)
+    assert isinstance(told, UsageError)
     assert (told.what, told.why, told.fix) == ("a", "b", "c")
     assert sentence(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
-    assert isinstance(sentence(OSError(errno.EIO, "x")), Failure)
+    assert isinstance(sentence(OSError(errno.EIO, "x")), RunError)
     assert sentence(OSError("x")) is None

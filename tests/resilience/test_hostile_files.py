@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from tser_lightning.mistake import Failure, Mistake
+from tser_lightning.errors import RunError, UsageError
 from tser_lightning.models import resnet_small
 from tser_lightning.training import load_weights
 from tser_lightning.training.checkpoints import read_sealed, sealed
@@ -78,9 +78,9 @@ def test_no_gadget_runs(tmp_path: Path, form: Callable[[Any], bytes]) -> None:
         for suffix in (".pt", ".ckpt", ".safetensors", ".json"):
             file = tmp_path / f"weights{suffix}"
             file.write_bytes(form(content))
-            with pytest.raises(Mistake, match=r"cannot be read as weights|holds more than tensors"):
+            with pytest.raises(UsageError, match=r"cannot be read as weights|holds more than tensors"):
                 load_weights(network, file)
-            with pytest.raises(Failure, match="is damaged"):
+            with pytest.raises(RunError, match="is damaged"):
                 read_sealed(file)
             file.unlink()
         assert not mark.exists(), name

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tser_lightning.training import distiller, exam
+from tser_lightning.training import distiller, evaluation
 from tser_lightning.training.checkpoints import Checkpoints
 
 
@@ -37,7 +37,7 @@ POINTS = {
     "before a save is flushed": kill_at(os, "fsync", 17),
     "between the two renames of a save": kill_at(os, "replace", 14),
     "at the end of an epoch": kill_at(Checkpoints, "on_train_epoch_end", 2),
-    "in the exam": kill_at(exam.Exam, "on_test_epoch_end", 1),
+    "in the evaluation": kill_at(evaluation.Evaluation, "on_test_epoch_end", 1),
 }
 
 

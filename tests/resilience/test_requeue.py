@@ -24,7 +24,7 @@ def job_of(word: str) -> Iterator[tuple[int, int]]:
     for place in Path("/proc").glob("[0-9]*"):
         try:
             words = (place / "cmdline").read_bytes().split(b"\0")
-            if word.encode() in words and b"tser_lightning.cli.child" in words:
+            if word.encode() in words and b"tser_lightning.cli.job" in words:
                 yield int(place.name), int((place / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue

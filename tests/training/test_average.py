@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tser_lightning.data import Digits
 from tser_lightning.losses import DistillationLoss
 from tser_lightning.models import Student
-from tser_lightning.training import Machine, Recipe, Teacher, examine, fit
+from tser_lightning.training import Machine, Recipe, Teacher, evaluate_network, fit
 from tser_lightning.training.average import Average
 
 EMA = 0.4  # reached within the few steps here
@@ -79,7 +79,7 @@ def test_the_average_is_what_is_validated_and_selected(
     how = dataclasses.replace(recipe, ema=0.5, epochs=3)
     fit(student, tser, teacher, digits, tmp_path, recipe=how, machine=CPU, record=rows.append)
     best = max(row["val/acc"] for row in rows)
-    assert examine(student, None, digits, "val", machine=CPU)["acc"] == best
+    assert evaluate_network(student, None, digits, "val", machine=CPU)["acc"] == best
     kept = torch.load(tmp_path / "best.ckpt", weights_only=True)["state_dict"]
     assert all(torch.equal(kept[f"student.{name}"], value) for name, value in student.state_dict().items())
     last = torch.load(tmp_path / "last.ckpt", weights_only=True)

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 
-from tser_lightning.mistake import Failure
+from tser_lightning.errors import RunError
 from tser_lightning.training.checkpoints import Checkpoints, read_sealed
 
 
@@ -40,5 +40,5 @@ def test_the_best_epoch_stays_and_the_first_process_alone_writes_it(tmp_path: Pa
 
 
 def test_a_checkpoint_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match=r"the checkpoint .*none\.ckpt is damaged: No such file or directory"):
+    with pytest.raises(RunError, match=r"the checkpoint .*none\.ckpt is damaged: No such file or directory"):
         read_sealed(tmp_path / "none.ckpt")

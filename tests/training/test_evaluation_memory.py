@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import tser_lightning as tl
 from tser_lightning.data import Synthetic
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.training import Machine, Teacher, evaluation_memory
 from tser_lightning.training.evaluation_memory import PeakMemory, available_memory, bound_evaluation, images_that_fit
 
@@ -89,5 +89,5 @@ class Plain(nn.Module):
 
 
 def test_a_student_that_cannot_be_measured_is_a_mistake_before_the_training() -> None:
-    with pytest.raises(Mistake, match="cannot be measured: this network has no neuron"):
+    with pytest.raises(UsageError, match="cannot be measured: this network has no neuron"):
         bound_evaluation(Plain(), None, _data(), Machine(accelerator="cpu"))

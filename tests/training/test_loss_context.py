@@ -17,8 +17,8 @@ from torch.optim import SGD
 
 from tser_lightning.data import Digits
 from tser_lightning.data.batch import Batch
+from tser_lightning.errors import UsageError
 from tser_lightning.losses import DistillationLoss, LossContext, Needs, PiecewiseLinear
-from tser_lightning.mistake import Mistake
 from tser_lightning.models import Ensemble, Student, resnet_small
 from tser_lightning.neurons import GLIF, IF, LIF, LSG, PLIF, Neuron, membranes
 from tser_lightning.training import Distiller, Machine, Recipe, Teacher, fit
@@ -151,7 +151,7 @@ def test_the_gradient_of_a_membrane_is_that_of_the_plain_operations() -> None:
 
 
 def test_a_neuron_without_membranes_is_named() -> None:
-    with pytest.raises(Mistake, match="GLIF"):
+    with pytest.raises(UsageError, match="GLIF"):
         gathered(small_student(GLIF), None, torch.rand(2, 1, 8, 8), membranes=("*",))
 
 
@@ -325,11 +325,11 @@ def test_the_moving_average_that_a_loss_sees_is_the_one_of_the_step(
 
 def test_a_loss_that_asks_for_what_there_is_not_is_refused(teacher: Teacher, digits: Digits, recipe: Recipe) -> None:
     settings: dict[str, Any] = {"selection": None, "machine": CPU}
-    with pytest.raises(Mistake, match="moving average"):
+    with pytest.raises(UsageError, match="moving average"):
         Distiller(small_student(), Curious(), teacher, digits, dataclasses.replace(recipe, ema=None), **settings)
-    with pytest.raises(Mistake, match="act9"):
+    with pytest.raises(UsageError, match="act9"):
         Distiller(small_student(), needs(currents=("act9*",)), None, digits, recipe, **settings)
-    with pytest.raises(Mistake, match="not for the teacher"):
+    with pytest.raises(UsageError, match="not for the teacher"):
         Distiller(small_student(), needs(teacher_features=("stage4",)), teacher, digits, recipe, **settings)
 
 
@@ -341,7 +341,7 @@ class FailsLate(nn.Module):
 
 
 def test_what_fails_only_later_in_the_training_is_refused_before_it(digits: Digits) -> None:
-    with pytest.raises(Mistake, match="is inf on the first training images"):
+    with pytest.raises(UsageError, match="is inf on the first training images"):
         probe(small_student(), FailsLate(), None, digits)
 
 

@@ -12,7 +12,7 @@ from torch import nn
 import tser_lightning as tl
 from tser_lightning.data import Digits, ImageDataModule
 from tser_lightning.models import Student
-from tser_lightning.training import Distiller, Machine, Recipe, Teacher, examine, fit
+from tser_lightning.training import Distiller, Machine, Recipe, Teacher, evaluate_network, fit
 
 LOSSES = sorted({file.stem for file in Path(__file__).parents[2].joinpath("conf/loss").glob("*.yaml")} - {"custom"})
 MACHINE = Machine(accelerator="cpu", devices=1, workers=0)
@@ -59,7 +59,7 @@ def test_a_plain_trainer_trains_the_same_weights_and_measures_the_same(loss: str
     if module.average is not None:
         module.average.exchange(plain)
     assert all(torch.equal(value, plain.state_dict()[name]) for name, value in student.state_dict().items())
-    measured = examine(student, teacher, data, machine=MACHINE)
+    measured = evaluate_network(student, teacher, data, machine=MACHINE)
     for name in ("acc", "acc_t1", "ece", "agreement"):
         assert tested[f"test/{name}"] == pytest.approx(measured[name], abs=1e-4)
 

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from tser_lightning.data import Digits
 from tser_lightning.data.synthetic import Synthetic
+from tser_lightning.errors import UsageError
 from tser_lightning.losses import BKDSNN, KDSNN, TET, DistillationLoss, LossTerms
-from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student
 from tser_lightning.models.preact import add_to_stream
 from tser_lightning.neurons import LIF
@@ -68,8 +68,8 @@ class Views(Net):
         return self.fc(maps.view(maps.size(0), -1))
 
 
-def told(student: nn.Module, loss: Any, teacher: Teacher | None, data: Digits, **settings: Any) -> Mistake:
-    with pytest.raises(Mistake) as refused:
+def told(student: nn.Module, loss: Any, teacher: Teacher | None, data: Digits, **settings: Any) -> UsageError:
+    with pytest.raises(UsageError) as refused:
         probe(student, loss, teacher, data, **settings)
     return refused.value
 
@@ -292,7 +292,7 @@ def test_a_teacher_that_breaks_its_contract_is_refused(
     mistake = told(Student(Net(), T), tser, Teacher(net), digits)
     assert mistake.what.startswith(f"the teacher {__name__}.")
     assert re.search(what, mistake.what)
-    with pytest.raises(Mistake, match=r"\(w.pt\)"):
+    with pytest.raises(UsageError, match=r"\(w.pt\)"):
         probe_teacher(Teacher(net), digits, "w.pt", Machine())
 
 
@@ -302,7 +302,7 @@ def test_a_teacher_in_training_is_called_one(digits: Digits) -> None:
 
 
 def test_nothing_is_written_before_a_student_is_known_to_be_one(digits: Digits, recipe: Recipe, tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match="keeps state"):
+    with pytest.raises(UsageError, match="keeps state"):
         fit(Student(KeepsState(), T), TET(), None, digits, tmp_path, recipe=recipe)
     assert not list(tmp_path.iterdir())
 

@@ -19,12 +19,12 @@ from torch import nn
 from torch.optim import SGD
 
 from tser_lightning.data import Digits
+from tser_lightning.errors import RunError
 from tser_lightning.losses import CrossEntropy, DistillationLoss
-from tser_lightning.mistake import Failure
 from tser_lightning.models import Student, resnet_small
 from tser_lightning.models.norms import TDBN
 from tser_lightning.neurons import LIF
-from tser_lightning.training import Machine, Once, Recipe, Teacher, examine, fit
+from tser_lightning.training import Machine, Once, Recipe, Teacher, evaluate_network, fit
 
 ONE = Machine(accelerator="cpu", devices=1, workers=0)
 TWO = Machine(accelerator="cpu", devices=2, strategy="ddp_fork", workers=0)
@@ -58,7 +58,7 @@ def test_two_processes_train_and_measure_as_one(
         trained, file = copy.deepcopy(student), tmp_path / f"{name}.jsonl"
         fit(trained, tser, teacher, digits, tmp_path / name, recipe=recipe, machine=machine, record=into(file))
         rows = [json.loads(line) for line in file.read_text().splitlines()]
-        ends.append((trained.state_dict(), rows, examine(trained, teacher, digits, "test", machine=machine)))
+        ends.append((trained.state_dict(), rows, evaluate_network(trained, teacher, digits, "test", machine=machine)))
     (weights, rows, measured), (weights_2, rows_2, measured_2) = ends
     assert len(rows) == len(rows_2) == 2
     for row, row_2 in zip(rows, rows_2, strict=True):
@@ -80,7 +80,7 @@ def test_a_process_that_is_killed_ends_the_others(
     student: Student, teacher: Teacher, tser: DistillationLoss, digits: Digits, recipe: Recipe, tmp_path: Path
 ) -> None:
     started = time.monotonic()
-    with pytest.raises(Failure, match="one of the processes that train together has died"):
+    with pytest.raises(RunError, match="one of the processes that train together has died"):
         fit(student, tser, teacher, digits, tmp_path, recipe=recipe, machine=TWO, callbacks=[Killed()])
     assert time.monotonic() - started < 60
     assert (tmp_path / "last.ckpt").exists()

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from tser_lightning.errors import UsageError
 from tser_lightning.losses import BlurredFeature, DistillationLoss
-from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student, resnet18, resnet_small, spikformer
 from tser_lightning.neurons import LIF, PLIF
 from tser_lightning.training import Recipe
@@ -29,7 +29,7 @@ def learning_loss() -> nn.Module:
 )
 def test_what_cannot_lie_in_parts_is_refused(neuron: type[LIF], loss: nn.Module, recipe: Recipe, said: str) -> None:
     student = Student(resnet_small(10, 1, neuron, widths=(4, 8)), 2)
-    with pytest.raises(Mistake, match=f"machine.strategy=fsdp does not go with {said}"):
+    with pytest.raises(UsageError, match=f"machine.strategy=fsdp does not go with {said}"):
         check_sharding(student, loss, recipe)
     check_sharding(Student(resnet_small(10, 1, LIF, widths=(4, 8)), 2), nn.Identity(), Recipe())
 

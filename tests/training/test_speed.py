@@ -15,8 +15,8 @@ import tser_lightning as tl
 from tser_lightning.data import ImageFolder
 from tser_lightning.data.data_module import ImageDataModule
 from tser_lightning.data.synthetic import Synthetic
+from tser_lightning.errors import UsageError
 from tser_lightning.losses import CrossEntropy, DistillationLoss, KLDivergence
-from tser_lightning.mistake import Mistake
 from tser_lightning.models import Student, relu
 from tser_lightning.models.norms import TDBN
 from tser_lightning.models.resnet import resnet_small
@@ -149,7 +149,7 @@ def test_settings_reach_the_student() -> None:
 def test_what_is_unknown_or_does_not_go_together_is_refused(
     settings: dict[str, Any], accumulate: int, words: str
 ) -> None:
-    with pytest.raises(Mistake, match=words):
+    with pytest.raises(UsageError, match=words):
         prepare(torch.nn.Identity(), Recipe(accumulate=accumulate), Machine(**settings), *PLACE)
 
 

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.training.teacher import Once, Teacher, check_teacher
 from tser_lightning.training.weights import load_weights
 
@@ -66,16 +66,16 @@ def test_a_missing_foreign_damaged_or_hostile_file_is_a_mistake(tmp_path: Path) 
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "foreign.safetensors").read_bytes()[:50])
     torch.save({"state_dict": Hostile()}, tmp_path / "hostile.pt")
     for name in ("absent.pt", "foreign.safetensors", "cut.pt", "cut.safetensors", "hostile.pt"):
-        with pytest.raises(Mistake, match=name):
+        with pytest.raises(UsageError, match=name):
             load_weights(network(), tmp_path / name)
     assert not (tmp_path / "executed").exists()
 
 
 def test_a_teacher_near_chance_is_refused() -> None:
     check_teacher(21.0, 10, "good")
-    with pytest.raises(Mistake, match="normalisation"):
+    with pytest.raises(UsageError, match="normalisation"):
         check_teacher(19.0, 10, "bad")
-    with pytest.raises(Mistake):
+    with pytest.raises(UsageError):
         check_teacher(55.0, 2, "bad")
 
 
@@ -127,7 +127,7 @@ def test_weights_that_cannot_be_told_apart_or_are_none_name_the_keys(tmp_path: P
     }
     for text, content in files.items():
         torch.save(content, tmp_path / "w.pt")
-        with pytest.raises(Mistake, match=text) as caught:
+        with pytest.raises(UsageError, match=text) as caught:
             load_weights(network(), tmp_path / "w.pt")
         assert "\x1b" not in str(caught.value)
 
@@ -158,8 +158,8 @@ def test_counts_of_batches_may_be_missing_as_in_files_from_before_there_were_any
 def test_what_differs_is_counted_once(tmp_path: Path) -> None:
     state = network().state_dict()
     torch.save({f"x{name}": value for name, value in state.items()}, tmp_path / "names.pt")
-    with pytest.raises(Mistake, match="of its 9 tensors 9 are not in the file and 0 have another shape there; 9 of"):
+    with pytest.raises(UsageError, match="of its 9 tensors 9 are not in the file and 0 have another shape there; 9 of"):
         load_weights(network(), tmp_path / "names.pt")
     torch.save(state | {"0.weight": torch.zeros(2, 1, 7, 7)}, tmp_path / "stem.pt")
-    with pytest.raises(Mistake, match=r"9 tensors 0 are not in the file and 1 have.*(?s:.*)teacher\.stem=imagenet"):
+    with pytest.raises(UsageError, match=r"9 tensors 0 are not in the file and 1 have.*(?s:.*)teacher\.stem=imagenet"):
         load_weights(network(), tmp_path / "stem.pt")

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from tser_lightning.data import Digits
+from tser_lightning.errors import RunError, UsageError
 from tser_lightning.losses import DistillationLoss, LossTerms
-from tser_lightning.mistake import Failure, Mistake
 from tser_lightning.models import Student
 from tser_lightning.termination import Terminated
-from tser_lightning.training import Machine, Once, Recipe, Teacher, examine, fit
+from tser_lightning.training import Machine, Once, Recipe, Teacher, evaluate_network, fit
 from tser_lightning.training.schedule import Constant
 
 CPU = Machine(accelerator="cpu", workers=0)
@@ -51,7 +51,7 @@ def test_the_selected_epoch_is_the_one_with_the_best_validation_accuracy(
     rows: list[Any] = []
     longer = dataclasses.replace(recipe, epochs=4)
     fit(student, tser, teacher, digits, tmp_path, recipe=longer, machine=CPU, record=rows.append)
-    scored = examine(student, None, digits, "val", machine=CPU)
+    scored = evaluate_network(student, None, digits, "val", machine=CPU)
     assert scored["acc"] == max(row["val/acc"] for row in rows)
 
 
@@ -61,7 +61,7 @@ def test_the_fields_habit_selects_the_best_test_epoch_and_names_it_so(
     rows: list[Any] = []
     fit(student, tser, teacher, digits, tmp_path, recipe=recipe, machine=CPU, selection="paper", record=rows.append)
     assert not any(name.startswith("val/") for row in rows for name in row)
-    scored = examine(student, None, digits, "test", machine=CPU)
+    scored = evaluate_network(student, None, digits, "test", machine=CPU)
     assert scored["acc"] == max(row["test/acc"] for row in rows)
 
 
@@ -142,7 +142,7 @@ class Broken(nn.Module):
 def test_a_loss_that_is_no_number_stops_at_its_first_step_and_names_the_term(
     student: Student, digits: Digits, recipe: Recipe, tmp_path: Path
 ) -> None:
-    with pytest.raises(Failure, match=r"epoch 0, step 0; its term broken is the cause") as stopped:
+    with pytest.raises(RunError, match=r"epoch 0, step 0; its term broken is the cause") as stopped:
         fit(student, Broken(), None, digits, tmp_path, recipe=recipe, machine=CPU)
     assert "the loss itself" in stopped.value.what
     assert "optim.lr" not in stopped.value.fix
@@ -163,7 +163,7 @@ class KnowsFew(nn.Module):
 def test_a_teacher_that_is_no_number_is_named(
     student: Student, tser: DistillationLoss, digits: Digits, recipe: Recipe, tmp_path: Path
 ) -> None:
-    with pytest.raises(Failure, match=r"its term kl is the cause; first not finite: the teacher's logits"):
+    with pytest.raises(RunError, match=r"its term kl is the cause; first not finite: the teacher's logits"):
         fit(student, tser, Teacher(KnowsFew()), digits, tmp_path, recipe=recipe, machine=CPU)
 
 
@@ -269,5 +269,5 @@ def test_a_batch_of_one_that_a_norm_cannot_learn_from_is_a_mistake(tmp_path: Pat
     assert len(data.labels("train")) == 1437
     normed = Once(nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10)))
     how = Recipe(epochs=1, optimizer=partial(SGD, lr=0.1))
-    with pytest.raises(Mistake, match=f"a batch of 1 image: (?s:.*){advice}"):
+    with pytest.raises(UsageError, match=f"a batch of 1 image: (?s:.*){advice}"):
         fit(normed, CrossEntropyAlone(), None, data, tmp_path, recipe=how, machine=CPU, selection="last")

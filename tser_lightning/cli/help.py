@@ -6,9 +6,9 @@ from importlib.metadata import version
 from typing import Any
 
 from tser_lightning.config.hydra_loader import Configs
-from tser_lightning.config.mistakes import as_typed, nearest
 from tser_lightning.config.run import compose_run
-from tser_lightning.mistake import Mistake
+from tser_lightning.config.usage_errors import as_typed, nearest
+from tser_lightning.errors import UsageError
 from tser_lightning.schema.setting import declared
 
 EXAMPLES = """
@@ -83,7 +83,7 @@ def settings_text(words: Sequence[str], configs: Configs) -> str:
         configs: The config files to choose from.
 
     Raises:
-        Mistakes: No such group or option.
+        UsageErrors: No such group or option.
     """
     run = compose_run(["experiment=none", *(word for word in words if "=" in word)], check_data=False, configs=configs)
     places = dict.fromkeys(word.partition("=")[0].partition(".")[0] for word in words)
@@ -94,9 +94,9 @@ def settings_text(words: Sequence[str], configs: Configs) -> str:
     return "\n".join(line for place in known for line in _explained(place, run.config))
 
 
-def not_a_group(word: str, config: Mapping[str, Any]) -> Mistake:
+def not_a_group(word: str, config: Mapping[str, Any]) -> UsageError:
     """Say that a word after --help is no part of a config."""
-    return Mistake(
+    return UsageError(
         what=f"--help {word}: there is no such group of settings",
         why=f"there are {', '.join(config)}",
         fix=f"--help {nearest(word, config) or 'loss'}",

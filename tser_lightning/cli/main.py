@@ -9,9 +9,9 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from tser_lightning.config.mistakes import Mistakes, nearest, three_lines
-from tser_lightning.durable import first_process, refused
-from tser_lightning.mistake import BUSY, Busy, Failure, Mistake
+from tser_lightning.atomic_io import first_process, refused
+from tser_lightning.config.usage_errors import UsageErrors, nearest, three_lines
+from tser_lightning.errors import BUSY, Busy, RunError, UsageError
 from tser_lightning.termination import terminable
 
 if TYPE_CHECKING:
@@ -40,13 +40,13 @@ def guarded(work: Callable[[], int]) -> int:
     """Turn every way in which work can end into an exit code, with three lines for what the user can mend."""
     try:
         return work()
-    except Mistakes as error:
+    except UsageErrors as error:
         print(*error.args, sep="\n", file=sys.stderr)
         return MISTAKE
-    except Mistake as error:
+    except UsageError as error:
         print(three_lines(error), file=sys.stderr)
         return MISTAKE
-    except Failure as error:
+    except RunError as error:
         print(three_lines(error), file=sys.stderr)
         return BUSY if isinstance(error, Busy) else CRASH
     except KeyboardInterrupt:
@@ -72,7 +72,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         flags = [flag for action in self._actions for flag in action.option_strings]
         unknown = message.rpartition(" ")[2]
-        raise Mistake(message, f"the flags are {' '.join(flags)}", nearest(unknown, flags) or "--help")
+        raise UsageError(message, f"the flags are {' '.join(flags)}", nearest(unknown, flags) or "--help")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,7 +99,7 @@ def _command(argv: list[str]) -> int:
 
     configs = Configs(options.config_dir)
     if options.multirun and options.cfg:
-        raise Mistake(
+        raise UsageError(
             what="-m and --cfg do not go together",
             why="every job of a sweep has a config of its own; --cfg shows that of one command",
             fix=f"--cfg {options.cfg} with one value for each setting, without -m",
@@ -107,7 +107,9 @@ def _command(argv: list[str]) -> int:
     if options.help or options.cfg or options.info or options.shell_completion:
         return _show(options, configs)
     if options.resolve or options.package:
-        raise Mistake("--resolve and --package do nothing alone", "they shape what --cfg shows", "--cfg job --resolve")
+        raise UsageError(
+            "--resolve and --package do nothing alone", "they shape what --cfg shows", "--cfg job --resolve"
+        )
     if options.multirun:
         from tser_lightning.sweep.multirun import multirun
 

@@ -7,8 +7,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from tser_lightning.config.composed import Composed
 from tser_lightning.config.hydra_loader import PRIMARY, Configs, with_hydra
-from tser_lightning.config.mistakes import refuse
-from tser_lightning.mistake import Mistake
+from tser_lightning.config.usage_errors import refuse
+from tser_lightning.errors import UsageError
 
 
 def config_text(overrides: Sequence[str], configs: Configs, kind: str, package: str | None, resolve: bool) -> str:
@@ -22,8 +22,8 @@ def config_text(overrides: Sequence[str], configs: Configs, kind: str, package: 
         resolve: Whether interpolations are filled in.
 
     Raises:
-        Mistakes: All that is wrong with the command.
-        Mistake: No such part.
+        UsageErrors: All that is wrong with the command.
+        UsageError: No such part.
     """
     composed = Composed(overrides, configs)
     refuse(composed.mistakes)
@@ -35,7 +35,7 @@ def config_text(overrides: Sequence[str], configs: Configs, kind: str, package: 
         return OmegaConf.to_yaml(OmegaConf.masked_copy(whole, keys))
     found = _part(whole, str(package))
     if found is None:
-        raise Mistake(
+        raise UsageError(
             what=f"--package {package}: there is no such part of the config",
             why=f"it has {', '.join(map(str, keys))}",
             fix="--package loss",

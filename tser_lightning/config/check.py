@@ -7,10 +7,10 @@ from typing import Any
 
 from tser_lightning.config.command import Setting
 from tser_lightning.config.defaults import AUGMENT, Defaults, leaves
-from tser_lightning.config.mistakes import as_typed, nearest
 from tser_lightning.config.readings import meant_inside, readings
 from tser_lightning.config.unknown_settings import is_place_of_data, not_a_setting
-from tser_lightning.mistake import Mistake
+from tser_lightning.config.usage_errors import as_typed, nearest
+from tser_lightning.errors import UsageError
 from tser_lightning.records.source_code import own_names
 from tser_lightning.registry.targets import MISSING, importable, is_foreign
 from tser_lightning.schema.setting import Setting as Declared
@@ -42,7 +42,7 @@ class Checker:
     given: Mapping[str, Setting]
     derived: frozenset[str]
 
-    def check(self, config: dict[str, Any]) -> Iterator[tuple[str, Mistake]]:
+    def check(self, config: dict[str, Any]) -> Iterator[tuple[str, UsageError]]:
         """Find wrong types and values; whole numbers given for fractions become floats in place.
 
         Yields:
@@ -52,7 +52,7 @@ class Checker:
 
     def _walk(
         self, whole: dict[str, Any], config: dict[str, Any], default: Mapping[str, Any], prefix: str, foreign: bool
-    ) -> Iterator[tuple[str, Mistake]]:
+    ) -> Iterator[tuple[str, UsageError]]:
         for name, value in list(config.items()):
             key = f"{prefix}{name}"
             if name not in default:
@@ -69,7 +69,7 @@ class Checker:
 
     def _leaf(
         self, whole: dict[str, Any], config: dict[str, Any], name: str, key: str, default: Any, foreign: bool
-    ) -> Mistake | None:
+    ) -> UsageError | None:
         value = config[name]
         if value == MISSING or (value is None and default is None) or (key in self.derived and not self._typed(key)):
             return None
@@ -83,11 +83,11 @@ class Checker:
     def _typed(self, key: str) -> bool:
         return any(key == name or key.startswith(f"{name}.") for name in self.given)
 
-    def _wrong(self, key: str, value: Any, default: Any, known: Declared) -> Mistake:
+    def _wrong(self, key: str, value: Any, default: Any, known: Declared) -> UsageError:
         where = "" if self._typed(key) else f"experiment={self.defaults.choices.get('experiment', '')}: "
         shown = as_typed(value) if value != "" else "''"
         origin = f"the default of {self.defaults.place(key)} is {as_typed(default)}"
-        return Mistake(
+        return UsageError(
             what=f"{where}{key}={shown} is not {known.wanted}",
             why=f"{key}: {known.meaning}; {origin}" if known.meaning else origin,
             fix=_better(key, value, default, known),
@@ -95,7 +95,7 @@ class Checker:
 
     def _new(
         self, whole: dict[str, Any], key: str, value: Any, default: Mapping[str, Any], foreign: bool
-    ) -> Mistake | None:
+    ) -> UsageError | None:
         if key.startswith("callbacks."):
             return None if isinstance(value, Mapping) and "_target_" in value else _no_callback(key, value)
         if (known := setting(whole, key)) is not None and known.has_default:
@@ -106,28 +106,28 @@ class Checker:
         if self._typed(key):
             return mistake
         what = f"experiment={self.defaults.choices.get('experiment', '')} sets {key}, which is not a setting"
-        return Mistake(what, mistake.why, f"{mistake.fix}, written as YAML in the experiment's file")
+        return UsageError(what, mistake.why, f"{mistake.fix}, written as YAML in the experiment's file")
 
-    def _other_set(self, key: str, value: Any, default: Any) -> Mistake | None:
+    def _other_set(self, key: str, value: Any, default: Any) -> UsageError | None:
         data = self.defaults.choices.get("data", "")
         if key != "data.num_classes" or data not in FIXED_CLASSES or value == default:
             return None
-        return Mistake(
+        return UsageError(
             what=f"data.num_classes={value}, but data={data} has {default} classes",
             why="the student's classifier has one output per class of the set",
             fix=f"data.num_classes={default}, or the set that has {value} classes",
         )
 
 
-def _no_callback(key: str, value: Any) -> Mistake:
-    return Mistake(
+def _no_callback(key: str, value: Any) -> UsageError:
+    return UsageError(
         what=f"{key}={as_typed(value)} is no callback",
         why="each entry of callbacks names a class of Lightning's Callback in _target_",
         fix=f"+{key}._target_=my_module.MyCallback",
     )
 
 
-def _not_a_value(key: str, value: Any, default: Mapping[str, Any], defaults: Defaults) -> Mistake:
+def _not_a_value(key: str, value: Any, default: Mapping[str, Any], defaults: Defaults) -> UsageError:
     packaged = next((choice for choice in defaults.choices if choice.partition("@")[2] == key), key)
     packaged = "augment" if key in AUGMENT else packaged
     names = [name for name in default if not name.startswith("_")]
@@ -138,7 +138,7 @@ def _not_a_value(key: str, value: Any, default: Mapping[str, Any], defaults: Def
         fix = f"{meant[0]}={as_typed(meant[1])}"
     else:
         fix = f"{key}.{names[0]}={as_typed(default[names[0]])}" if names else "--cfg job"
-    return Mistake(
+    return UsageError(
         what=f"{key}={as_typed(value)}: {key} is not a single value",
         why=f"it is a group of settings: {', '.join(names)}",
         fix=fix,
@@ -151,10 +151,10 @@ def _better(key: str, value: Any, default: Any, known: Declared) -> str:
     return f"{key}={EXAMPLES.get(key, 'VALUE') if meant == MISSING else as_typed(meant)}"
 
 
-def missing_settings(raw: Mapping[str, Any], defaults: Defaults) -> list[Mistake]:
+def missing_settings(raw: Mapping[str, Any], defaults: Defaults) -> list[UsageError]:
     """Name the settings that have no default and were not given, in a config that is not resolved."""
     return [
-        Mistake(
+        UsageError(
             what=f"{key} is not set",
             why=f"{defaults.place(key) if '.' in key else 'task=' + defaults.choices['task']} needs it, "
             f"and it has no default{': ' if defaults.about(key) else ''}{defaults.about(key)}",
@@ -165,7 +165,7 @@ def missing_settings(raw: Mapping[str, Any], defaults: Defaults) -> list[Mistake
     ]
 
 
-def unimportable_targets(config: Mapping[str, Any]) -> list[Mistake]:
+def unimportable_targets(config: Mapping[str, Any]) -> list[UsageError]:
     """Find classes whose top package is not there, or whose name is not in the user's module; nothing is imported."""
     leaves_of_targets = ((key, value) for key, value in leaves(config) if key.rpartition(".")[2] == "_target_")
     targets = [(key, value) for key, value in leaves_of_targets if isinstance(value, str)]
@@ -173,23 +173,23 @@ def unimportable_targets(config: Mapping[str, Any]) -> list[Mistake]:
     return absent + [mistake for key, value in targets if (mistake := _no_name(key, value)) is not None]
 
 
-def _no_name(key: str, target: str) -> Mistake | None:
+def _no_name(key: str, target: str) -> UsageError | None:
     module, _, name = target.rpartition(".")
     names = own_names(module) if module else None
     if names is None or name in names:
         return None
     public = {each.lower(): each for each in sorted(names) if not each.startswith("_")}
     close = difflib.get_close_matches(name.lower(), public, n=1)
-    return Mistake(
+    return UsageError(
         what=f"{key}={target}: there is no {name} in {module}",
         why=f"it defines {', '.join(list(public.values())[:8]) or 'nothing'}",
         fix=f"{key}={module}.{public[close[0]] if close else 'NAME'}",
     )
 
 
-def _no_module(key: str, target: str) -> Mistake:
+def _no_module(key: str, target: str) -> UsageError:
     top, dot, _ = target.partition(".")
-    return Mistake(
+    return UsageError(
         what=f"{key}={target} cannot be imported",
         why=f"Python finds no module {top!r} from this folder" if dot else "it is no path to something in a module",
         fix=f"{key}=my_module.MyClass with my_module.py in this folder",

@@ -8,11 +8,13 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from tser_lightning.config.mistakes import nearest
-from tser_lightning.mistake import Mistake
+from tser_lightning.config.usage_errors import nearest
+from tser_lightning.errors import UsageError
 
 
-def check_files(config: Mapping[str, Any], choices: Mapping[str, str], spoiled: Collection[str] = ()) -> list[Mistake]:
+def check_files(
+    config: Mapping[str, Any], choices: Mapping[str, str], spoiled: Collection[str] = ()
+) -> list[UsageError]:
     """Look at every file and folder that the task of a config needs.
 
     Args:
@@ -41,15 +43,19 @@ def check_files(config: Mapping[str, Any], choices: Mapping[str, str], spoiled: 
         try:
             if part not in spoiled:
                 check()
-        except Mistake as mistake:
+        except UsageError as mistake:
             mistakes.append(mistake)
         except PermissionError as error:
             name = f"{error.filename or part}: {error.strerror}"
-            mistakes.append(Mistake(name, f"{part} is another user's", "a path that you may read, or its permissions"))
+            mistakes.append(
+                UsageError(name, f"{part} is another user's", "a path that you may read, or its permissions")
+            )
         except (OSError, ValueError) as error:  # a name that is too long, or holds what no name may
             reason = getattr(error, "strerror", None) or str(error)
             mistakes.append(
-                Mistake(f"a path among the settings of {part} cannot be one", reason, "the path of a file that exists")
+                UsageError(
+                    f"a path among the settings of {part} cannot be one", reason, "the path of a file that exists"
+                )
             )
     return mistakes
 
@@ -70,7 +76,7 @@ def _writable(key: str, folder: str) -> None:
         with tempfile.TemporaryFile(dir=place):
             return
     except OSError as error:
-        raise Mistake(
+        raise UsageError(
             what=f"{key}={folder}: nothing can be written there",
             why=f"{error.strerror or error} ({place})",
             fix=f"{key}=FOLDER with a folder of yours",
@@ -79,7 +85,7 @@ def _writable(key: str, folder: str) -> None:
 
 def _finished(run: str | None, runs_dir: str, weights: str | None) -> None:
     if run is None and weights is None:
-        raise Mistake(
+        raise UsageError(
             what="run is not set",
             why="task=evaluate measures the student of a finished run, or that of student.weights",
             fix="run=runs/NAME",
@@ -88,7 +94,7 @@ def _finished(run: str | None, runs_dir: str, weights: str | None) -> None:
         return
     runs = sorted(str(path.parent) for path in Path(runs_dir).glob("*/student.safetensors"))
     exists = Path(run).is_dir()
-    raise Mistake(
+    raise UsageError(
         what=f"run={run}: {'this run is not finished' if exists else 'there is no such folder'}",
         why="task=evaluate measures the student.safetensors in it",
         fix=f"run={nearest(run, runs) or (runs[-1] if runs else 'runs/NAME')}",
@@ -105,14 +111,14 @@ def _weights(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
         return _zoo(scheme, name)
     path = Path(weights)
     if not path.is_file():
-        raise Mistake(
+        raise UsageError(
             what=f"teacher.weights={weights}: {'this is a folder' if path.is_dir() else 'there is no such file'}",
             why="the teacher's weights are a file, torchvision:NAME, timm:NAME, or `train` to train it now",
             fix="teacher.weights=train, or an existing file",
         )
     classes, known = readable_weights(path), config["data"].get("num_classes")
     if classes is not None and isinstance(known, int) and classes != known:
-        raise Mistake(
+        raise UsageError(
             what=f"teacher.weights={weights} has {classes} classes, data={choices.get('data')} has {known}",
             why="distillation compares teacher and student class by class",
             fix="weights of a teacher of this data set, or teacher.weights=train",
@@ -126,7 +132,7 @@ def _start(weights: str | None) -> None:
         return
     path = Path(rest, "student.safetensors") if colon and scheme == "run" else Path(str(weights))
     if not path.is_file():
-        raise Mistake(
+        raise UsageError(
             what=f"student.weights={weights}: {'this is a folder' if path.is_dir() else f'there is no file {path}'}",
             why="a student starts from FILE, teacher (its ANN twin), run:DIR (a finished run) or published:NAME",
             fix=f"student.weights=run:{path}" if path.is_dir() else "student.weights=null, or an existing file",
@@ -136,13 +142,13 @@ def _start(weights: str | None) -> None:
 
 def _zoo(scheme: str, name: str) -> None:
     if scheme not in ("torchvision", "timm") or not name:
-        raise Mistake(
+        raise UsageError(
             what=f"teacher.weights={scheme}:{name} names no source of weights",
             why="weights come from a file, torchvision:NAME, timm:NAME, or `train`",
             fix="teacher.weights=torchvision:resnet34",
         )
     if importlib.util.find_spec(scheme) is None:
-        raise Mistake(
+        raise UsageError(
             what=f"teacher.weights={scheme}:{name}: {scheme} is not installed",
             why="its weights are loaded through it",
             fix=f"pip install 'tser-lightning[{scheme}]'",
@@ -156,7 +162,7 @@ def readable_weights(path: Path, whose: str = "teacher") -> int | None:
         The class count, where the header tells it (a safetensors file with a classifier `fc`, `head` or `classifier`).
 
     Raises:
-        Mistake: The file is damaged, or neither safetensors nor a torch file.
+        UsageError: The file is damaged, or neither safetensors nor a torch file.
     """
     with path.open("rb") as file:
         start = file.read(8)
@@ -194,8 +200,8 @@ def _classes(tensors: Mapping[str, Any]) -> int | None:
     return heads[0] if len(heads) == 1 else None
 
 
-def _damaged(path: Path, reason: str, whose: str) -> Mistake:
-    return Mistake(
+def _damaged(path: Path, reason: str, whose: str) -> UsageError:
+    return UsageError(
         what=f"{whose}.weights={path} cannot be read",
         why=f"{reason}: damaged, or cut off while it was copied",
         fix=f"a fresh copy of the file, or {whose}.weights={'train' if whose == 'teacher' else 'null'}",

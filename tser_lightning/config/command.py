@@ -14,9 +14,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from tser_lightning.config.hydra_loader import Configs
-from tser_lightning.config.mistakes import as_typed, nearest
 from tser_lightning.config.readings import OFF, TYPOGRAPHY, meant_inside
-from tser_lightning.mistake import Mistake
+from tser_lightning.config.usage_errors import as_typed, nearest
+from tser_lightning.errors import UsageError
 from tser_lightning.schema.setting import takes_a_list
 
 # Settings whose value is a path, which may hold any character.
@@ -63,7 +63,7 @@ class Command:
 
     choices: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Setting] = field(default_factory=dict)
-    mistakes: list[Mistake] = field(default_factory=list)
+    mistakes: list[UsageError] = field(default_factory=list)
 
 
 def read(overrides: Iterable[str], configs: Configs) -> Command:
@@ -72,12 +72,12 @@ def read(overrides: Iterable[str], configs: Configs) -> Command:
     for text in words(overrides, command.mistakes):
         try:
             _put(parse(text, configs), text, command, configs)
-        except Mistake as mistake:
+        except UsageError as mistake:
             command.mistakes.append(mistake)
     return command
 
 
-def words(overrides: Iterable[str], mistakes: list[Mistake]) -> list[str]:
+def words(overrides: Iterable[str], mistakes: list[UsageError]) -> list[str]:
     """Find overrides that spaces have torn apart (`seed=1, 2` or `loss = tser`); they are put among the mistakes."""
     whole: list[str] = []
     torn: list[str] = []
@@ -94,7 +94,7 @@ def words(overrides: Iterable[str], mistakes: list[Mistake]) -> list[str]:
     return whole
 
 
-def _close(torn: list[str], whole: list[str], mistakes: list[Mistake]) -> None:
+def _close(torn: list[str], whole: list[str], mistakes: list[UsageError]) -> None:
     if len(torn) < 2:
         whole += torn
         return
@@ -102,7 +102,7 @@ def _close(torn: list[str], whole: list[str], mistakes: list[Mistake]) -> None:
     if torn[0].partition("=")[0] in PATHS and not torn[0].endswith("="):
         joined = _in_shell(" ".join(torn))
     mistakes.append(
-        Mistake(
+        UsageError(
             what=f"{' '.join(torn)!r} is torn apart by spaces",
             why="the shell hands over each word by itself",
             fix=f"-m {joined}" if "," in joined and not set(joined) & set("[\"'") else joined,
@@ -114,19 +114,19 @@ def parse(text: str, configs: Configs) -> Override:
     """Parse one override.
 
     Raises:
-        Mistake: It does not follow Hydra's grammar.
+        UsageError: It does not follow Hydra's grammar.
     """
     if "=" not in text and not text.startswith("~"):
         raise _no_assignment(text, configs)
     if text.lstrip("+~").startswith("="):
-        raise Mistake(
+        raise UsageError(
             what=f"{text!r} names no setting",
             why="a setting stands before the sign, a value behind it, without spaces",
             fix="loss=tser, or seed=1",
         )
     if found := re.fullmatch(r"([\w.]+)=(-?\d+)\.\.(-?\d+)", text):
         key, first, last = found.groups()
-        raise Mistake(
+        raise UsageError(
             what=f"{text!r} is no range",
             why="Hydra writes the numbers of a sweep as range(FIRST,END), without END itself",
             fix=f"-m '{key}=range({first},{int(last) + 1})'",
@@ -178,7 +178,7 @@ def chosen(key: str, option: str) -> str:
     return f"{key}={option if plain else quoted(option)}"
 
 
-def _no_assignment(text: str, configs: Configs) -> Mistake:
+def _no_assignment(text: str, configs: Configs) -> UsageError:
     groups = configs.groups()
     if text in groups:
         fix = f"{text}={_example(configs.options(text))}"
@@ -188,16 +188,16 @@ def _no_assignment(text: str, configs: Configs) -> Mistake:
         fix = f"{homes[0]}={text}" if homes else "loss=tser seed=1, or --help"
         if isinstance(value, int | str):
             fix = f"{text}={as_typed(value)}"
-    return Mistake(
+    return UsageError(
         what=f"{text!r} is neither group=option nor setting=value",
         why="a command is made of those two and of flags such as --help and -m, with no spaces around =",
         fix=fix,
     )
 
 
-def _ungrammatical(text: str, reason: str) -> Mistake:
+def _ungrammatical(text: str, reason: str) -> UsageError:
     first = next((line for line in reason.splitlines() if line.strip()), "unreadable").partition(" expecting")[0]
-    return Mistake(f"{text!r} cannot be read", f"it breaks Hydra's grammar: {first[:160]}", _readable(text))
+    return UsageError(f"{text!r} cannot be read", f"it breaks Hydra's grammar: {first[:160]}", _readable(text))
 
 
 def _readable(text: str) -> str:
@@ -225,7 +225,7 @@ def _put(override: Override, text: str, command: Command, configs: Configs) -> N
     key = override.get_key_element().lstrip("+~")
     group, value = override.key_or_group, override.value()
     if group in FOLDERS:
-        raise Mistake(
+        raise UsageError(
             what=f"{group} does nothing here",
             why="a run lies in a directory named by its content, so that the same command finds it again",
             fix=f"machine.runs_dir={value if isinstance(value, str) else 'DIR'}",
@@ -235,7 +235,7 @@ def _put(override: Override, text: str, command: Command, configs: Configs) -> N
         return
     options = configs.options(group)
     if override.is_delete():
-        raise Mistake(
+        raise UsageError(
             what=f"~{key} takes a setting away",
             why="a run can only be done again if every setting has a value",
             fix=_switched_off(key, configs),
@@ -262,13 +262,13 @@ def _switched_off(key: str, configs: Configs) -> str:
     return f"{key}={_example(options)}" if options else f"{key}.{next(iter(node), 'NAME')}=VALUE"
 
 
-def _sweep(key: str, text: str) -> Mistake:
+def _sweep(key: str, text: str) -> UsageError:
     values = text.partition("=")[2]
     if takes_a_list(key.rpartition(".")[2]):
-        return Mistake(f"{text} is not a list", "values with commas between them are a sweep", f"{key}=[{values}]")
+        return UsageError(f"{text} is not a list", "values with commas between them are a sweep", f"{key}=[{values}]")
     if key == "runs":
-        return Mistake(f"{text} is not a list", "several globs stand in brackets", f"'{key}=[{values}]'")
-    return Mistake(
+        return UsageError(f"{text} is not a list", "several globs stand in brackets", f"'{key}=[{values}]'")
+    return UsageError(
         what=f"{text} gives {key} more than one value",
         why="one run has one value; several are several runs, which -m starts one after the other",
         fix=f"-m {shlex.quote(text)}",
@@ -282,7 +282,7 @@ def _choice(override: Override, options: Sequence[str], configs: Configs) -> str
     return chosen(key, value)
 
 
-def unknown_option(key: str, value: str, options: Sequence[str], configs: Configs) -> Mistake:
+def unknown_option(key: str, value: str, options: Sequence[str], configs: Configs) -> UsageError:
     """Say that a group has no such option."""
     group = key.partition("@")[0]
     close = nearest(value, options)
@@ -304,7 +304,7 @@ def unknown_option(key: str, value: str, options: Sequence[str], configs: Config
     home = "experiments/ has" if group == "experiment" else "there are"
     if own and close is None and fix == f"{key}={_example(options)}":
         fix = f"{fix}, or one of your own: {own}"
-    return Mistake(
+    return UsageError(
         what=f"{key}={value}: there is no {group} of that name",
         why=f"{home} {', '.join(options)}" + (f"; one of your own is {own}" if own else ""),
         fix=fix,

@@ -16,9 +16,9 @@ from tser_lightning.config.defaults import Defaults, leaves
 from tser_lightning.config.found_files import outside
 from tser_lightning.config.hydra_errors import uncomposable
 from tser_lightning.config.hydra_loader import Composition, Configs
-from tser_lightning.config.mistakes import as_typed, refuse
 from tser_lightning.config.unknown_settings import unknown_setting
-from tser_lightning.mistake import Mistake
+from tser_lightning.config.usage_errors import as_typed, refuse
+from tser_lightning.errors import UsageError
 from tser_lightning.registry.architectures import with_sizes
 from tser_lightning.registry.targets import MISSING
 
@@ -40,7 +40,7 @@ class Composed:
         notes: What was left out.
 
     Raises:
-        Mistakes: The config files do not go together.
+        UsageErrors: The config files do not go together.
     """
 
     def __init__(self, overrides: Sequence[str], configs: Configs, settings: Mapping[str, Any] | None = None) -> None:
@@ -64,7 +64,7 @@ class Composed:
             self._refuse(key, mistake)
         self._unresolved(broken)
 
-    def _refuse(self, key: str, mistake: Mistake) -> None:
+    def _refuse(self, key: str, mistake: UsageError) -> None:
         self.mistakes.append(mistake)
         self.spoiled.add(key.partition(".")[0])
 
@@ -85,7 +85,7 @@ class Composed:
         except (HydraException, yaml.YAMLError) as error:
             refuse([*self.mistakes, uncomposable(error, self.command.choices, self.configs)])
             raise AssertionError("unreachable") from error
-        except Mistake as error:
+        except UsageError as error:
             refuse([*self.mistakes, error])
             raise AssertionError("unreachable") from error
 
@@ -148,7 +148,7 @@ class Composed:
         own = {key: reason for key, reason in broken.items() if key in self.command.settings}
         for key, reason in (own or broken).items():
             fix = f"{key}={as_typed(self.defaults.at(key))}"
-            self._refuse(key, Mistake(f"{key} cannot be resolved", reason, fix))
+            self._refuse(key, UsageError(f"{key} cannot be resolved", reason, fix))
 
     def unresolved(self) -> dict[str, Any]:
         """Give `raw` in plain containers."""
@@ -199,8 +199,8 @@ def _has(tree: Any, key: str) -> bool:
     return True
 
 
-def _unfit(setting: Setting, error: Exception, defaults: Defaults) -> Mistake:
-    return Mistake(
+def _unfit(setting: Setting, error: Exception, defaults: Defaults) -> UsageError:
+    return UsageError(
         what=f"{str(setting)[:120]} cannot be set",
         why=next(iter(str(error).splitlines()), type(error).__name__)[:160],
         fix=f"{setting.key}={as_typed(defaults.at(setting.key))}",

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.plain_yaml import BYTES, load
 
 # Other settings, one's own default, the time: nothing that reads the environment, or makes text into something else.
@@ -31,7 +31,7 @@ def check_found(path: Path, group: str) -> None:
         group: Its config group, e.g. "loss"; empty at the root.
 
     Raises:
-        Mistake: It says what only a command may say, or is too large.
+        UsageError: It says what only a command may say, or is too large.
         yaml.YAMLError: It is no YAML.
     """
     if _HYDRA.search(group) or _HYDRA.search(path.stem):
@@ -45,7 +45,7 @@ def check_found(path: Path, group: str) -> None:
     except ValueError as error:
         raise _unfit(path, str(error)) from error
     if content is not None and not isinstance(content, Mapping):
-        raise Mistake(
+        raise UsageError(
             f"{_shown(path)} holds {'a list' if isinstance(content, list) else 'a single value'}",
             "a config is settings by their names",
             "KEY: VALUE in each line, e.g. seed: 2",
@@ -101,8 +101,8 @@ def _check_hydra(path: Path, settings: Any) -> None:
             raise _refused(path, f"sweeps over {key}={value}", f"-m {key}=... in the command")
 
 
-def _refused(path: Path, what: str, fix: str) -> Mistake:
-    return Mistake(
+def _refused(path: Path, what: str, fix: str) -> UsageError:
+    return UsageError(
         what=f"{_shown(path)} {what}",
         why="a file says what to compute; what else happens on this machine is said by the command alone, since a file "
         "may come from elsewhere (hydra.sweeper.params with plain values may stand in a file)",
@@ -110,18 +110,18 @@ def _refused(path: Path, what: str, fix: str) -> Mistake:
     )
 
 
-def _not_utf8(path: Path, error: UnicodeDecodeError) -> Mistake:
+def _not_utf8(path: Path, error: UnicodeDecodeError) -> UsageError:
     name, line = shlex.quote(_shown(path)), error.object.count(b"\n", 0, error.start) + 1
     wide = error.object[:2] in (b"\xff\xfe", b"\xfe\xff")
-    return Mistake(
+    return UsageError(
         f"{_shown(path)}, line {line}: byte {error.object[error.start]:#x} is not UTF-8",
         "config files are text in UTF-8",
         f"iconv -f {'utf-16' if wide else 'latin1'} -t utf-8 {name} > utf8.tmp && mv utf8.tmp {name}",
     )
 
 
-def _unfit(path: Path, reason: str) -> Mistake:
-    return Mistake(
+def _unfit(path: Path, reason: str) -> UsageError:
+    return UsageError(
         f"{_shown(path)} is no config: {reason}", "it is read before anything else is done", "a smaller file"
     )
 
@@ -130,7 +130,7 @@ def _shown(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def outside(config: Mapping[str, Any], given: Collection[str]) -> Iterator[Mistake]:
+def outside(config: Mapping[str, Any], given: Collection[str]) -> Iterator[UsageError]:
     """Find what files would let this program write outside the folder that it works in.
 
     Args:
@@ -141,7 +141,7 @@ def outside(config: Mapping[str, Any], given: Collection[str]) -> Iterator[Mista
         group, _, name = key.partition(".")
         place = (config.get(group) or {}).get(name)
         if isinstance(place, str) and place != "???" and not _inside(place):
-            yield Mistake(
+            yield UsageError(
                 what=f"a config file sets {key}={place}, outside this folder",
                 why="a file from elsewhere may not choose where on this machine is written; a command may",
                 fix=f"{key}={place}, if that is what you want",

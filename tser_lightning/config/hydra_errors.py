@@ -11,11 +11,11 @@ from hydra.errors import MissingConfigException
 
 from tser_lightning.config.command import unknown_option
 from tser_lightning.config.hydra_loader import GROUP, PRIMARY, Configs
-from tser_lightning.config.mistakes import nearest
-from tser_lightning.mistake import Mistake
+from tser_lightning.config.usage_errors import nearest
+from tser_lightning.errors import UsageError
 
 
-def uncomposable(error: Exception, choices: Mapping[str, str], configs: Configs) -> Mistake:
+def uncomposable(error: Exception, choices: Mapping[str, str], configs: Configs) -> UsageError:
     """Make a mistake of the user's of an error in composing.
 
     Args:
@@ -32,38 +32,40 @@ def uncomposable(error: Exception, choices: Mapping[str, str], configs: Configs)
     if refused:
         return _unused_override(refused[1], said, configs)
     why = f"{' '.join(said)} {error.__cause__ or ''}"
-    return Mistake("the config files do not go together", why[:240], "--info defaults shows which file asks for which")
+    return UsageError(
+        "the config files do not go together", why[:240], "--info defaults shows which file asks for which"
+    )
 
 
-def _no_yaml(problem: str, mark: yaml.Mark) -> Mistake:
+def _no_yaml(problem: str, mark: yaml.Mark) -> UsageError:
     fix = "key: value, with a space behind the colon and the same indent for what belongs together"
     if problem.startswith("found duplicate key"):
         fix = f"one {problem.rpartition(' ')[2]}: with all that belongs to it"
     elif os.path.isfile(mark.name) and b"\t" in Path(mark.name).read_bytes().splitlines()[mark.line]:
         name = shlex.quote(mark.name)
         fix = f"expand -t 2 {name} > spaces.tmp && mv spaces.tmp {name}"
-    return Mistake(
+    return UsageError(
         what=f"{mark.name}, line {mark.line + 1}: this is not YAML",
         why=f"{problem} at column {mark.column + 1}",
         fix=fix,
     )
 
 
-def _missing_file(path: str, said: str, choices: Mapping[str, str], configs: Configs) -> Mistake:
+def _missing_file(path: str, said: str, choices: Mapping[str, str], configs: Configs) -> UsageError:
     group, _, option = path.rpartition("/")
     mistake = unknown_option(group, option, configs.options(group), configs)
     asker = re.search(r"In '([^']+)'", said)
     if asker is None or group in choices:
         return mistake
     where = choices.get(GROUP, "the default experiment") if asker[1] == PRIMARY else asker[1].replace("/", "=")
-    return Mistake(f"{where} asks for {group}={option}, which does not exist", mistake.why, mistake.fix)
+    return UsageError(f"{where} asks for {group}={option}, which does not exist", mistake.why, mistake.fix)
 
 
-def _unused_override(key: str, said: list[str], configs: Configs) -> Mistake:
+def _unused_override(key: str, said: list[str], configs: Configs) -> UsageError:
     if key.startswith("hydra"):
-        return Mistake(f"{key} is not a setting of Hydra", said[0], "--cfg hydra shows what is")
+        return UsageError(f"{key} is not a setting of Hydra", said[0], "--cfg hydra shows what is")
     group = key.partition("@")[0]
     places = [place for place in configs.compose().choices if place.partition("@")[0] == group]
     fix = f"{nearest(key, places) or places[0]}=NAME" if places else "--help lists the groups"
     asker = f"{said[0].partition(':')[0]}: " if said[0].startswith("In ") else ""
-    return Mistake(f"{asker}{key}: no part of a run reads this", f"{group} is chosen as {', '.join(places)}", fix)
+    return UsageError(f"{asker}{key}: no part of a run reads this", f"{group} is chosen as {', '.join(places)}", fix)

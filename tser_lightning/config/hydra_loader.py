@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tser_lightning.config.found_files import check_found, check_package
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.registry import architectures
 from tser_lightning.registry.places import folder
 
@@ -191,13 +191,13 @@ class Configs:
         config_dir: A folder of the user's own config groups, searched before the package's.
 
     Raises:
-        Mistake: `config_dir` is not a folder.
+        UsageError: `config_dir` is not a folder.
     """
 
     def __init__(self, config_dir: str | None = None) -> None:
         _prepare_hydra()
         if config_dir is not None and not os.path.isdir(config_dir):
-            raise Mistake(
+            raise UsageError(
                 what=f"--config-dir {config_dir}: there is no such folder",
                 why="it is where config groups of your own are looked for, e.g. conf/loss/mine.yaml",
                 fix="--config-dir conf",
@@ -312,7 +312,7 @@ def _composition(loader: ConfigLoaderImpl, choices: list[str], mode: RunMode) ->
         hydra_node = config.hydra
         del config["hydra"]
         return Composition(config, _options(hydra_node), hydra_node)
-    except (HydraException, yaml.YAMLError, Mistake):
+    except (HydraException, yaml.YAMLError, UsageError):
         raise
     except Exception as error:  # odd overrides make Hydra raise anything at all
         raise ConfigCompositionException(str(error)) from error
@@ -327,15 +327,15 @@ def with_hydra(configs: Configs, work: Callable[[Hydra], Any]) -> Any:
     """Let Hydra itself do something with our config files.
 
     Raises:
-        Mistake: What Hydra refuses.
+        UsageError: What Hydra refuses.
     """
     GlobalHydra.instance().clear()
     try:
         return work(Hydra.create_main_hydra2("tser", configs.search_path()))
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        if isinstance(error, Mistake):
+        if isinstance(error, UsageError):
             raise
         said = " ".join(str(error).split())[:240]
-        raise Mistake("Hydra refuses this command", said, "--help, or --info searchpath") from error
+        raise UsageError("Hydra refuses this command", said, "--help, or --info searchpath") from error
     finally:
         GlobalHydra.instance().clear()

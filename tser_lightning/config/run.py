@@ -10,8 +10,8 @@ from tser_lightning.config.check_files import check_files
 from tser_lightning.config.composed import Composed
 from tser_lightning.config.defaults import leaves
 from tser_lightning.config.hydra_loader import Configs
-from tser_lightning.config.mistakes import as_typed, refuse
-from tser_lightning.mistake import Mistake
+from tser_lightning.config.usage_errors import as_typed, refuse
+from tser_lightning.errors import UsageError
 from tser_lightning.records.identity import identity, matters, run_name
 from tser_lightning.registry.trust import untrusted_targets
 
@@ -82,7 +82,7 @@ def compose_run(
         configs: The config files to choose from; the package's and ./experiments by default.
 
     Raises:
-        Mistakes: All that is wrong.
+        UsageErrors: All that is wrong.
     """
     composed = Composed(overrides, configs or Configs(), settings)
     mistakes = list(composed.mistakes)
@@ -102,13 +102,13 @@ def compose_run(
 FOR_EVALUATION = ("task", "run", "experiment", "student.timesteps", "data.root", "data.path", "measure", "force")
 
 
-def _not_for_this_task(composed: Composed) -> list[Mistake]:
+def _not_for_this_task(composed: Composed) -> list[UsageError]:
     """Refuse what `task=evaluate` would not look at, since it takes the config of the run."""
     if composed.config["task"] != "evaluate" or composed.config.get("run") is None:
         return []
     given = (key for key in (*composed.command.choices, *composed.command.settings) if matters(key))
     return [
-        Mistake(
+        UsageError(
             what=f"task=evaluate does not look at {key}",
             why=f"it measures a finished run as that was configured, but for {', '.join(FOR_EVALUATION[3:])}",
             fix="the command without it",

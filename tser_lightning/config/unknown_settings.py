@@ -5,9 +5,9 @@ from typing import Any
 
 from tser_lightning.config.command import Setting
 from tser_lightning.config.defaults import Defaults
-from tser_lightning.config.mistakes import as_typed, nearest
 from tser_lightning.config.readings import OFF, meant_inside
-from tser_lightning.mistake import Mistake
+from tser_lightning.config.usage_errors import as_typed, nearest
+from tser_lightning.errors import UsageError
 from tser_lightning.registry.targets import is_foreign
 from tser_lightning.schema.setting import setting as declaration
 
@@ -25,7 +25,7 @@ OTHER_NAMES = {
 }
 
 
-def unknown_setting(setting: Setting, defaults: Defaults, config: Mapping[str, Any]) -> Mistake | None:
+def unknown_setting(setting: Setting, defaults: Defaults, config: Mapping[str, Any]) -> UsageError | None:
     """Say what is wrong with the name of a setting that the command gives.
 
     Args:
@@ -65,15 +65,15 @@ def is_place_of_data(key: str, defaults: Defaults) -> bool:
     return defaults.choices["task"] == "evaluate" and key in ("data.root", "data.path")
 
 
-def _needs_plus(setting: Setting) -> Mistake:
-    return Mistake(
+def _needs_plus(setting: Setting) -> UsageError:
+    return UsageError(
         what=f"{setting.key} is in no config file",
         why="a new setting for a class of your own needs a +, which says that it is no misprint",
         fix=f"+{setting}",
     )
 
 
-def not_a_setting(setting: Setting, parent: str, node: Any, defaults: Defaults) -> Mistake:
+def not_a_setting(setting: Setting, parent: str, node: Any, defaults: Defaults) -> UsageError:
     """Say that there is no such setting.
 
     Args:
@@ -85,7 +85,7 @@ def not_a_setting(setting: Setting, parent: str, node: Any, defaults: Defaults) 
     what = f"{setting.key} is not a setting"
     if not isinstance(node, Mapping):
         why = f"{parent} is a single value ({as_typed(node)}) with no settings inside"
-        return Mistake(what, why, f"{parent}={as_typed(node)}")
+        return UsageError(what, why, f"{parent}={as_typed(node)}")
     names = sorted(name for name in node if not name.startswith("_"))
     place = parent if "." in parent else defaults.place(parent) if parent else "a config"
     why = f"{place} has {', '.join(names)}"
@@ -93,8 +93,8 @@ def not_a_setting(setting: Setting, parent: str, node: Any, defaults: Defaults) 
     if homes:
         group = setting.key.partition(".")[0]
         home = nearest(defaults.choices.get(group, ""), homes) or homes[-1]
-        return Mistake(what, f"{why}; {', '.join(homes)} would have it", f"{group}={home} {setting}")
-    return Mistake(what, why, _meant(setting, parent, names, defaults))
+        return UsageError(what, f"{why}; {', '.join(homes)} would have it", f"{group}={home} {setting}")
+    return UsageError(what, why, _meant(setting, parent, names, defaults))
 
 
 def _meant(setting: Setting, parent: str, names: list[str], defaults: Defaults) -> str:

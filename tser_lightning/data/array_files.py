@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tser_lightning.data.form import FORM, Stored, WrongForm, check_form
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 # How files of arrays begin, and the Python that reads one.
 _READERS = {
@@ -24,14 +24,14 @@ def check_kind(path: Path) -> None:
     """Look whether a path leads to arrays in a file of another kind, or to a folder.
 
     Raises:
-        Mistake: It does; its last line is the command that writes a prepared file of them.
+        UsageError: It does; its last line is the command that writes a prepared file of them.
     """
     if path.is_dir():
         if any(path.glob("*.npy")):
             raise _convertible(path, "a folder of arrays", *_npy_files(path))
         inside = sorted(path.glob("*.safetensors"))
         folders = (path / "train").is_dir()
-        raise Mistake(
+        raise UsageError(
             f"data.path={path} is a folder",
             "data=prepared reads one file of arrays, data=image_folder reads PATH/train/CLASS/* and PATH/val/CLASS/*",
             "data=image_folder" if folders or not inside else f"data.path={inside[0]}",
@@ -59,7 +59,7 @@ def _loaded(path: Path) -> Any:
         found = np.load(path, mmap_mode="r")
         return found if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
     except (ValueError, OSError, EOFError) as error:
-        raise Mistake(
+        raise UsageError(
             f"{path} cannot be read: {error}", "it is damaged, or holds no numbers", "arrays of numbers"
         ) from error
 
@@ -77,7 +77,7 @@ def _all_stored(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Stored]:
     return {name: stored(name, array) for name, array in arrays.items()}
 
 
-def _convertible(path: Path, kind: str, load: str, arrays: Mapping[str, Stored] | None = None) -> Mistake:
+def _convertible(path: Path, kind: str, load: str, arrays: Mapping[str, Stored] | None = None) -> UsageError:
     """Say that arrays lie in another kind of file, and how they get into a prepared one."""
     what, fix = f"data.path={path} is {kind}", rewriting(path, load)
     try:
@@ -86,7 +86,7 @@ def _convertible(path: Path, kind: str, load: str, arrays: Mapping[str, Stored] 
     except WrongForm as error:
         what = f"{what}, and not in the prepared form: {error.what}"
         fix = rewriting(path, load, error.fix) if error.typed else error.fix
-    return Mistake(what, f"data=prepared reads the .safetensors file of write_prepared: {FORM}", fix)
+    return UsageError(what, f"data=prepared reads the .safetensors file of write_prepared: {FORM}", fix)
 
 
 def rewriting(path: Path, load: str, change: str = "", names: Sequence[str] | None = None) -> str:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from tser_lightning.data.array_files import check_kind, rewriting
 from tser_lightning.data.folder_index import class_folders, empty_class, holds_images
 from tser_lightning.data.form import FORM, NAMES, Stored, WrongForm, check_form
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 _DTYPES = {
     **{
@@ -34,7 +34,7 @@ def check_data(settings: Mapping[str, Any]) -> None:
         settings: The data group of a config as plain containers.
 
     Raises:
-        Mistake: A file is missing, damaged, or does not fit `num_classes` and `shape`.
+        UsageError: A file is missing, damaged, or does not fit `num_classes` and `shape`.
     """
     num_classes, shape = settings["num_classes"], settings["shape"]
     target = str(settings.get("_target_", ""))
@@ -72,14 +72,14 @@ def check_channels(shape: Sequence[int], mean: Sequence[float] | None, std: Sequ
     """Compare the normalisation with the channels of an image.
 
     Raises:
-        Mistake: There is not one mean and one std for each.
+        UsageError: There is not one mean and one std for each.
     """
     given = {"mean": mean, "std": std}
     wrong = {key: list(values) for key, values in given.items() if values is not None and len(values) != shape[0]}
     if wrong:
         what = ", ".join(f"data.{key}={values}".replace(" ", "") for key, values in wrong.items())
         each = {key: round(sum(values) / max(len(values), 1), 4) for key, values in wrong.items()}
-        raise Mistake(
+        raise UsageError(
             f"{what}: images of data.shape={list(shape)} have {shape[0]} channel{'s' * (shape[0] != 1)}",
             "each channel has its mean and its std, over the training images in [0, 1]",
             " ".join(f"data.{key}=[{','.join([str(value)] * shape[0])}]" for key, value in each.items()),
@@ -105,16 +105,16 @@ def check_fit(
         normalisation: Gives the settings of mean and std that fit, for other channels than the settings say.
 
     Raises:
-        Mistake: The number of classes or the shape (C, H, W) of an image differ.
+        UsageError: The number of classes or the shape (C, H, W) of an image differ.
     """
     if classes != num_classes:
-        raise Mistake(
+        raise UsageError(
             f"data.num_classes={num_classes}, but {name} has {classes} classes",
             "teacher and student get as many outputs as data.num_classes says",
             f"data.num_classes={classes}",
         )
     if list(found_shape) != list(shape):
-        raise Mistake(
+        raise UsageError(
             f"data.shape={list(shape)}, but the images of {name} are {list(found_shape)}",
             "teacher and student are built for data.shape, which is [C, H, W]",
             f"data.shape={list(found_shape)}".replace(" ", "")
@@ -132,7 +132,7 @@ def check_prepared(path: Path, num_classes: int, shape: Sequence[int], download:
         download: Name of the set in `task=prepare`, which can make the file; None if only the user can.
 
     Raises:
-        Mistake: It is not so.
+        UsageError: It is not so.
     """
     make = f"python -m tser_lightning task=prepare data={download}" if download else _writing(path)
     if download and path.parent != Path("data"):
@@ -140,17 +140,17 @@ def check_prepared(path: Path, num_classes: int, shape: Sequence[int], download:
     if not download:
         check_kind(path)
     if not path.is_file():
-        raise Mistake(f"there is no prepared data set {path}", "training reads this one file", make)
+        raise UsageError(f"there is no prepared data set {path}", "training reads this one file", make)
     try:
         with safe_open(path, framework="np") as file:
             names = (file.metadata() or {}).get("classes")
             classes = json.loads(names) if names else None
             classes, found_shape = _checked(file, path, classes, shape, None if download is None else make)
             check_fit(str(path), classes, found_shape, num_classes, shape, lambda: _normalisation(file))
-    except Mistake:
+    except UsageError:
         raise
     except (SafetensorError, OSError, ValueError) as error:
-        raise Mistake(f"{path} is damaged: {error}", f"it must hold {FORM}", make) from error
+        raise UsageError(f"{path} is damaged: {error}", f"it must hold {FORM}", make) from error
 
 
 def _checked(
@@ -162,7 +162,7 @@ def _checked(
         fix = make or error.fix
         if make is None and error.typed:
             fix = rewriting(path, f"load_file({str(path)!r})", error.fix, names)
-        raise Mistake(f"{path} is not in the prepared form: {error.what}", error.why, fix) from error
+        raise UsageError(f"{path} is not in the prepared form: {error.what}", error.why, fix) from error
 
 
 def _stored(file: Any, name: str) -> Stored:
@@ -197,11 +197,11 @@ def check_folder(path: Path, num_classes: int) -> None:
     """Check the layout path/train/CLASS/*, path/val/CLASS/*.
 
     Raises:
-        Mistake: A folder is missing, or the classes of train, of val and of the settings differ.
+        UsageError: A folder is missing, or the classes of train, of val and of the settings differ.
     """
     if path.is_file():
         check_kind(path)
-        raise Mistake(
+        raise UsageError(
             f"data.path={path} is a file",
             "images are read from PATH/train/CLASS/* and PATH/val/CLASS/*; data=prepared reads one file of arrays",
             f"data=prepared {shlex.quote(f'data.path={path}')}",
@@ -209,14 +209,14 @@ def check_folder(path: Path, num_classes: int) -> None:
     classes: dict[str, list[str]] = {}
     for part in ("train", "val"):
         if not (path / part).is_dir():
-            raise Mistake(
+            raise UsageError(
                 f"there is no folder {path / part}",
                 "images are read from PATH/train/CLASS/* and PATH/val/CLASS/*",
                 "data.path=PATH, the folder that holds train/ and val/",
             )
         classes[part] = class_folders(path / part)
         if not classes[part]:
-            raise Mistake(
+            raise UsageError(
                 f"{path / part} holds no folders",
                 "images are read from PATH/train/CLASS/* and PATH/val/CLASS/*, and a class is a folder",
                 "the images of each class in a folder of their own",
@@ -224,7 +224,7 @@ def check_folder(path: Path, num_classes: int) -> None:
     if classes["train"] != classes["val"]:
         odd = sorted(set(classes["train"]) ^ set(classes["val"]))
         here, there = ("train", "val") if odd[0] in classes["train"] else ("val", "train")
-        raise Mistake(
+        raise UsageError(
             f"{path}/train and {path}/val have different classes, e.g. {odd[0]}, which {there} lacks",
             "a class is a folder, and its number is its place among the sorted names",
             f"a folder {path}/{there}/{odd[0]} with images, or none in {here}; {len(odd)} differ",
@@ -234,7 +234,7 @@ def check_folder(path: Path, num_classes: int) -> None:
             if not holds_images(path / part / name):
                 raise empty_class(path, part, name, len(names))
     if len(classes["train"]) != num_classes:
-        raise Mistake(
+        raise UsageError(
             f"data.num_classes={num_classes}, but {path}/train has {len(classes['train'])} class folders",
             "teacher and student get as many outputs as data.num_classes says",
             f"data.num_classes={len(classes['train'])}",
@@ -245,7 +245,7 @@ def check_chunks(path: Path, folders: Sequence[str] = ("train", "val")) -> None:
     """Check that folders hold litdata's chunks of the one form that is read: {"image": bytes, "label": int}.
 
     Raises:
-        Mistake: There are none, or of another form, which may run code when it is read.
+        UsageError: There are none, or of another form, which may run code when it is read.
     """
     for folder in folders:
         index = path / folder / "index.json"
@@ -253,13 +253,13 @@ def check_chunks(path: Path, folders: Sequence[str] = ("train", "val")) -> None:
             config = json.loads(index.read_text(encoding="utf-8"))["config"]
             types, forms = config["types"], sorted(config["data_format"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise Mistake(
+            raise UsageError(
                 f"{index} cannot be read: {getattr(error, 'strerror', None) or str(error)[:80]}",
                 "it is the list of chunks that litdata.optimize writes",
                 "data.path=PATH, the folder that holds train/ and val/",
             ) from error
         if types != {"image": "bytes", "label": "int"} or forms != ["bytes", "int"]:
-            raise Mistake(
+            raise UsageError(
                 f"{index} lists samples of the form {str(types)[:80]} {str(forms)[:40]}",
                 "images are read as the bytes of an image file and labels as whole numbers, and nothing else is",
                 'samples {"image": bytes, "label": int} in litdata.optimize',

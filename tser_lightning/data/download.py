@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tser_lightning.data.checks import check_prepared, prepared_path
 from tser_lightning.data.prepared import Prepared, write_prepared
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 _CLASSES = {"fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 
@@ -37,11 +37,11 @@ class Downloaded(Prepared):
         A good prepared file is left alone.
 
         Raises:
-            Mistake: The download failed, or the result does not fit the settings.
+            UsageError: The download failed, or the result does not fit the settings.
         """
         try:
             self.check()
-        except Mistake:
+        except UsageError:
             arrays, classes = self._download()
             write_prepared(self.path, arrays, classes)
             self.check()
@@ -56,7 +56,7 @@ class Downloaded(Prepared):
         try:
             return convert(torchvision_class, self.path.parent)
         except (OSError, RuntimeError) as error:
-            raise Mistake(
+            raise UsageError(
                 f"{self.name} could not be downloaded into {self.path.parent}: {error}",
                 "its server is out of reach, or the disk is full",
                 f"the command again later, or put the files of torchvision's {torchvision_class.__name__} there",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tser_lightning.data.checks import check_prepared, frames_path
 from tser_lightning.data.prepared import Prepared, write_prepared
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 _RULES = {"cifar10_dvs": ("per_class_90_10", "random_90_10"), "dvs_gesture": ("official",)}
 
@@ -92,11 +92,11 @@ class EventFrames(Prepared):
         """Cut tonic's recordings into frames, unless the prepared file is there.
 
         Raises:
-            Mistake: tonic is not installed, its download failed, or the result does not fit the settings.
+            UsageError: tonic is not installed, its download failed, or the result does not fit the settings.
         """
         try:
             self.check()
-        except Mistake:
+        except UsageError:
             write_prepared(self.path, self._frames())
             self.check()
             return f"wrote {self.path}"
@@ -106,13 +106,13 @@ class EventFrames(Prepared):
         try:
             return split_recordings(self._open(), self.split_rule, self.timesteps, self.shape)
         except ImportError as error:
-            raise Mistake(
+            raise UsageError(
                 "event recordings need tonic, which is not installed",
                 "it is GPL and so an extra of its own",
                 "pip install 'tser-lightning[events]'",
             ) from error
         except OSError as error:
-            raise Mistake(
+            raise UsageError(
                 f"{self.recordings} could not be read from {self.events}: {error}",
                 "tonic downloads what is not there, and its server is out of reach or a file is damaged",
                 "the command again later, or put tonic's files there",

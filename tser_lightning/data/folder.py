@@ -21,7 +21,7 @@ from tser_lightning.data.draws import Stream
 from tser_lightning.data.folder_index import images_of
 from tser_lightning.data.image_data import ImageData, Part
 from tser_lightning.data.verification import Seen, contents
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 log = logging.getLogger("tser_lightning")
 
@@ -120,24 +120,30 @@ class ImageFolder(ImageData):
         except Exception as error:  # whatever a decoder can say of a damaged file
             raise self._unreadable(file, error) from error
 
-    def _unreadable(self, file: str | BinaryIO, error: Exception) -> Mistake:
+    def _unreadable(self, file: str | BinaryIO, error: Exception) -> UsageError:
         named = file if isinstance(file, str) else f"an image of {self.path}"
         reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
         if isinstance(error, UnidentifiedImageError):
             reason = "its bytes are none of the formats that are read"
         if isinstance(error, Image.DecompressionBombError):
-            return Mistake(f"{named} cannot be read: {reason}", "Pillow refuses such sizes", "a smaller copy of it")
+            return UsageError(f"{named} cannot be read: {reason}", "Pillow refuses such sizes", "a smaller copy of it")
         if isinstance(error, FileNotFoundError) and isinstance(file, str) and os.path.islink(file):
-            return Mistake(f"{named} cannot be read: {reason}", "it is a link that leads nowhere", "the link removed")
+            return UsageError(
+                f"{named} cannot be read: {reason}", "it is a link that leads nowhere", "the link removed"
+            )
         if isinstance(error, PermissionError):
-            return Mistake(f"{named} cannot be read: {reason}", "its file is not for this user", f"chmod u+r '{file}'")
-        return Mistake(f"{named} cannot be read: {reason}", "it is damaged or no image", "a good copy of it, or none")
+            return UsageError(
+                f"{named} cannot be read: {reason}", "its file is not for this user", f"chmod u+r '{file}'"
+            )
+        return UsageError(
+            f"{named} cannot be read: {reason}", "it is damaged or no image", "a good copy of it, or none"
+        )
 
     def verify(self) -> None:
         """Decode every image once, before a training is spent on them; what was good is not decoded again.
 
         Raises:
-            Mistake: One cannot be read; how many cannot is said.
+            UsageError: One cannot be read; how many cannot is said.
         """
         _ = self._contents
 
@@ -157,7 +163,7 @@ class ImageFolder(ImageData):
         start = len(str(self.path)) + 1  # text: a million paths are slow
         return [file[start:] for file in files]
 
-    def _looked_at(self, file: str) -> Seen | Mistake:
+    def _looked_at(self, file: str) -> Seen | UsageError:
         """Decode an image, or say what is wrong with it."""
         try:
             content = (self.path / file).read_bytes()

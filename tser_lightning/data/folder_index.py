@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from tser_lightning.durable import write_json
-from tser_lightning.mistake import Failure, Mistake
+from tser_lightning.atomic_io import write_json
+from tser_lightning.errors import RunError, UsageError
 
 log = logging.getLogger("tser_lightning")
 
@@ -22,7 +22,7 @@ def class_folders(folder: Path) -> list[str]:
     """Name the folders of the classes, sorted; hidden ones and those that systems leave behind are none.
 
     Raises:
-        Mistake: A link that leads nowhere, a name that is no text, a folder that cannot be read.
+        UsageError: A link that leads nowhere, a name that is no text, a folder that cannot be read.
     """
     try:
         entries = [entry for entry in os.scandir(folder) if not _hidden(entry.name)]
@@ -31,7 +31,7 @@ def class_folders(folder: Path) -> list[str]:
     for entry in entries:
         _check_name(f"{folder}/", entry.name)
         if entry.is_symlink() and not os.path.exists(entry.path):
-            raise Mistake(f"{entry.path} is a link that leads nowhere", "what it named is gone", "the link removed")
+            raise UsageError(f"{entry.path} is a link that leads nowhere", "what it named is gone", "the link removed")
     return sorted(entry.name for entry in entries if entry.is_dir())
 
 
@@ -48,7 +48,7 @@ def images_of(root: Path, parts: Mapping[str, str]) -> dict[str, dict[str, list[
         {part: {class: [paths below root]}}, sorted.
 
     Raises:
-        Mistake: A class without images, or what `class_folders` refuses.
+        UsageError: A class without images, or what `class_folders` refuses.
     """
     others: Counter[str] = Counter()
     found = {
@@ -65,9 +65,9 @@ def images_of(root: Path, parts: Mapping[str, str]) -> dict[str, dict[str, list[
     return found
 
 
-def empty_class(root: Path, folder: str, name: str, classes: int) -> Mistake:
+def empty_class(root: Path, folder: str, name: str, classes: int) -> UsageError:
     """Say that a class has no images, and both ways out."""
-    return Mistake(
+    return UsageError(
         f"{root / folder / name} holds no images",
         f"every class needs images in train/ and in val/; read are {' '.join(EXTENSIONS)}",
         f"images there; or {name} removed from both train/ and val/, with data.num_classes={classes - 1}",
@@ -93,7 +93,7 @@ def _images(root: Path, below: str, others: Counter[str]) -> list[str]:
         for name in folders:
             inner = os.path.join(place, name)
             if os.path.islink(inner) and f"{os.path.realpath(place)}/".startswith(f"{os.path.realpath(inner)}/"):
-                raise Mistake(f"{inner} is a link to a folder that holds it", "it has no end", "the link removed")
+                raise UsageError(f"{inner} is a link to a folder that holds it", "it has no end", "the link removed")
         names = [name for name in names if not _hidden(name)]
         for name in (*folders, *names):
             _check_name(f"{place}/", name)
@@ -109,15 +109,17 @@ def _hidden(name: str) -> bool:
 
 def _check_name(folder: str, name: str) -> None:
     if not name.isprintable() and any("\udc80" <= letter <= "\udcff" for letter in name):
-        raise Mistake(
+        raise UsageError(
             f"{os.fsencode(folder + name)!r} is a name that is not UTF-8",
             "names go into results and records, which are UTF-8",
             "another name for it, with mv",
         )
 
 
-def _unreadable(path: str, error: OSError) -> Mistake:
-    return Mistake(f"{path} cannot be read: {error.strerror or error}", "its images are needed", f"chmod u+rX '{path}'")
+def _unreadable(path: str, error: OSError) -> UsageError:
+    return UsageError(
+        f"{path} cannot be read: {error.strerror or error}", "its images are needed", f"chmod u+rX '{path}'"
+    )
 
 
 def stamps(root: Path, files: list[str]) -> str:
@@ -153,5 +155,5 @@ def keep_verified(root: Path, found: Mapping[str, tuple[str, str]]) -> None:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             return write_json(file, {"verified": content})
-        except (OSError, Failure):
+        except (OSError, RunError):
             continue

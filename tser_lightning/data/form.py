@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 FORM = "train_images, test_images [N,H,W,C] uint8 and train_labels, test_labels [N] int64 from 0"
 PARTS, KINDS = ("train", "test"), ("images", "labels")
@@ -39,7 +39,7 @@ class Stored:
     source: str
 
 
-class WrongForm(Mistake):
+class WrongForm(UsageError):
     """Arrays that no training can use as they are.
 
     Args:

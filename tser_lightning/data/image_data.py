@@ -18,7 +18,7 @@ from tser_lightning.data.mixup import Mixup
 from tser_lightning.data.open_files import make_room_for
 from tser_lightning.data.order import BatchKey, Order
 from tser_lightning.data.split import stratified
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 Part = Literal["train", "test"]
 Split = Literal["train", "val", "test"]
@@ -132,7 +132,7 @@ class ImageData(ABC):
             raise ValueError(f"split={split!r} is not one of 'train', 'val', 'test'")
         if split == "val" and not self._held_out.any():
             count = len(self._held_out)
-            raise Mistake(
+            raise UsageError(
                 f"data.validation={self.validation:g} holds out none of the {count} training images of {self.name}",
                 "selection=val chooses the epoch by the accuracy on them",
                 f"selection=last, or data.validation={max(0.1, math.ceil(100 / max(count, 1)) / 100):g}",
@@ -171,7 +171,7 @@ class ImageData(ABC):
                 process; None makes them in the machine's memory.
 
         Raises:
-            Mistake: Files are missing, damaged or do not fit the settings; no whole batch fits the split.
+            UsageError: Files are missing, damaged or do not fit the settings; no whole batch fits the split.
             ValueError: There is no such split.
         """
         training = split == "train"
@@ -223,9 +223,9 @@ class Batches(Dataset[Batch]):
         return batch if keys_B is None else self.data.mixup(batch, keys_B, epoch)
 
 
-def wrong_classes(name: str, found: int, num_classes: int) -> Mistake:
+def wrong_classes(name: str, found: int, num_classes: int) -> UsageError:
     """Say that a set and its settings disagree on the number of classes."""
-    return Mistake(
+    return UsageError(
         f"data.num_classes={num_classes}, but {name} has {found} classes",
         "teacher and student get as many outputs as data.num_classes says",
         f"data.num_classes={found}",

@@ -2,7 +2,7 @@
 
 import os
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.operating_system import allow_open_files, open_files_limit
 
 OWN = 32  # of the process itself, besides what is open: checkpoints, records, the network
@@ -16,14 +16,14 @@ def make_room_for(workers: int) -> None:
         workers: Processes that load data.
 
     Raises:
-        Mistake: The system does not; a training would stand still, or end in the middle.
+        UsageError: The system does not; a training would stand still, or end in the middle.
     """
     soft, hard = open_files_limit()
     needed = _open_now() + OWN + PER_WORKER * workers
     if not workers or soft >= needed:
         return
     if hard < needed:
-        raise Mistake(
+        raise UsageError(
             what=f"machine.workers={workers} needs up to {needed} open files, and this shell allows {soft}",
             why="processes that load data hand over each tensor as an open file",
             fix="machine.workers=0, or `ulimit -n 4096` before the command",

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from tser_lightning.data.draws import sample_keys
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 BatchKey = tuple[int, list[int]]
 """The epoch and the image indices of a batch: all that a worker, which may outlive an epoch, needs to make it."""
@@ -30,7 +30,7 @@ class Order(Sampler[BatchKey]):
         world_size: Number of processes.
 
     Raises:
-        Mistake: No batch is left, or the processes' shares of a shuffled batch would differ in size.
+        UsageError: No batch is left, or the processes' shares of a shuffled batch would differ in size.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class Order(Sampler[BatchKey]):
 
     def _check(self, images: int) -> None:
         if self.drop_last and images < self.batch_size:
-            raise Mistake(
+            raise UsageError(
                 f"data.batch_size={self.batch_size} is above the {images} images to train on",
                 "an incomplete batch is dropped, so there would be no batch at all",
                 f"data.batch_size={max(1, images // 2)}, or data.drop_last=false",
             )
         sizes = {self.batch_size, self.batch_size if self.drop_last else images % self.batch_size}
         if self.shuffle and any(size % self.world_size for size in sizes):
-            raise Mistake(
+            raise UsageError(
                 f"data.batch_size={self.batch_size} does not give {self.world_size} processes equal shares",
                 "gradients are averaged over processes, so each must have as many images as the others",
                 f"data.drop_last=true and a data.batch_size that {self.world_size} divides",

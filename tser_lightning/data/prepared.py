@@ -13,10 +13,10 @@ from safetensors import safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
+from tser_lightning.atomic_io import write_bytes
 from tser_lightning.data.array_data import ArrayData
 from tser_lightning.data.checks import check_prepared
 from tser_lightning.data.form import NAMES, PARTS, Stored, check_form
-from tser_lightning.durable import write_bytes
 
 log = logging.getLogger("tser_lightning")
 
@@ -67,8 +67,8 @@ def write_prepared(path: str | Path, arrays: Mapping[str, Any], classes: Sequenc
         classes: Names of the classes; they make room for classes that have no images.
 
     Raises:
-        Mistake: The arrays are not so; its last line is Python that makes them so, where anything does.
-        Failure: The disk is full, failing or not ours.
+        UsageError: The arrays are not so; its last line is Python that makes them so, where anything does.
+        RunError: The disk is full, failing or not ours.
     """
     names = None if classes is None else [str(name) for name in classes]
     found = {str(name): _as_numpy(array) for name, array in arrays.items()}

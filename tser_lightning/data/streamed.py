@@ -13,11 +13,11 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
+from tser_lightning.atomic_io import write_text
 from tser_lightning.data.checks import check_chunks
 from tser_lightning.data.folder import FOLDERS, ImageFolder
 from tser_lightning.data.image_data import Part
-from tser_lightning.durable import write_text
-from tser_lightning.mistake import Failure, Mistake
+from tser_lightning.errors import RunError, UsageError
 
 
 class Streamed(ImageFolder):
@@ -51,7 +51,7 @@ class Streamed(ImageFolder):
         try:
             streaming = import_module("litdata").StreamingDataset
         except ImportError as error:
-            raise Mistake(
+            raise UsageError(
                 "this set needs litdata, which is not installed",
                 "it is an extra of its own",
                 "pip install 'tser-lightning[litdata]'",
@@ -59,7 +59,7 @@ class Streamed(ImageFolder):
         try:
             return {part: streaming(f"{self.address}/{folder}") for part, folder in FOLDERS.items()}
         except Exception as error:  # whatever a store can say
-            raise Mistake(
+            raise UsageError(
                 f"{self.address} cannot be read: {next(iter(str(error).splitlines()), type(error).__name__)[:160]}",
                 "litdata finds no index of chunks there, or has no access",
                 "data.path=FOLDER, which holds train/ and val/ as litdata.optimize writes them",
@@ -84,10 +84,10 @@ class Streamed(ImageFolder):
             found = json.loads(kept.read_text())
         else:
             found = [int(samples[index]["label"]) for index in track(range(len(samples)), f"{part} labels")]
-            with contextlib.suppress(Failure):  # not our folder: they are read again next time
+            with contextlib.suppress(RunError):  # not our folder: they are read again next time
                 write_text(kept, json.dumps(found))
         if not 0 <= min(found) <= max(found) < self.num_classes:
-            raise Mistake(
+            raise UsageError(
                 f"data.num_classes={self.num_classes}, but the labels of {self.address} go from {min(found)} to "
                 f"{max(found)}",
                 "teacher and student get as many outputs as data.num_classes says",

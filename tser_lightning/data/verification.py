@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.progress import track
 
 from tser_lightning.data.folder_index import keep_verified, stamps, verified
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 log = logging.getLogger("tser_lightning")
 
@@ -29,7 +29,7 @@ class Seen:
     several: bool
 
 
-def contents(root: Path, classes: Mapping[str, list[str]], look: Callable[[str], Seen | Mistake]) -> dict[str, str]:
+def contents(root: Path, classes: Mapping[str, list[str]], look: Callable[[str], Seen | UsageError]) -> dict[str, str]:
     """Hash the images of each class folder; what was good, and is as old and as large as then, is not read again.
 
     Args:
@@ -41,7 +41,7 @@ def contents(root: Path, classes: Mapping[str, list[str]], look: Callable[[str],
         SHA-256 of names and bytes, as hex, by PART/CLASS: the same on every machine.
 
     Raises:
-        Mistake: An image cannot be read; how many cannot is said.
+        UsageError: An image cannot be read; how many cannot is said.
         OSError: A file is gone.
     """
     now = {key: stamps(root, files) for key, files in classes.items()}
@@ -56,11 +56,13 @@ def contents(root: Path, classes: Mapping[str, list[str]], look: Callable[[str],
         keep_verified(root, kept)
         if wrong:
             more = f" (and {len(wrong) - 1} more files cannot)" if len(wrong) > 1 else ""
-            raise Mistake(f"{wrong[0].what}{more}", wrong[0].why, wrong[0].fix)
+            raise UsageError(f"{wrong[0].what}{more}", wrong[0].why, wrong[0].fix)
     return {key: kept[key][1] for key in classes}
 
 
-def _read(root: Path, files: list[str], look: Callable[[str], Seen | Mistake]) -> tuple[dict[str, Seen], list[Mistake]]:
+def _read(
+    root: Path, files: list[str], look: Callable[[str], Seen | UsageError]
+) -> tuple[dict[str, Seen], list[UsageError]]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders let go of Python's lock
         looked = pool.map(look, files)
         shown = track(looked, "looking at new images", len(files), transient=True, disable=len(files) < 1000)
@@ -69,7 +71,7 @@ def _read(root: Path, files: list[str], look: Callable[[str], Seen | Mistake]) -
     several = sum(each.several for each in seen.values())
     if several:
         log.warning("%s: %d files hold several pictures; the first of each is read", root, several)
-    return seen, [answer for answer in answers.values() if isinstance(answer, Mistake)]
+    return seen, [answer for answer in answers.values() if isinstance(answer, UsageError)]
 
 
 def _hash(lines: Iterable[str]) -> str:

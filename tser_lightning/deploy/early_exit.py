@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.models import Student
 
 Bound = Literal["clopper_pearson", "conformal", "none"]
@@ -148,16 +148,16 @@ def fit_exit(
         confidence: For clopper_pearson, in (0, 1).
 
     Raises:
-        Mistake: There is no such bound, or no image.
+        UsageError: There is no such bound, or no image.
     """
     if bound not in BOUNDS:
-        raise Mistake(
+        raise UsageError(
             f"exit.bound={bound!r} is not known", f"it is one of {', '.join(BOUNDS)}", f"exit.bound={BOUNDS[0]}"
         )
     means_TBC = _running_means(logits_TBC.double())
     own = torch.arange(len(labels_B), device=labels_B.device) % FOR_TEMPERATURES == 0
     if len(labels_B) < 2 * FOR_TEMPERATURES:
-        raise Mistake(
+        raise UsageError(
             what=f"{len(labels_B)} images are too few to fit an early exit on",
             why="a temperature per step and a threshold are fitted on the validation split",
             fix="data.validation=0.1 at the training, or exit.max_loss=null",

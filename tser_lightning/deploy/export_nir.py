@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.models import TDBN, Student
 from tser_lightning.neurons.clock import OverTime
 from tser_lightning.neurons.neuron import LIF, Neuron
@@ -49,7 +49,7 @@ def write_nir(student: Student, images_BCHW: Tensor, file: Path) -> None:
     """Write a network.
 
     Raises:
-        Mistake: It has something that NIR does not express; it says what and why.
+        UsageError: It has something that NIR does not express; it says what and why.
     """
     import h5py
     import nir
@@ -213,5 +213,5 @@ def _shape(node: Any) -> list[int]:
     return list(node.meta["tensor_meta"].shape[1:])
 
 
-def _inexpressible(what: str, reason: str) -> Mistake:
-    return Mistake(f"{what} cannot be written as NIR", reason, "format=onnx or format=pt2")
+def _inexpressible(what: str, reason: str) -> UsageError:
+    return UsageError(f"{what} cannot be written as NIR", reason, "format=onnx or format=pt2")

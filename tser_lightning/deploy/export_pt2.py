@@ -10,7 +10,7 @@ from torch import Tensor, fx
 from tser_lightning.deploy.export_onnx import by_neuron, exported
 from tser_lightning.deploy.proof import Array, Computed
 from tser_lightning.deploy.step_model import StepModel
-from tser_lightning.mistake import Failure
+from tser_lightning.errors import RunError
 from tser_lightning.models import Student
 
 
@@ -18,12 +18,12 @@ def write_pt2(model: Student | StepModel, images_BCHW: Tensor, file: Path) -> No
     """Write a model.
 
     Raises:
-        Failure: An operator of the program is not torch's own.
+        RunError: An operator of the program is not torch's own.
     """
     program = exported(model, images_BCHW)
     theirs = sorted({str(node.target) for node in program.graph.nodes if "tser_lightning" in str(node.target)})
     if theirs:
-        raise Failure(
+        raise RunError(
             what=f"the program would need {', '.join(theirs)}",
             why="a PT2 file has to run without this package",
             fix="neuron.backend=auto at the training, or format=onnx",

@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 from tser_lightning.data.augment import normalise, to_unit
 from tser_lightning.data.checks import resize_for
 from tser_lightning.data.folder import as_seen
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 Card = Mapping[str, Any]
 
@@ -22,13 +22,13 @@ def image_files(path: str | Path) -> list[Path]:
     """List the image files that a path stands for: itself, or all in a folder and below it, sorted by name.
 
     Raises:
-        Mistake: There is none.
+        UsageError: There is none.
     """
     path = Path(path)
     known = Image.registered_extensions()
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.suffix.lower() in known)
     if not files:
-        raise Mistake(
+        raise UsageError(
             what=f"input={path}: {'no file in it is an image' if path.is_dir() else 'there is no such file or folder'}",
             why="an image file, a folder of them, or an array [N, H, W, C] of bytes in a .npy file is classified",
             fix="input=FOLDER or input=FILE",
@@ -48,7 +48,7 @@ def batches(path: str | Path, card: Card, size: int = 100) -> Iterator[tuple[lis
         The names of some images, and they as the student sees them [B, C, H, W].
 
     Raises:
-        Mistake: An image that cannot be read, or a student of event frames.
+        UsageError: An image that cannot be read, or a student of event frames.
     """
     if str(path).endswith(".npy"):
         array = _array(Path(path), card)
@@ -73,7 +73,7 @@ def _pixels(file: Path, card: Card) -> Tensor:
         with Image.open(file) as opened:
             picture = as_seen(opened).convert("L" if channels == 1 else "RGB")
     except (OSError, UnidentifiedImageError, ValueError) as error:
-        raise Mistake(
+        raise UsageError(
             f"{file} cannot be read: {' '.join(str(error).split())[:120]}", "it is damaged or no image", "a good copy"
         ) from error
     if list(picture.size) != size[::-1] or card.get("resize"):
@@ -88,11 +88,11 @@ def _array(file: Path, card: Card) -> Any:
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise Mistake(
+        raise UsageError(
             f"input={file} cannot be read: {error}", "it is no array of numpy", "np.save(FILE, images)"
         ) from error
     if array.dtype != np.uint8 or array.shape[1:] != (height, width, channels):
-        raise Mistake(
+        raise UsageError(
             what=f"input={file} holds {array.dtype} {list(array.shape)}",
             why=f"this student sees images as bytes, uint8 [N, {height}, {width}, {channels}]",
             fix="an array of this form",
@@ -103,7 +103,7 @@ def _array(file: Path, card: Card) -> Any:
 def _normalised(images_BCHW: Tensor, card: Card) -> Tensor:
     channels = card["shape"][0]
     if images_BCHW.shape[1] != channels:
-        raise Mistake(
+        raise UsageError(
             what=f"this student sees {channels} channels, an image has {images_BCHW.shape[1]}",
             why="it was trained on event frames or on images of another kind",
             fix="input=FILE.npy with uint8 [N, H, W, C] of its own kind",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from tser_lightning.deploy.trained import TrainedStudent
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.models import Student
 from tser_lightning.plain_yaml import BYTES
 from tser_lightning.registry.build import build_student
@@ -24,12 +24,12 @@ def load_student(path: str | Path) -> TrainedStudent:
         path: The file, or the folder that both lie in.
 
     Raises:
-        Mistake: A missing or damaged file.
+        UsageError: A missing or damaged file.
     """
     path = Path(path, "student.safetensors") if Path(path).is_dir() else Path(path)
     card_file = path.with_suffix(".json")
     if not card_file.is_file():
-        raise Mistake(
+        raise UsageError(
             what=f"there is no {card_file}",
             why="it says what the weights beside it belong to",
             fix="both files of a run directory, side by side",
@@ -58,7 +58,7 @@ def _read_card(file: Path) -> dict[str, Any]:
         if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
             raise ValueError("its classes are not a list of names")
     except (ValueError, RecursionError) as error:
-        raise error if isinstance(error, Mistake) else damaged(file, str(error)) from error
+        raise error if isinstance(error, UsageError) else damaged(file, str(error)) from error
     return dict(card)
 
 

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tser_lightning.errors import RunError
 from tser_lightning.measure.firing import named_modules
-from tser_lightning.mistake import Failure
 from tser_lightning.models import Student
 from tser_lightning.neurons.neuron import Neuron
 
@@ -102,7 +102,7 @@ def require_equal(proof: Mapping[str, Any], what: str, runner: str) -> None:
         f"{proof['other_images']} of {proof['images']} images differ, logits by up to "
         f"{proof['largest_difference']:.3g} of {proof['largest_logit']:.3g}{first}"
     )
-    raise Failure(
+    raise RunError(
         what=f"{what} does not compute what the student computes: {reason}",
         why=f"{runner} ran the written file on held-out images; the file is removed",
         fix="another format, or another version of what writes or runs it",

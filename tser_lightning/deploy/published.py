@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 _SEW = "https://figshare.com/articles/software/Spike-Element-Wise-ResNet/14752998"
 _SDT = "https://github.com/BICLab/Spike-Driven-Transformer"
@@ -70,10 +70,10 @@ def published(name: str) -> Published:
     """Look a checkpoint up.
 
     Raises:
-        Mistake: There is none of this name.
+        UsageError: There is none of this name.
     """
     if name not in PUBLISHED:
-        raise Mistake(
+        raise UsageError(
             what=f"student.weights=published:{name}: no checkpoint of this name is known",
             why=f"known are {', '.join(PUBLISHED)}",
             fix="one of these names, or student.weights=FILE",
@@ -85,7 +85,7 @@ def published_file(name: str) -> Path:
     """Give the file of a checkpoint, fetched now where that is possible.
 
     Raises:
-        Mistake: There is no checkpoint of this name, or its file has to be fetched with a browser.
+        UsageError: There is no checkpoint of this name, or its file has to be fetched with a browser.
     """
     entry = published(name)
     folder = Path(torch.hub.get_dir()) / "checkpoints"
@@ -94,7 +94,7 @@ def published_file(name: str) -> Path:
     if not file.is_file() and entry.drive:
         reason = _fetch(entry.drive, file)
     if not file.is_file():
-        raise Mistake(
+        raise UsageError(
             what=f"student.weights=published:{name} is not at hand: {reason}",
             why=f"it lies at {entry.page}",
             fix=f"the file from there, saved as {file}; or student.weights=FILE with the file as it is",

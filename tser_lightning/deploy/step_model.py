@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.models import TEBN, Student
 from tser_lightning.neurons import GLIF, LIF
 from tser_lightning.neurons.clock import OverTime
@@ -24,7 +24,7 @@ class StepModel(nn.Module):
         images_BCHW: Some images, for the shapes.
 
     Raises:
-        Mistake: A module of the student does not do the same at every step, or looks ahead.
+        UsageError: A module of the student does not do the same at every step, or looks ahead.
     """
 
     def __init__(self, student: Student, images_BCHW: Tensor) -> None:
@@ -66,7 +66,7 @@ def _check(module: OverTime, path: str) -> None:
     elif isinstance(module, TEBN | GLIF):
         reason = "has weights of its own for each step"
     if reason:
-        raise Mistake(
+        raise UsageError(
             what=f"{path} ({type(module).__name__}) {reason}",
             why="a model of one step does the same at every step, with nothing but its state",
             fix="export.step=false, which leaves the model of all steps",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tser_lightning.deploy.layouts import Layout, State, layout_of
 from tser_lightning.deploy.published import Published, published, published_file
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.models import Student
 from tser_lightning.training.weights import load_weights, places_in, read_weights
 
@@ -40,7 +40,7 @@ def start_student(student: Student, source: str, card: Config, teacher: nn.Modul
         teacher: The ANN for "teacher".
 
     Raises:
-        Mistake: Weights that are missing, damaged or those of another network or neuron; it names the settings that
+        UsageError: Weights that are missing, damaged or those of another network or neuron; it names the settings that
             would fit.
     """
     scheme, _, rest = source.partition(":")
@@ -65,7 +65,7 @@ def weights_file(source: str | None) -> Path | None:
 
 def _from_twin(student: Student, teacher: nn.Module | None) -> None:
     if teacher is None:
-        raise Mistake(
+        raise UsageError(
             what="student.weights=teacher, and there is no teacher",
             why="the student would start from the weights of its ANN twin",
             fix="teacher=NAME of the same architecture, or student.weights=null",
@@ -75,7 +75,7 @@ def _from_twin(student: Student, teacher: nn.Module | None) -> None:
     maps = [name for name, value in shared.items() if value.ndim == 4]
     if not maps:
         other = next((name for name in own if name in theirs and own[name].ndim == 4), None)
-        raise Mistake(
+        raise UsageError(
             what="student.weights=teacher: no convolution of the teacher has the name and the shape of the student's"
             + (f" ({other}: {list(theirs[other].shape)} and {list(own[other].shape)})" if other else ""),
             why="a student starts from its ANN twin: the same architecture, as wide and as deep",
@@ -93,7 +93,7 @@ def _left_out(names: list[str]) -> str:
 
 def _from_run(student: Student, folder: Path, card: Config) -> None:
     if not (folder / "student.safetensors").is_file():
-        raise Mistake(
+        raise UsageError(
             what=f"student.weights=run:{folder}: there is no finished run",
             why="a finished run has a student.safetensors with its student.json",
             fix="student.weights=run:runs/NAME",
@@ -118,7 +118,7 @@ def _check_card(file: Path, source: str, card: Config) -> None:
         if key not in passing[group] and key in card[group] and card[group][key] != value
     ]
     if other:
-        raise Mistake(
+        raise UsageError(
             what=f"student.weights={source} are those of another student: {', '.join(other[:6])}",
             why=f"{file} says what computes with them; here another network, neuron or norm would",
             fix=" ".join(_choices(other)),
@@ -160,7 +160,7 @@ def _from_file(student: Student, path: Path, card: Config) -> None:
 def _check_layout(layout: Layout, state: State, path: Path, card: Config) -> None:
     """Raise a `Mistake` with the settings that fit, if these are others."""
     if leaks := [name for name in state if name.endswith("_lif.w")]:
-        raise Mistake(
+        raise UsageError(
             what=f"{path} has learnt leaks, {leaks[0]}: it was trained with ParametricLIF neurons",
             why=f"the names of {layout.name} are mapped for neurons with a fixed leak",
             fix="weights that were trained with LIF neurons",
@@ -180,7 +180,7 @@ def _check_layout(layout: Layout, state: State, path: Path, card: Config) -> Non
     if len(head) != card["num_classes"]:
         needed.append(f"data=NAME of its {len(head)} classes (this data has {card['num_classes']})")
     if needed:
-        raise Mistake(
+        raise UsageError(
             what=f"{path} holds {layout.name}, which the settings here do not compute",
             why="with another network, pooling, neuron, norm or class count its weights would give other answers",
             fix=" ".join(needed),
@@ -232,7 +232,7 @@ def _resnet(layout: Layout, state: Mapping[str, Tensor]) -> tuple[str, dict[str,
     size = "50" if size == "34" and any(".conv3." in name for name in state) else size
     family = f"{layout.family}{size}"
     if family not in ("resnet18", "resnet34", "sew_resnet18", "sew_resnet34", "sew_resnet50"):
-        raise Mistake(
+        raise UsageError(
             what=f"these weights are those of {layout.name} with {depths} blocks, {family}",
             why="as a student there are sew_resnet18, sew_resnet34, sew_resnet50, resnet18 and resnet34",
             fix="weights of one of these",
@@ -245,7 +245,7 @@ def _check_published(entry: Published, name: str, card: Config) -> None:
     if _class(card["student"]) != entry.family:
         needed = [f"student={_EXAMPLES.get(entry.family, entry.family)}", *_settings(entry.settings)]
     if needed:
-        raise Mistake(
+        raise UsageError(
             what=f"student.weights=published:{name} is not a checkpoint of this student",
             why=f"its authors trained another network ({entry.page})",
             fix=" ".join(needed),

@@ -15,13 +15,13 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
+from tser_lightning.errors import UsageError
 from tser_lightning.kernels.backends import MODULES
 from tser_lightning.kernels.batch_norm import Form, Inputs, NormGradients
 from tser_lightning.kernels.dynamics import Gradients
 from tser_lightning.kernels.self_check import numbers
 from tser_lightning.kernels.spec import Decay, NeuronSpec
 from tser_lightning.kernels.surrogate import Scale, surrogate_named
-from tser_lightning.mistake import Mistake
 
 
 class Backend(Protocol):
@@ -86,7 +86,7 @@ def _kernels(spec: NeuronSpec, currents: Tensor) -> bool:
         has_form = surrogate_named(spec.surrogate).triton is not None
         return currents.is_cuda and has_form and _triton_agrees(currents.device, spec.surrogate)
     if not (currents.is_cuda or os.environ.get("TRITON_INTERPRET")):
-        raise Mistake(
+        raise UsageError(
             what="the backend triton needs a GPU",
             why=f"the currents lie on {currents.device.type}; TRITON_INTERPRET=1 is for tests",
             fix="neuron.backend=auto",

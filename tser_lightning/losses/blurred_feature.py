@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from tser_lightning.errors import UsageError
 from tser_lightning.losses.feature_maps import as_map, pooled, same_size
 from tser_lightning.losses.feature_term import FeatureTerm
 from tser_lightning.losses.projection import Projection
-from tser_lightning.mistake import Mistake
 
 
 class BlurredFeature(FeatureTerm):
@@ -39,7 +39,7 @@ class BlurredFeature(FeatureTerm):
     ) -> None:
         super().__init__(weight, student_taps, teacher_taps)
         if not 0 <= masked < 1:
-            raise Mistake(f"masked = {masked} is not in [0, 1)", "it is a probability", "give masked=0.15")
+            raise UsageError(f"masked = {masked} is not in [0, 1)", "it is a probability", "give masked=0.15")
         self.masked, self.clip = masked, clip
         self.aligns = nn.ModuleList(Projection() for _ in self.student_taps)
         self.generators = nn.ModuleList(Generator() for _ in self.student_taps)

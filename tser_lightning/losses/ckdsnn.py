@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tser_lightning.errors import UsageError
 from tser_lightning.losses.contract import LossContext, Needs
 from tser_lightning.losses.cross_entropy import CrossEntropy
 from tser_lightning.losses.distillation_loss import DistillationLoss
 from tser_lightning.losses.feature_maps import as_map, same_size
 from tser_lightning.losses.log_probs import full_precision, log_probs
 from tser_lightning.losses.term import Term, not_negative, positive, share
-from tser_lightning.mistake import Mistake
 
 
 class CKDSNN(DistillationLoss):
@@ -35,7 +35,7 @@ class CKDSNN(DistillationLoss):
         label_smoothing: Share of the uniform distribution in the labels.
 
     Raises:
-        Mistake: A value out of its range.
+        UsageError: A value out of its range.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class SaliencyMaps(Term):
         inputs = int(getattr(head, "in_features", channels))
         grid = isqrt(inputs // channels)
         if grid**2 * channels != inputs:
-            raise Mistake(
+            raise UsageError(
                 what=f"the teacher's classifier has {inputs} inputs, which its last map {list(map_BCHW.shape)} is not",
                 why="the map of a class weighs the channels by the classifier, which sees them as averages",
                 fix="teacher=resnet_small or another ResNet, or loss.teacher_layer=LAYER with the map that it sees",

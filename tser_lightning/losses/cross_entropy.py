@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
+from tser_lightning.errors import UsageError
 from tser_lightning.losses.log_probs import Over, check_over, full_precision, student_log_probs
 from tser_lightning.losses.term import Term
-from tser_lightning.mistake import Mistake
 
 
 def cross_entropy(log_probs: Tensor, labels_B: Tensor) -> Tensor:
@@ -38,7 +38,9 @@ class CrossEntropy(Term):
         super().__init__(weight)
         check_over(over)
         if not 0 <= label_smoothing < 1:
-            raise Mistake(f"label_smoothing = {label_smoothing}", "it is a share in [0, 1)", "give 0.1, or 0 for none")
+            raise UsageError(
+                f"label_smoothing = {label_smoothing}", "it is a share in [0, 1)", "give 0.1, or 0 for none"
+            )
         self.over, self.label_smoothing = over, label_smoothing
 
     def forward(self, student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tensor) -> Tensor:

@@ -5,10 +5,10 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from tser_lightning.errors import UsageError
 from tser_lightning.losses.feature_maps import as_map, same_size
 from tser_lightning.losses.feature_term import FeatureTerm
 from tser_lightning.losses.projection import Projection
-from tser_lightning.mistake import Mistake
 
 
 class FeatureMSE(FeatureTerm):
@@ -33,7 +33,7 @@ class FeatureMSE(FeatureTerm):
     ) -> None:
         super().__init__(weight, student_taps, teacher_taps)
         if reduction not in ("mean", "image"):
-            raise Mistake(f"reduction = {reduction!r} is not known", "it is mean or image", "give reduction=mean")
+            raise UsageError(f"reduction = {reduction!r} is not known", "it is mean or image", "give reduction=mean")
         self.reduction = reduction
         self.projections = nn.ModuleList(Projection() for _ in self.student_taps)
 

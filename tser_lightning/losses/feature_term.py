@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from tser_lightning.errors import UsageError
 from tser_lightning.losses.term import Term
-from tser_lightning.mistake import Mistake
 
 STAGES = ("stage1", "stage2", "stage3", "stage4")
 
@@ -28,7 +28,7 @@ class FeatureTerm(Term):
     def __init__(self, weight: float, student_taps: Sequence[str], teacher_taps: Sequence[str]) -> None:
         super().__init__(weight)
         if not student_taps or len(student_taps) != len(teacher_taps):
-            raise Mistake(
+            raise UsageError(
                 f"{len(student_taps)} student_taps, {len(teacher_taps)} teacher_taps",
                 "layers are compared in pairs",
                 "give equally many, and at least one: student_taps=[stage4] teacher_taps=[stage4]",

@@ -24,7 +24,7 @@ class HTAKL(DistillationLoss):
         label_smoothing: Share of the uniform distribution in the labels.
 
     Raises:
-        Mistake: A value out of its range.
+        UsageError: A value out of its range.
     """
 
     def __init__(self, alpha: float = 0.5, tau: float = 4.0, head: float = 0.5, label_smoothing: float = 0.0) -> None:

@@ -28,7 +28,7 @@ class IMLoss(DistillationLoss):
         label_smoothing: Share of the uniform distribution in the labels.
 
     Raises:
-        Mistake: A value out of its range.
+        UsageError: A value out of its range.
     """
 
     def __init__(

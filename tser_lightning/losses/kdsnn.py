@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from tser_lightning.errors import UsageError
 from tser_lightning.losses.cross_entropy import CrossEntropy
 from tser_lightning.losses.distillation_loss import DistillationLoss
 from tser_lightning.losses.feature_mse import FeatureMSE
 from tser_lightning.losses.soft_cross_entropy import SoftCrossEntropy
 from tser_lightning.losses.term import Term, not_negative, share
-from tser_lightning.mistake import Mistake
 
 
 class KDSNN(DistillationLoss):
@@ -41,7 +41,9 @@ class KDSNN(DistillationLoss):
         label_smoothing: float = 0.0,
     ) -> None:
         if mode not in ("joint", "response", "feature"):
-            raise Mistake(f"mode = {mode!r} is not known", "KDSNN has joint, response and feature", "give mode=joint")
+            raise UsageError(
+                f"mode = {mode!r} is not known", "KDSNN has joint, response and feature", "give mode=joint"
+            )
         hard = 1.0 if mode == "feature" else 1 - share("alpha", alpha)
         terms: dict[str, Term] = {"ce": CrossEntropy(hard, over="mean_logits", label_smoothing=label_smoothing)}
         if mode != "feature":

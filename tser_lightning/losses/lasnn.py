@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from tser_lightning.errors import UsageError
 from tser_lightning.losses.attention_transfer import AttentionTransfer
 from tser_lightning.losses.cross_entropy import CrossEntropy
 from tser_lightning.losses.distillation_loss import DistillationLoss
 from tser_lightning.losses.feature_mse import FeatureMSE
 from tser_lightning.losses.feature_term import STAGES, FeatureTerm
 from tser_lightning.losses.term import not_negative
-from tser_lightning.mistake import Mistake
 
 
 class LaSNN(DistillationLoss):
@@ -39,7 +39,7 @@ class LaSNN(DistillationLoss):
         label_smoothing: float = 0.0,
     ) -> None:
         if map not in ("attention", "mse"):
-            raise Mistake(f"map = {map!r} is not known", "LaSNN has attention and mse", "give map=attention")
+            raise UsageError(f"map = {map!r} is not known", "LaSNN has attention and mse", "give map=attention")
         beta = not_negative("beta", beta if beta is not None else 10.0 if map == "attention" else 7e-5)
         stages: FeatureTerm
         if map == "attention":

@@ -6,27 +6,29 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 Over = Literal["steps", "mean_logits", "mean_probs"]
 OverLogits = Literal["steps", "mean_logits"]
 
 
 def check_over(over: str, known: tuple[str, ...] = get_args(Over)) -> None:
-    """Raise a Mistake if `over` is none of the known ways to treat the time steps."""
+    """Raise a UsageError if `over` is none of the known ways to treat the time steps."""
     if over not in known:
         choices = ", ".join(known)
-        raise Mistake(f"over = {over!r} is no way to treat the time steps", f"known are {choices}", f"choose {choices}")
+        raise UsageError(
+            f"over = {over!r} is no way to treat the time steps", f"known are {choices}", f"choose {choices}"
+        )
 
 
 def averaged(mean: str) -> Over:
-    """Name the treatment of the time steps that averages "logits" or "probs"; a Mistake for anything else."""
+    """Name the treatment of the time steps that averages "logits" or "probs"; a UsageError for anything else."""
     if mean == "logits":
         return "mean_logits"
     if mean == "probs":
         return "mean_probs"
     why = "the steps of a student are averaged as logits or as probabilities"
-    raise Mistake(f"mean = {mean!r} is not known", why, "give mean=logits or mean=probs")
+    raise UsageError(f"mean = {mean!r} is not known", why, "give mean=logits or mean=probs")
 
 
 def full_precision(values: Tensor) -> Tensor:
@@ -40,7 +42,7 @@ def log_probs(logits: Tensor, tau: float = 1.0) -> Tensor:
 
 
 def check_over_logits(over: str) -> None:
-    """Raise a Mistake if `over` is neither the logits of every step nor those of their mean."""
+    """Raise a UsageError if `over` is neither the logits of every step nor those of their mean."""
     check_over(over, get_args(OverLogits))
 
 

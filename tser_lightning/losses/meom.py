@@ -26,7 +26,7 @@ class MEOM(DistillationLoss):
         label_smoothing: Share of the uniform distribution in the labels.
 
     Raises:
-        Mistake: A value out of its range.
+        UsageError: A value out of its range.
     """
 
     def __init__(self, beta: float = 0.5, gamma: float = 0.3, tau: float = 3.0, label_smoothing: float = 0.0) -> None:

@@ -29,7 +29,7 @@ class SeAlKD(DistillationLoss):
         label_smoothing: Share of the uniform distribution in the labels.
 
     Raises:
-        Mistake: A value out of its range.
+        UsageError: A value out of its range.
     """
 
     def __init__(self, alpha: float = 0.6, beta: float = 0.15, tau: float = 3.0, label_smoothing: float = 0.0) -> None:

@@ -53,7 +53,7 @@ class StrongToWeak(DistillationLoss):
         label_smoothing: Share of the uniform distribution in the labels.
 
     Raises:
-        Mistake: A value out of its range.
+        UsageError: A value out of its range.
     """
 
     def __init__(self, lam: float = 1.0, tau: float = 2.0, label_smoothing: float = 0.0) -> None:
@@ -73,7 +73,7 @@ class WeakToStrong(DistillationLoss):
         label_smoothing: Share of the uniform distribution in the labels.
 
     Raises:
-        Mistake: A value out of its range.
+        UsageError: A value out of its range.
     """
 
     def __init__(self, lam: float = 1.0, tau: float = 2.0, label_smoothing: float = 0.0) -> None:

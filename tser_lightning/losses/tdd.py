@@ -22,7 +22,7 @@ class TDD(DistillationLoss):
         label_smoothing: Share of the uniform distribution in the labels.
 
     Raises:
-        Mistake: A value out of its range.
+        UsageError: A value out of its range.
 
     Example:
         >>> import torch

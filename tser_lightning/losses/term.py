@@ -4,8 +4,8 @@ from math import isfinite
 
 from torch import nn
 
+from tser_lightning.errors import UsageError
 from tser_lightning.losses.contract import Needs
-from tser_lightning.mistake import Mistake
 
 
 class Term(nn.Module):
@@ -32,7 +32,7 @@ class Term(nn.Module):
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
         if not isfinite(weight):
-            raise Mistake(f"a loss term's weight is {weight}", "the sum would not be finite", "give a finite number")
+            raise UsageError(f"a loss term's weight is {weight}", "the sum would not be finite", "give a finite number")
         self.weight = float(weight)
 
     def extra_repr(self) -> str:
@@ -41,22 +41,24 @@ class Term(nn.Module):
 
 
 def positive(name: str, value: float) -> float:
-    """Return `value`, or raise a Mistake if it is not above 0."""
+    """Return `value`, or raise a UsageError if it is not above 0."""
     if not value > 0:
-        raise Mistake(f"{name} = {value} is not above 0", "logits are divided by it", f"give {name} > 0, for example 5")
+        raise UsageError(
+            f"{name} = {value} is not above 0", "logits are divided by it", f"give {name} > 0, for example 5"
+        )
     return value
 
 
 def not_negative(name: str, value: float) -> float:
-    """Return `value`, or raise a Mistake if it is below 0."""
+    """Return `value`, or raise a UsageError if it is below 0."""
     if not value >= 0:
-        raise Mistake(f"{name} = {value} is below 0", "it would turn its term round", f"give {name} >= 0")
+        raise UsageError(f"{name} = {value} is below 0", "it would turn its term round", f"give {name} >= 0")
     return value
 
 
 def share(name: str, value: float) -> float:
-    """Return `value`, or raise a Mistake if it is not in [0, 1]."""
+    """Return `value`, or raise a UsageError if it is not in [0, 1]."""
     if not 0 <= value <= 1:
         why = f"it is divided between two terms, which have {name} and 1 - {name}"
-        raise Mistake(f"{name} = {value} is not in [0, 1]", why, f"give {name} from 0 to 1, for example 0.5")
+        raise UsageError(f"{name} = {value} is not in [0, 1]", why, f"give {name} from 0 to 1, for example 0.5")
     return value

@@ -17,7 +17,7 @@ class TET(DistillationLoss):
         label_smoothing: Share of the uniform distribution in the labels.
 
     Raises:
-        Mistake: A value out of its range.
+        UsageError: A value out of its range.
     """
 
     def __init__(self, lam: float = 0.001, phi: float = 1.0, label_smoothing: float = 0.0) -> None:

@@ -32,7 +32,7 @@ class TSER(DistillationLoss):
         label_smoothing: Share of the uniform distribution in the labels.
 
     Raises:
-        Mistake: A value out of its range.
+        UsageError: A value out of its range.
 
     Example:
         >>> import torch

@@ -21,7 +21,7 @@ class VanillaKD(TSER):
         label_smoothing: Share of the uniform distribution in the labels.
 
     Raises:
-        Mistake: A value out of its range.
+        UsageError: A value out of its range.
 
     Example:
         >>> import torch
@@ -58,7 +58,7 @@ class LabelsOnly(DistillationLoss):
         label_smoothing: Share of the uniform distribution in the labels.
 
     Raises:
-        Mistake: A value out of its range.
+        UsageError: A value out of its range.
     """
 
     def __init__(self, mean: Literal["logits", "probs"] = "logits", label_smoothing: float = 0.0) -> None:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import nn
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.models.network import Factory, Parts
 from tser_lightning.neurons import PFA
 
@@ -37,7 +37,7 @@ def parts_with(
     if attention is None:
         return Parts(activation, norm)
     if attention not in ("pfa", "pfa_input"):
-        raise Mistake(
+        raise UsageError(
             f"student.attention={attention!r} is not known", "it is pfa, pfa_input or null", "student.attention=pfa"
         )
     pfa = partial(PFA, timesteps=attention_timesteps, rank=attention_rank)

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.models.activation import relu
 from tser_lightning.models.attention import parts_with
 from tser_lightning.models.fusing import norm_act
@@ -45,7 +45,7 @@ class CNN(Network):
     def forward(self, x: Tensor) -> Tensor:
         """Images [N, in_channels, H, W] -> logits [N, num_classes]."""
         if min(x.shape[-2:]) < self.smallest:
-            raise Mistake(
+            raise UsageError(
                 f"images of {x.shape[-2]}x{x.shape[-1]} pixels are too small for a grid of {self.grid.output_size}",
                 f"the network halves them: it needs at least {self.smallest}x{self.smallest}",
                 f"grid={max(1, min(x.shape[-2:]) // 4)}",

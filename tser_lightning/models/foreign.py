@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.neurons.clock import OverTime
 
 LIBRARIES = ("spikingjelly", "snntorch", "norse", "sinabs", "braincog", "bindsnet", "lava")
@@ -15,12 +15,12 @@ def refuse_foreign_neurons(net: nn.Module) -> None:
     """Refuse a network with neurons of another library that no neuron of this one holds.
 
     Raises:
-        Mistake: Names the first of them, and how to wrap it.
+        UsageError: Names the first of them, and how to wrap it.
     """
     for path, module in _outside(net, ""):
         if _is_neuron(module):
             library = type(module).__module__.partition(".")[0]
-            raise Mistake(
+            raise UsageError(
                 f"{path or 'the network'} is a neuron of {library} ({type(module).__name__}), which is not seen here: "
                 "nothing sets its state back, and its spikes are not counted",
                 "time, state, firing rates and energy are those of tser_lightning.neurons.Neuron modules",

@@ -10,7 +10,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.models.activation import relu
 from tser_lightning.models.fusing import Layers
 from tser_lightning.models.network import Factory, Network, Parts
@@ -143,11 +143,11 @@ def qkformer(
     check_heads(dim, heads)
     check_heads(dim // 4 * 8, 8 * heads)
     if patch_size not in (4, 16):
-        raise Mistake(f"student.patch_size={patch_size} is not 4 or 16", "QKFormer is for CIFAR or ImageNet", "4")
+        raise UsageError(f"student.patch_size={patch_size} is not 4 or 16", "QKFormer is for CIFAR or ImageNet", "4")
     large, parts = patch_size == 16, Parts(activation, norm)
     depths = (1, 2, depth - 3) if large else (1, 1, depth - 2)
     if depths[-1] < 1:
-        raise Mistake(f"student.depth={depth} is too small", "every stage has a block", "student.depth=4")
+        raise UsageError(f"student.depth={depth} is too small", "every stage has a block", "student.depth=4")
     stages = []
     for number, (width, blocks) in enumerate(zip((dim // 4, dim // 2, dim), depths, strict=True)):
         patches = _next_patches(width, parts, large) if number else _first_patches(in_channels, width, parts, large)

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 
 from torch import Tensor, nn
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.models.activation import relu
 from tser_lightning.models.attention import parts_with
 from tser_lightning.models.fusing import norm_act
@@ -145,7 +145,7 @@ def stem_layers(stem: Stem, in_channels: int, width: int, bias: bool) -> tuple[n
         return nn.Conv2d(in_channels, width, 3, padding=1, bias=bias), nn.Identity()
     if stem == "imagenet":
         return nn.Conv2d(in_channels, width, 7, 2, padding=3, bias=bias), nn.MaxPool2d(3, 2, padding=1)
-    raise Mistake(
+    raise UsageError(
         f"student.stem={stem!r} is not a stem",
         "a stem is cifar (3x3, stride 1) or imagenet (7x7, stride 2, max-pool)",
         "student.stem=cifar",
@@ -190,7 +190,7 @@ def resnet18(
         ValueError: There is no such variant.
     """
     if variant not in ("standard", "glif"):
-        raise Mistake(
+        raise UsageError(
             f"student.variant={variant!r} is not a ResNet-18",
             "it is the standard one, or that of GLIF",
             "student.variant=standard",
@@ -246,7 +246,7 @@ def resnet19(
     """
     stems_and_heads = {"group": (128, 256), "tet": (64, 256), "mpbn": (128, 0), "glif": (128, 0)}
     if variant not in stems_and_heads:
-        raise Mistake(
+        raise UsageError(
             f"student.variant={variant!r} is not a ResNet-19",
             "four networks have been published as ResNet-19: group, tet, mpbn, glif",
             "student.variant=group",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.models.activation import relu
 from tser_lightning.models.attention import parts_with
 from tser_lightning.models.fusing import Layers, norm_act
@@ -96,7 +96,7 @@ def _sew_resnet(
     stem: Stem,
 ) -> Network:
     if connect not in CONNECTIONS:
-        raise Mistake(
+        raise UsageError(
             f"student.connect={connect!r} does not combine spikes", "it is add, and or iand", "student.connect=add"
         )
     return kaiming(ResNet(num_classes, in_channels, parts, partial(block, connect=connect), depths, stem=stem))

@@ -10,8 +10,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from tser_lightning.errors import UsageError
 from tser_lightning.kernels.packing import packed_spikes
-from tser_lightning.mistake import Mistake
 from tser_lightning.models.foreign import refuse_foreign_neurons
 from tser_lightning.models.recompute import recomputed_blocks
 from tser_lightning.neurons.clock import Clock, OverTime
@@ -46,7 +46,7 @@ class Student(nn.Module):
 
     def _give_clock(self) -> None:
         if not isinstance(self.net, nn.Module):
-            raise Mistake(
+            raise UsageError(
                 f"the student is a {type(self.net).__name__}, not a network",
                 "what student._target_ names is called and must give a torch.nn.Module",
                 "return the network: a class that inherits nn.Module, or a function that makes one",
@@ -54,7 +54,7 @@ class Student(nn.Module):
         refuse_foreign_neurons(self.net)
         over_time = [module for module in self.net.modules() if isinstance(module, OverTime)]
         if not over_time:
-            raise Mistake(
+            raise UsageError(
                 "this network has no neuron: nothing in it changes from one time step to the next",
                 "a student is a spiking network, whose neurons are there before it is called; with ReLU it is an ANN",
                 "activation(channels) in __init__, which makes the neuron that neuron=lif names",
@@ -71,7 +71,7 @@ class Student(nn.Module):
     @timesteps.setter
     def timesteps(self, steps: int) -> None:
         if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-            raise Mistake(
+            raise UsageError(
                 f"student.timesteps={steps!r} is not an integer >= 1",
                 "an image is shown for a whole number of time steps",
                 "student.timesteps=4",

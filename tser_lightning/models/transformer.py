@@ -12,7 +12,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.models.fusing import Layers
 from tser_lightning.models.network import Network, Parts, four_stages
 
@@ -177,7 +177,7 @@ def poolings(patch_size: int) -> list[nn.Module]:
     """
     halvings = {1: 0, 2: 1, 4: 2, 8: 3, 16: 4}.get(patch_size)
     if halvings is None:
-        raise Mistake(
+        raise UsageError(
             f"student.patch_size={patch_size} is not 1, 2, 4, 8 or 16",
             "the tokenizer halves the image up to four times",
             "student.patch_size=4",
@@ -188,7 +188,7 @@ def poolings(patch_size: int) -> list[nn.Module]:
 def check_heads(dim: int, heads: int) -> None:
     """Raise ValueError when the channels cannot be shared among the heads."""
     if dim % heads or dim % 8:
-        raise Mistake(
+        raise UsageError(
             f"student.dim={dim} cannot be divided by 8 and by student.heads={heads}",
             "every head has the same number of channels, and the tokenizer starts with an eighth of them",
             "student.dim=384 student.heads=12",

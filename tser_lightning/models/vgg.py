@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.models.activation import relu
 from tser_lightning.models.attention import parts_with
 from tser_lightning.models.fusing import Layers
@@ -51,7 +51,7 @@ class VGG(Network):
     def forward(self, x: Tensor) -> Tensor:
         """Images [N, in_channels, H, W] -> logits [N, num_classes]."""
         if min(x.shape[-2:]) < self.smallest:
-            raise Mistake(
+            raise UsageError(
                 f"images of {x.shape[-2]}x{x.shape[-1]} pixels are too small for this VGG",
                 f"every group of its convolutions halves them: it needs at least {self.smallest}x{self.smallest}",
                 "student=vgg_small",

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.models.activation import relu
 from tser_lightning.models.input_adapter import adapt_input
 from tser_lightning.models.network import Factory
@@ -20,12 +20,12 @@ def from_timm(model: str, in_channels: int = 3, **settings: Any) -> nn.Module:
         **settings: Of `timm.create_model`, e.g. `pretrained=True`, `num_classes=100`.
 
     Raises:
-        Mistake: timm is not installed, or does not know the name.
+        UsageError: timm is not installed, or does not know the name.
     """
     try:
         import timm
     except ImportError as error:
-        raise Mistake(
+        raise UsageError(
             what="timm is not installed",
             why=f"the teacher {model} comes from it",
             fix="pip install 'tser-lightning[timm]'",
@@ -42,7 +42,7 @@ def from_torchvision(model: str) -> nn.Module:
     """Make a network of torchvision with its newest weights.
 
     Raises:
-        Mistake: torchvision does not know the name.
+        UsageError: torchvision does not know the name.
     """
     from torchvision import models
 
@@ -55,10 +55,10 @@ def from_torchvision(model: str) -> nn.Module:
     return _with_stages(net)
 
 
-def _unknown(zoo: str, model: str, known: list[str]) -> Mistake:
+def _unknown(zoo: str, model: str, known: list[str]) -> UsageError:
     close = difflib.get_close_matches(model, known, n=3)
     why = f"close to it: {', '.join(close)}" if close else f"it has {len(known)} networks, none of a name like it"
-    return Mistake(f"{zoo} has no network {model!r}", why, f"another name{f', e.g. {close[0]}' if close else ''}")
+    return UsageError(f"{zoo} has no network {model!r}", why, f"another name{f', e.g. {close[0]}' if close else ''}")
 
 
 def _with_stages(net: nn.Module) -> nn.Module:
@@ -97,7 +97,7 @@ def vit(
         model: Its name in timm.
 
     Raises:
-        Mistake: timm is not installed, or does not know the name.
+        UsageError: timm is not installed, or does not know the name.
     """
     net = from_timm(model, in_channels, num_classes=num_classes, pretrained=False)
     net.penultimate = "head"  # type: ignore[assignment]
@@ -113,14 +113,14 @@ def begin_from(net: nn.Module, theirs: nn.Module, name: str) -> None:
         name: Of the weights, for the message.
 
     Raises:
-        Mistake: They are no weights of this network.
+        UsageError: They are no weights of this network.
     """
     own = net.state_dict()
     fitting = {key: value for key, value in theirs.state_dict().items() if key in own and own[key].shape == value.shape}
     head = str(getattr(net, "penultimate", "fc"))
     odd = sorted(key for key in own.keys() - fitting.keys() if not key.startswith(f"{head}."))
     if odd:
-        raise Mistake(
+        raise UsageError(
             what=f"teacher.training.start={name} does not fit the teacher: {len(odd)} tensors differ, e.g. {odd[0]}",
             why="training begins from all weights of the same network but its classifier",
             fix="teacher.training.start=random, or the name of the same network",

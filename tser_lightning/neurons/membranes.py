@@ -6,8 +6,8 @@ Legend: T time step, B image.
 import torch
 from torch import Tensor
 
+from tser_lightning.errors import UsageError
 from tser_lightning.kernels.dynamics import at_rest, integrate
-from tser_lightning.mistake import Mistake
 from tser_lightning.neurons.neuron import LIF, Neuron
 
 
@@ -26,10 +26,10 @@ def membranes(neuron: Neuron, currents_TB: Tensor, spikes_TB: Tensor) -> Tensor:
         [T, B, ...], float32 or wider.
 
     Raises:
-        Mistake: A neuron with other dynamics.
+        UsageError: A neuron with other dynamics.
     """
     if not isinstance(neuron, LIF) or type(neuron).run is not LIF.run:
-        raise Mistake(
+        raise UsageError(
             what=f"the membranes of {type(neuron).__name__} are not known, and the loss asks for them",
             why="they are computed for LIF, IF, PLIF and LSG",
             fix="neuron=lif, or a loss that asks for currents or spikes",

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tser_lightning.durable import write_text
-from tser_lightning.mistake import Mistake
+from tser_lightning.atomic_io import write_text
+from tser_lightning.errors import UsageError
 from tser_lightning.records.measures import MEASURES, Measure, families
 
 AXES = ("loss.name", "loss.alpha", "loss.tau", "loss.lam", "student.name", "student.timesteps", "seed")
@@ -28,16 +28,16 @@ def workspace(place: str) -> Any:
         A `wandb_workspaces.workspaces.Workspace`.
 
     Raises:
-        Mistake: No such place, or the extra is not installed.
+        UsageError: No such place, or the extra is not installed.
     """
     entity, slash, project = place.partition("/")
     if not (entity and slash and project) or "/" in project:
-        raise Mistake(f"wandb.workspace={place} names no project", "it is ENTITY/PROJECT", "wandb.workspace=me/snn")
+        raise UsageError(f"wandb.workspace={place} names no project", "it is ENTITY/PROJECT", "wandb.workspace=me/snn")
     try:
         import wandb_workspaces.reports.v2 as wr
         import wandb_workspaces.workspaces as ws
     except ImportError as missing:
-        raise Mistake(
+        raise UsageError(
             what="wandb.workspace needs the package wandb-workspaces",
             why="it is an extra: only dashboards need it",
             fix="pip install 'tser-lightning[dashboard]'",
@@ -108,7 +108,7 @@ def save_dashboard(dashboard: Any, file: Path, online: bool) -> str:
         Its address, or the path of the file.
 
     Raises:
-        Mistake: The server refuses it or cannot be reached.
+        UsageError: The server refuses it or cannot be reached.
     """
     write_text(file, json.dumps(definition(dashboard), indent=2) + "\n")
     if not online:
@@ -116,7 +116,7 @@ def save_dashboard(dashboard: Any, file: Path, online: bool) -> str:
     try:
         return str(dashboard.save().url)
     except Exception as error:  # whatever a network, a server or its client raises
-        raise Mistake(
+        raise UsageError(
             what=f"W&B did not take the workspace: {next(iter(str(error).splitlines()), type(error).__name__)}",
             why=f"its definition is in {file}",
             fix="wandb.workspace=ENTITY/PROJECT with a key that may write there, or logging.wandb.mode=offline",

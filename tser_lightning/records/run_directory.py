@@ -22,8 +22,8 @@ from typing import Any, TextIO, cast
 import yaml
 
 from tser_lightning import operating_system
-from tser_lightning.durable import first_process, itself, remove_parts, telling, write_json, write_text
-from tser_lightning.mistake import Busy, Failure, Mistake
+from tser_lightning.atomic_io import first_process, itself, remove_parts, telling, write_json, write_text
+from tser_lightning.errors import Busy, RunError, UsageError
 
 log = logging.getLogger("tser_lightning")
 
@@ -76,7 +76,7 @@ class RunDirectory:
         A run that was set aside before and has a result stays; what has come since then has none, and is deleted.
 
         Raises:
-            Failure: Another process works in it, or it cannot be moved.
+            RunError: Another process works in it, or it cannot be moved.
         """
         if not self.path.is_dir() or not first_process():
             return
@@ -144,7 +144,7 @@ class RunDirectory:
             )
             other.remove(TEST_IMAGES)
         if other and any(self.checkpoints.glob("*.ckpt")):
-            raise Mistake(
+            raise UsageError(
                 what=f"the {' and the '.join(other)} changed since {self.path} began",
                 why=f"its checkpoints come from the {other[0]} with the hash {before[other[0]][:12]}, "
                 f"now it is {inputs[other[0]][:12]}: going on would mix the two",
@@ -169,8 +169,8 @@ class RunDirectory:
                 `TEST_IMAGES` do not keep a training from going on, unless it chooses an epoch by them.
 
         Raises:
-            Mistake: An input changed since the run began.
-            Failure: Another process works in it and `wait` is off; nothing can be written there.
+            UsageError: An input changed since the run began.
+            RunError: Another process works in it and `wait` is off; nothing can be written there.
         """
         if not first_process():
             yield
@@ -189,7 +189,7 @@ class RunDirectory:
                 try:
                     yield
                 except BaseException as error:
-                    with contextlib.suppress(Failure):  # the disk may be what failed; the first error says it
+                    with contextlib.suppress(RunError):  # the disk may be what failed; the first error says it
                         write_json(self.path / "run.json", story | self._ended(error))
                     raise
             write_json(self.path / "run.json", story | {"status": "finished", "ended": _now()})

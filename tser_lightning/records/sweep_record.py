@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tser_lightning.durable import write_json
+from tser_lightning.atomic_io import write_json
 
 FOLDER = ".sweeps"
 

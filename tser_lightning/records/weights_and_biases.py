@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import wandb
 
-from tser_lightning.durable import first_process
-from tser_lightning.mistake import Mistake
+from tser_lightning.atomic_io import first_process
+from tser_lightning.errors import UsageError
 from tser_lightning.records.measures import HIGHER, LOWER, MEASURES, NEITHER
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _started(mode: str, settings: Mapping[str, Any]) -> Any:
             reason = _first_line(error)
             wandb.teardown()  # its service holds the run's id otherwise
         if mode == "online":
-            raise Mistake(
+            raise UsageError(
                 what=f"W&B cannot be reached: {reason}",
                 why="logging.wandb.mode=online asks for it",
                 fix="logging.wandb.mode=offline, and `wandb sync` later",
@@ -127,7 +127,7 @@ def _begun(mode: str, settings: Mapping[str, Any]) -> Any:
             if each.name.startswith("val/") and not each.is_family and not each.derived:
                 run.define_metric(each.name, step_metric="epoch", summary=EXTREME[each.better])
         return run
-    except Mistake:
+    except UsageError:
         raise
     except Exception as error:  # its own errors and those of the system have no common base
         log.warning("W&B could not be started, and this run goes on without it: %s", _first_line(error))
@@ -181,7 +181,7 @@ def wandb_run(
         The W&B run, None if disabled. It is told how the block ended: exit code 0, 1, 130 or 143.
 
     Raises:
-        Mistake: Mode online, and W&B cannot be reached.
+        UsageError: Mode online, and W&B cannot be reached.
     """
     if mode == "disabled" or not first_process():
         yield None

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 ROLES = ("student", "teacher")
 FOLDER = "architecture"
@@ -86,14 +86,14 @@ def of_size(folder: Path, role: str, option: str, size: Any) -> str:
         size: As it was read: a command's 4_384 is the number 4384.
 
     Raises:
-        Mistake: It has no such size.
+        UsageError: It has no such size.
     """
     name, _ = options(folder, role)[option]
     sizes = [known for file, known in options(folder, role).values() if file == name and known]
     given = str(size).replace("_", "").lower()
     found = next((known for known in sizes if known.replace("_", "") == given), None)
     if found is None:
-        raise Mistake(
+        raise UsageError(
             what=f"{role}.size={size} is no size of {name}",
             why=f"it is published as {', '.join(dict.fromkeys(sizes))}",
             fix=f"{role}={name} {role}.size={sizes[0]}",
@@ -113,7 +113,7 @@ def with_sizes(
         named: The groups whose option the command names.
 
     Raises:
-        Mistake: There is no such size.
+        UsageError: There is no such size.
     """
     for role in ROLES:
         option = choices.get(role, "")

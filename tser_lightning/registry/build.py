@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.models import Student, relu
 from tser_lightning.registry.trust import TRICKS, check_trusted, trusted, untrusted
 
@@ -21,7 +21,7 @@ def instantiate(node: Config) -> Any:
     Nothing is resolved here: text stays text, whatever it looks like.
 
     Raises:
-        Mistake: A target that cannot be found or may not be made, or settings that it refuses.
+        UsageError: A target that cannot be found or may not be made, or settings that it refuses.
     """
     target = found(node.get("_target_"))
     settings = {str(key): _made(value) for key, value in settings_in(node).items()}
@@ -38,11 +38,11 @@ def _made(value: Any) -> Any:
     return [_made(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def _refused(node: Config, cause: BaseException) -> Mistake:
-    if isinstance(cause, Mistake):
+def _refused(node: Config, cause: BaseException) -> UsageError:
+    if isinstance(cause, UsageError):
         return cause
     target = node.get("_target_")
-    return Mistake(
+    return UsageError(
         what=f"{target} cannot be made: {' '.join(str(cause).split())[:300]}",
         why="it refused its settings",
         fix="other values for these settings, or another _target_",
@@ -53,10 +53,10 @@ def found(target: Any) -> Callable[..., Any]:
     """Find the class or function that a `_target_` names.
 
     Raises:
-        Mistake: It names none, cannot be imported, or may not be made.
+        UsageError: It names none, cannot be imported, or may not be made.
     """
     if target is None:
-        raise Mistake(
+        raise UsageError(
             what="a part of the config names no class in _target_",
             why="its file, or the option that was chosen for it, says settings alone",
             fix="_target_: my_module.MyClass in that file",
@@ -74,7 +74,7 @@ def found(target: Any) -> Callable[..., Any]:
             else {}
         )
         close = [known[found] for found in difflib.get_close_matches(name.lower(), known, n=1)]
-        raise Mistake(
+        raise UsageError(
             what=f"{target} cannot be imported: {error}",
             why="_target_ is a module path that Python finds from this folder",
             fix=f"_target_={module}.{close[0]}" if close else "the folder of your module on PYTHONPATH, or run there",
@@ -87,10 +87,10 @@ def settings_in(node: Config, *without: str) -> dict[str, Any]:
     """Give the settings that an object is made of: those beside `_target_`, but for some.
 
     Raises:
-        Mistake: Words that are Hydra's and do nothing here, e.g. `_partial_`.
+        UsageError: Words that are Hydra's and do nothing here, e.g. `_partial_`.
     """
     if tricks := node.keys() & set(TRICKS):
-        raise Mistake(
+        raise UsageError(
             what=f"{node['_target_']} is given {', '.join(sorted(tricks))}",
             why="an object is made of the settings beside _target_ by their names, nothing else",
             fix="the settings by their names",
@@ -109,7 +109,7 @@ def build_network(
     """Make the network of a student or teacher config.
 
     Raises:
-        Mistake: Settings that the architecture refuses.
+        UsageError: Settings that the architecture refuses.
     """
     target = found(node["_target_"])
     try:

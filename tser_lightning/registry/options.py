@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.registry import architectures
 from tser_lightning.registry.places import folder
 from tser_lightning.schema.setting import setting
@@ -35,7 +35,7 @@ def _architectures() -> Path:
 def _content(group: str, name: str) -> dict[str, Any]:
     if name not in names(group):
         close = difflib.get_close_matches(str(name), names(group), n=1, cutoff=0.5)
-        raise Mistake(
+        raise UsageError(
             what=f"there is no {group} {name!r}",
             why=f"there are {', '.join(names(group))}",
             fix=f"{close[0] if close else names(group)[0]!r}",
@@ -54,7 +54,7 @@ def configured(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         parts: For each group, e.g. "neuron", the name of an option and settings: `{"name": "lif", "decay": 0.2}`.
 
     Raises:
-        Mistake: An unknown option or setting, or a value that it does not take.
+        UsageError: An unknown option or setting, or a value that it does not take.
     """
     parts = {group: _of_size(group, part) for group, part in parts.items()}
     options = {group: str(part.get("name")) for group, part in parts.items()}
@@ -86,7 +86,7 @@ def _checked(group: str, name: str, value: Any, options: Mapping[str, str], file
     if known is None or (name not in files[group] and not known.has_default):
         raise _no_setting(group, name, value, options, files)
     if not known.takes(value):
-        raise Mistake(
+        raise UsageError(
             what=f"{name}={value!r} is not {known.wanted}",
             why=f"it is, for {options[group]}: {known.meaning}",
             fix=f"{name}={files[group].get(name, known.field.default)!r}",
@@ -94,17 +94,17 @@ def _checked(group: str, name: str, value: Any, options: Mapping[str, str], file
     return known.as_declared(value)
 
 
-def _no_setting(group: str, name: str, value: Any, options: Mapping[str, str], files: Files) -> Mistake:
+def _no_setting(group: str, name: str, value: Any, options: Mapping[str, str], files: Files) -> UsageError:
     home = next((other for other in files if other != group and name in files[other]), None)
     if home is not None:
-        return Mistake(
+        return UsageError(
             what=f"{name} is a setting of the {home}, not of the {group}",
             why=f"{options[group]} is given its {home} as a part",
             fix=f'{home}={{"name": "{options[home]}", "{name}": {value!r}}}',
         )
     there = [key for key in files[group] if not key.startswith("_")]
     close = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
-    return Mistake(
+    return UsageError(
         what=f"{options[group]} has no setting {name}",
         why=f"it has {', '.join(there)}",
         fix=f"{close[0]}={value!r}" if close else "one of these",

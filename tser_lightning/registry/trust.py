@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.records.source_code import own_module
 from tser_lightning.registry.targets import MISSING, importable, targets
 from tser_lightning.schema.setting import declared_targets
@@ -70,10 +70,10 @@ def check_trusted(target: str, made: Any) -> None:
         raise untrusted(target, home)
 
 
-def untrusted(target: str, home: str | None = None) -> Mistake:
+def untrusted(target: str, home: str | None = None) -> UsageError:
     """Say that a config names something that is not trusted, and how to trust it."""
     module = home or target.rpartition(".")[0] or target
-    return Mistake(
+    return UsageError(
         what=f"{target} is not from a trusted module",
         why="a config may make the networks, losses, neurons, data sets and schedules of tser_lightning, and listed "
         "norms, optimisers and callbacks; other code runs only if the command itself says so",
@@ -82,7 +82,7 @@ def untrusted(target: str, home: str | None = None) -> Mistake:
     )
 
 
-def untrusted_targets(config: Mapping[str, Any], given: Mapping[str, Any]) -> list[Mistake]:
+def untrusted_targets(config: Mapping[str, Any], given: Mapping[str, Any]) -> list[UsageError]:
     """Find what a command may not make.
 
     Args:
@@ -92,7 +92,7 @@ def untrusted_targets(config: Mapping[str, Any], given: Mapping[str, Any]) -> li
     more = [*(config.get("trusted_modules") or []), *named(given)]
     if config.get("trusted_modules") and "trusted_modules" not in given:
         return [
-            Mistake(
+            UsageError(
                 what=f"a config file asks to trust {config['trusted_modules']}",
                 why="a file could then run any program; what is trusted is said in the command",
                 fix=f"trusted_modules=[{','.join(map(str, config['trusted_modules']))}], if you know what they do",
@@ -110,7 +110,7 @@ def check_received(config: Any, file: object) -> None:
         file: Where it was read.
 
     Raises:
-        Mistake: It names what may not be made, holds what would still have to be resolved, or is no such config.
+        UsageError: It names what may not be made, holds what would still have to be resolved, or is no such config.
     """
     if not isinstance(config, Mapping):
         raise damaged(file, "it holds no settings by name")
@@ -124,27 +124,29 @@ def check_received(config: Any, file: object) -> None:
             raise damaged(file, f"{key} is {str(value)[:30]}, more than anything of a network can be")
 
 
-def damaged(file: object, reason: str) -> Mistake:
+def damaged(file: object, reason: str) -> UsageError:
     """Say that a file of a run directory is not what this program wrote."""
-    return Mistake(
+    return UsageError(
         f"{file} cannot be used: {reason}", "it is not as it was written", "a fresh copy of the run directory"
     )
 
 
-def _not_plain(config: Mapping[str, Any]) -> Iterator[Mistake]:
+def _not_plain(config: Mapping[str, Any]) -> Iterator[UsageError]:
     """Find what would be resolved or read as an instruction if anybody did: nothing here does."""
     for key, value in _values(config):
         before, target, after = key.partition("_target_")
         if target and (after or not isinstance(value, str | None)):
-            yield Mistake(f"{before}{target} names no class", "it is not text", f"{before}{target}=my_module.MyClass")
+            yield UsageError(
+                f"{before}{target} names no class", "it is not text", f"{before}{target}=my_module.MyClass"
+            )
         elif any(part in TRICKS for part in key.split(".")):
-            yield Mistake(
+            yield UsageError(
                 what=f"{key} is not a setting",
                 why="an object is made of _target_ and the settings beside it by their names, nothing else",
                 fix="the settings by their names, as in the file of the option",
             )
         elif isinstance(value, str) and "${" in value:
-            yield Mistake(
+            yield UsageError(
                 what=f"{key} is the text {value[:80]!r}",
                 why="what ${...} stands for is filled in once; a text that still holds one is never filled in again",
                 fix=f"{key} with a plain value",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.records.measures import HIGHER, NEITHER, Measure, measure, measured
 from tser_lightning.report.collect import RunRecord
 from tser_lightning.report.grid import Grid, latest
@@ -135,7 +135,7 @@ def compare_methods(
         names: More names for `Comparisons.names`.
 
     Raises:
-        Mistake: No row has the name of the baseline, or no run has the measure.
+        UsageError: No row has the name of the baseline, or no run has the measure.
     """
     what = _known(grid, name)
     against = _baselines(grid, baseline)
@@ -170,7 +170,7 @@ def _known(grid: Grid, name: str) -> Measure:
     if records and all(record.value(what) is None for record in records):
         known = [each.name for each in measured(dict.fromkeys(n for record in records for n in record.numbers))]
         near = get_close_matches(name, known, n=1, cutoff=0.4)
-        raise Mistake(
+        raise UsageError(
             what=f"report.measure={name} was measured in none of the runs",
             why=f"they have {', '.join(known)}",
             fix=f"report.measure={(near or [ACCURACY])[0]}",
@@ -238,7 +238,7 @@ def _baselines(grid: Grid, name: str | None) -> dict[Label, Label]:
     named = [row for row in grid.rows if str(row) == wanted] or [row for row in grid.rows if row.get("loss") == wanted]
     if not named and name is not None:
         known = ", ".join(repr(str(row)) for row in grid.rows)
-        raise Mistake(f"no method is called {name!r}", f"the runs have {known}", "report.baseline=NAME of these")
+        raise UsageError(f"no method is called {name!r}", f"the runs have {known}", "report.baseline=NAME of these")
     if len(named) == 1:
         return dict.fromkeys(grid.rows, named[0])
     found = {}

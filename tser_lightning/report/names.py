@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.plain_yaml import load
 from tser_lightning.report.labels import Label
 
@@ -68,7 +68,7 @@ def names_of(file: str | Path | None) -> dict[str, str]:
     """Read names of one's own: YAML such as `my_loss: Mine`, a line each; none without a file.
 
     Raises:
-        Mistake: No such file, or it holds something else.
+        UsageError: No such file, or it holds something else.
     """
     if file is None:
         return {}
@@ -81,8 +81,8 @@ def names_of(file: str | Path | None) -> dict[str, str]:
     return {str(key): str(name) for key, name in content.items()}
 
 
-def _no_names(file: str | Path, why: str) -> Mistake:
-    return Mistake(f"report.names={file} holds no names", why, "a file of lines such as `my_loss: Mine`")
+def _no_names(file: str | Path, why: str) -> UsageError:
+    return UsageError(f"report.names={file} holds no names", why, "a file of lines such as `my_loss: Mine`")
 
 
 def written(label: Label, names: Mapping[str, str] = NAMES) -> list[str]:

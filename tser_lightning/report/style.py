@@ -12,7 +12,7 @@ from matplotlib import colors as mpl_colors
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from tser_lightning.durable import replacing
+from tser_lightning.atomic_io import replacing
 from tser_lightning.report.labels import LOSSES, Label
 
 # After Okabe and Ito (2008) and Tol's muted scheme, made for colour-blind readers; all of a lightness that stands out

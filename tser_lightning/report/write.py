@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from tser_lightning.durable import remove_parts, write_bytes
-from tser_lightning.mistake import Mistake
+from tser_lightning.atomic_io import remove_parts, write_bytes
+from tser_lightning.errors import UsageError
 from tser_lightning.report.cells import ACCURACY, Comparisons, compare_methods
 from tser_lightning.report.claim import claim
 from tser_lightning.report.collect import collect
@@ -43,12 +43,12 @@ def write_report(
         The files, report.html first.
 
     Raises:
-        Mistake: No run matches, or no method is called like the baseline, or none has the measure.
+        UsageError: No run matches, or no method is called like the baseline, or none has the measure.
     """
     patterns = [runs] if isinstance(runs, str | Path) else list(runs)
     records = collect(patterns)
     if not records:
-        raise Mistake(
+        raise UsageError(
             what=f"no run directory matches {', '.join(map(str, patterns))}",
             why="a report is made of runs that have been started",
             fix="runs='runs/*' (in quotes, so that the shell leaves it alone)",

@@ -10,7 +10,7 @@ ROOM = "tser_lightning.data."
 Pixels = Annotated[int, Field(ge=0, le=4096)]
 
 
-class Augment(Settings):
+class AugmentSettings(Settings):
     """What is done to training images."""
 
     crop: Pixels = about("pixels of zero padding before a random crop of the old size; 0 is none")
@@ -25,7 +25,7 @@ class Augment(Settings):
     erasing: Share = about("probability of random erasing, after the normalisation")
 
 
-class Mixup(Settings):
+class MixupSettings(Settings):
     """The mixing of two images and their labels."""
 
     alpha: NotNegative = about("of the Beta distribution of the share of each image; 0 is no mixing")
@@ -33,7 +33,7 @@ class Mixup(Settings):
     until: Whole | None = about("epoch from which on images are no longer mixed; null mixes to the end")
 
 
-class ImageSet(Settings):
+class ImageSetSettings(Settings):
     """What every set has."""
 
     num_classes: Annotated[int, Field(ge=2, le=1_000_000)] = about("how many there are")
@@ -44,35 +44,35 @@ class ImageSet(Settings):
     batch_size: Count = about("images of a training step, all processes together")
     eval_batch_size: Count = about("images of a batch of validation or test, at most")
     drop_last: bool = about("leave out an incomplete last training batch")
-    augment: Augment
-    mixup: Mixup
+    augment: AugmentSettings
+    mixup: MixupSettings
 
 
-class Digits(ImageSet, targets=(f"{ROOM}Digits",)):
+class DigitsSettings(ImageSetSettings, targets=(f"{ROOM}Digits",)):
     """Handwritten digits of scikit-learn."""
 
 
-class Synthetic(ImageSet, targets=(f"{ROOM}Synthetic",)):
+class SyntheticSettings(ImageSetSettings, targets=(f"{ROOM}Synthetic",)):
     """Random images."""
 
     train_images: Annotated[int, Field(ge=1)] = about("how many")
     test_images: Annotated[int, Field(ge=1)] = about("how many")
 
 
-class Downloaded(ImageSet, targets=(f"{ROOM}Downloaded",)):
+class DownloadedSettings(ImageSetSettings, targets=(f"{ROOM}Downloaded",)):
     """A set that torchvision downloads."""
 
     name: Text = about("of the set")
     root: Text = about("folder of the prepared file; `task=prepare` makes it")
 
 
-class Prepared(ImageSet, targets=(f"{ROOM}Prepared",)):
+class PreparedSettings(ImageSetSettings, targets=(f"{ROOM}Prepared",)):
     """Arrays in one file."""
 
     path: Text = about("the file that tser_lightning.data.write_prepared wrote")
 
 
-class FromFiles(ImageSet):
+class FromFilesSettings(ImageSetSettings):
     """Images of any size."""
 
     path: Text = about("where the images are")
@@ -84,19 +84,19 @@ class FromFiles(ImageSet):
     )
 
 
-class ImageFolder(FromFiles, targets=(f"{ROOM}ImageFolder",)):
+class ImageFolderSettings(FromFilesSettings, targets=(f"{ROOM}ImageFolder",)):
     """Folders of images, one per class."""
 
     name: Text = about("of the set, in messages and results")
 
 
-class Streamed(FromFiles, targets=(f"{ROOM}Streamed",)):
+class StreamedSettings(FromFilesSettings, targets=(f"{ROOM}Streamed",)):
     """Chunks of litdata."""
 
     name: Text = about("of the set, in messages and results")
 
 
-class EventFrames(ImageSet, targets=(f"{ROOM}EventFrames",)):
+class EventFramesSettings(ImageSetSettings, targets=(f"{ROOM}EventFrames",)):
     """Recordings of an event camera, as frames."""
 
     recordings: Text = about("tonic's name")

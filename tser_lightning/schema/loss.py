@@ -10,7 +10,7 @@ ROOM = "tser_lightning.losses."
 Layers = Annotated[list[Text], Field(min_length=1)]
 
 
-class LabelsOnly(Settings, targets=(f"{ROOM}LabelsOnly",)):
+class LabelsOnlySettings(Settings, targets=(f"{ROOM}LabelsOnly",)):
     """Cross-entropy alone."""
 
     label_smoothing: Part = about("share of a label that is spread over all classes")
@@ -19,7 +19,7 @@ class LabelsOnly(Settings, targets=(f"{ROOM}LabelsOnly",)):
     )
 
 
-class TET(Settings, targets=(f"{ROOM}TET",)):
+class TETSettings(Settings, targets=(f"{ROOM}TET",)):
     """Temporal efficient training."""
 
     lam: Share = about("weight of the distance to phi; the labels have 1 - lam")
@@ -27,7 +27,7 @@ class TET(Settings, targets=(f"{ROOM}TET",)):
     label_smoothing: Part = about("share of a label that is spread over all classes")
 
 
-class VanillaKD(LabelsOnly, targets=(f"{ROOM}VanillaKD",)):
+class VanillaKDSettings(LabelsOnlySettings, targets=(f"{ROOM}VanillaKD",)):
     """KD of the mean over time."""
 
     alpha: Share = about("weight of the teacher; the labels have 1 - alpha")
@@ -35,7 +35,7 @@ class VanillaKD(LabelsOnly, targets=(f"{ROOM}VanillaKD",)):
     tau_squared: bool = about("multiply the KL divergence by tau^2")
 
 
-class TSER(VanillaKD, targets=(f"{ROOM}TSER",)):
+class TSERSettings(VanillaKDSettings, targets=(f"{ROOM}TSER",)):
     """Temporal separation with entropy regularisation, and the rows of Table 3 by its switches."""
 
     lam: NotNegative = about("weight of the entropy; the paper finds 0.0001 to 0.2 stable")
@@ -45,7 +45,7 @@ class TSER(VanillaKD, targets=(f"{ROOM}TSER",)):
     regularise_entropy: bool = about("false: no entropy term", default=True)
 
 
-class FeatureLoss(Settings):
+class FeatureLossSettings(Settings):
     """What compares layers of student and teacher in pairs."""
 
     student_taps: Layers = about("layers of the student: stages (stage4) or module paths")
@@ -53,7 +53,7 @@ class FeatureLoss(Settings):
     label_smoothing: Part = about("share of a label that is spread over all classes")
 
 
-class KDSNN(FeatureLoss, targets=(f"{ROOM}KDSNN",)):
+class KDSNNSettings(FeatureLossSettings, targets=(f"{ROOM}KDSNN",)):
     """Logits and the last stage's firing rate."""
 
     mode: Literal["joint", "response", "feature"] = about(
@@ -64,14 +64,14 @@ class KDSNN(FeatureLoss, targets=(f"{ROOM}KDSNN",)):
     beta: NotNegative = about("weight of the feature")
 
 
-class LaSNN(FeatureLoss, targets=(f"{ROOM}LaSNN",)):
+class LaSNNSettings(FeatureLossSettings, targets=(f"{ROOM}LaSNN",)):
     """Attention maps, layer by layer."""
 
     map: Literal["attention", "mse"] = about("mse: squared distance of the stages, as BKDSNN's code re-implements it")
     beta: NotNegative | None = about("weight of the maps; null: the published one for `map`")
 
 
-class BKDSNN(FeatureLoss, targets=(f"{ROOM}BKDSNN",)):
+class BKDSNNSettings(FeatureLossSettings, targets=(f"{ROOM}BKDSNN",)):
     """Blurred knowledge distillation."""
 
     tau: Positive = about("temperature of WSLD")
@@ -82,13 +82,13 @@ class BKDSNN(FeatureLoss, targets=(f"{ROOM}BKDSNN",)):
     clip: bool = about("scale the teacher's feature to the student's maximum")
 
 
-class Smoothed(Settings):
+class SmoothedSettings(Settings):
     """What every one of the losses below has."""
 
     label_smoothing: Part = about("share of a label that is spread over all classes")
 
 
-class TDD(Smoothed, targets=(f"{ROOM}TDD",)):
+class TDDSettings(SmoothedSettings, targets=(f"{ROOM}TDD",)):
     """Temporal decoupling distillation."""
 
     alpha: NotNegative = about("weight of the teacher")
@@ -96,7 +96,7 @@ class TDD(Smoothed, targets=(f"{ROOM}TDD",)):
     tau: Positive = about("temperature of both divergences")
 
 
-class SeAlKD(Smoothed, targets=(f"{ROOM}SeAlKD",)):
+class SeAlKDSettings(SmoothedSettings, targets=(f"{ROOM}SeAlKD",)):
     """Selective alignment distillation."""
 
     alpha: NotNegative = about("weight of the teacher (ELA)")
@@ -104,14 +104,14 @@ class SeAlKD(Smoothed, targets=(f"{ROOM}SeAlKD",)):
     tau: Positive = about("temperature of both divergences")
 
 
-class StrongAndWeak(Smoothed, targets=(f"{ROOM}StrongToWeak", f"{ROOM}WeakToStrong")):
+class StrongAndWeakSettings(SmoothedSettings, targets=(f"{ROOM}StrongToWeak", f"{ROOM}WeakToStrong")):
     """Self-distillation between the surest and the least sure step."""
 
     lam: NotNegative = about("weight of the divergence of the two steps")
     tau: Positive = about("its temperature")
 
 
-class MEOM(Smoothed, targets=(f"{ROOM}MEOM",)):
+class MEOMSettings(SmoothedSettings, targets=(f"{ROOM}MEOM",)):
     """Many Eyes, One Mind: its part on logits."""
 
     beta: NotNegative = about("weight of the teacher")
@@ -119,7 +119,7 @@ class MEOM(Smoothed, targets=(f"{ROOM}MEOM",)):
     tau: Positive = about("temperature of the KL divergence")
 
 
-class HTAKL(Smoothed, targets=(f"{ROOM}HTAKL",)):
+class HTAKLSettings(SmoothedSettings, targets=(f"{ROOM}HTAKL",)):
     """Head-tail-aware KL."""
 
     alpha: Share = about("weight of the teacher; the labels have 1 - alpha")
@@ -127,7 +127,7 @@ class HTAKL(Smoothed, targets=(f"{ROOM}HTAKL",)):
     head: Share = about("share of the teacher's mass that is the head")
 
 
-class CKDSNN(Smoothed, targets=(f"{ROOM}CKDSNN",)):
+class CKDSNNSettings(SmoothedSettings, targets=(f"{ROOM}CKDSNN",)):
     """Saliency maps and noise-smoothed logits."""
 
     nld: NotNegative = about("weight of the noise-smoothed logits")
@@ -138,7 +138,7 @@ class CKDSNN(Smoothed, targets=(f"{ROOM}CKDSNN",)):
     teacher_layer: Text = about("the last map of the teacher, which its classifier averages over the image")
 
 
-class SAKD(FeatureLoss, targets=(f"{ROOM}SAKD",)):
+class SAKDSettings(FeatureLossSettings, targets=(f"{ROOM}SAKD",)):
     """Transformed features of all stages."""
 
     beta: NotNegative = about("weight of the features")
@@ -146,7 +146,7 @@ class SAKD(FeatureLoss, targets=(f"{ROOM}SAKD",)):
     tau: Positive = about("temperature of the logits")
 
 
-class IMLoss(Smoothed, targets=(f"{ROOM}IMLoss",)):
+class IMLossSettings(SmoothedSettings, targets=(f"{ROOM}IMLoss",)):
     """Information maximisation loss."""
 
     lam: NotNegative = about("weight of the currents")
@@ -154,7 +154,7 @@ class IMLoss(Smoothed, targets=(f"{ROOM}IMLoss",)):
     neurons: Layers = about("the neurons whose currents count: module paths or patterns")
 
 
-class DKD(Smoothed, targets=(f"{ROOM}DKD",)):
+class DKDSettings(SmoothedSettings, targets=(f"{ROOM}DKD",)):
     """Decoupled knowledge distillation."""
 
     alpha: NotNegative = about("weight of the label's probability (TCKD)")
@@ -165,7 +165,7 @@ class DKD(Smoothed, targets=(f"{ROOM}DKD",)):
     standardise: bool = about("standardise the logits first")
 
 
-class DIST(Smoothed, targets=(f"{ROOM}DIST",)):
+class DISTSettings(SmoothedSettings, targets=(f"{ROOM}DIST",)):
     """Distillation from a stronger teacher."""
 
     beta: NotNegative = about("weight of the relation between the classes of an image")
@@ -174,7 +174,7 @@ class DIST(Smoothed, targets=(f"{ROOM}DIST",)):
     over: Literal["steps", "mean_logits"] = about("what is compared with the teacher")
 
 
-class LogitStandardization(Smoothed, targets=(f"{ROOM}LogitStandardization",)):
+class LogitStandardizationSettings(SmoothedSettings, targets=(f"{ROOM}LogitStandardization",)):
     """KD of standardised logits."""
 
     ce: NotNegative = about("weight of the labels")

@@ -20,7 +20,7 @@ class StudentSettings(Settings, group="student"):
     )
 
 
-class WithAttention(Settings):
+class WithAttentionSettings(Settings):
     """A CNN that may weigh its feature maps over time."""
 
     attention: Literal["pfa", "pfa_input"] | None = about(
@@ -30,13 +30,13 @@ class WithAttention(Settings):
     attention_timesteps: Count = about("steps that PFA learns weights for")
 
 
-class ResNet(WithAttention, targets=tuple(f"{ROOM}{name}" for name in ("resnet34", "resnet50"))):
+class ResNetSettings(WithAttentionSettings, targets=tuple(f"{ROOM}{name}" for name in ("resnet34", "resnet50"))):
     """ResNet with the activation after the addition."""
 
     stem: Literal["cifar", "imagenet"] = about("cifar (3x3, stride 1) or imagenet (7x7, stride 2, max-pool)")
 
 
-class ResNet18(ResNet, targets=(f"{ROOM}resnet18",)):
+class ResNet18Settings(ResNetSettings, targets=(f"{ROOM}resnet18",)):
     """ResNet-18."""
 
     variant: Literal["standard", "glif"] = about(
@@ -45,11 +45,11 @@ class ResNet18(ResNet, targets=(f"{ROOM}resnet18",)):
     )
 
 
-class PreactResNet(ResNet, targets=(f"{ROOM}preact_resnet34",)):
+class PreactResNetSettings(ResNetSettings, targets=(f"{ROOM}preact_resnet34",)):
     """ResNet with the activation before each convolution."""
 
 
-class ResNet19(WithAttention, targets=(f"{ROOM}resnet19",)):
+class ResNet19Settings(WithAttentionSettings, targets=(f"{ROOM}resnet19",)):
     """ResNet-19."""
 
     variant: Literal["group", "tet", "mpbn", "glif"] = about(
@@ -57,47 +57,47 @@ class ResNet19(WithAttention, targets=(f"{ROOM}resnet19",)):
     )
 
 
-class SmallResNet(WithAttention, targets=(f"{ROOM}resnet_small",)):
+class SmallResNetSettings(WithAttentionSettings, targets=(f"{ROOM}resnet_small",)):
     """Three stages of one block."""
 
     widths: Widths = about("channels of the three stages")
 
 
-class SmallCNN(WithAttention, targets=(f"{ROOM}cnn_small",)):
+class SmallCNNSettings(WithAttentionSettings, targets=(f"{ROOM}cnn_small",)):
     """Three convolutions."""
 
     widths: Widths = about("channels of the three convolutions")
     grid: Count = about("side of the map that the classifier sees: image side / 4, or less")
 
 
-class SEWResNet(WithAttention, targets=tuple(f"{ROOM}sew_resnet{depth}" for depth in (18, 34, 50))):
+class SEWResNetSettings(WithAttentionSettings, targets=tuple(f"{ROOM}sew_resnet{depth}" for depth in (18, 34, 50))):
     """Spike-element-wise ResNet."""
 
     stem: Literal["cifar", "imagenet"] = about("cifar (3x3, stride 1) or imagenet (7x7, stride 2, max-pool)")
     connect: Literal["add", "and", "iand"] = about("how the spikes of a branch meet those of its shortcut")
 
 
-class MSResNet(WithAttention, targets=tuple(f"{ROOM}ms_resnet{depth}" for depth in (18, 34))):
+class MSResNetSettings(WithAttentionSettings, targets=tuple(f"{ROOM}ms_resnet{depth}" for depth in (18, 34))):
     """Membrane-shortcut ResNet."""
 
     stem: Literal["cifar", "imagenet"] = about("cifar (3x3, stride 1) or imagenet (stride 2, no pooling)")
 
 
-class MSResNet104(MSResNet, targets=(f"{ROOM}ms_resnet104",)):
+class MSResNet104Settings(MSResNetSettings, targets=(f"{ROOM}ms_resnet104",)):
     """MS-ResNet-104."""
 
     dropout: Part = about("share of the pooled features that is dropped in training")
 
 
-class MaxResNet(WithAttention, targets=(f"{ROOM}max_resnet18",)):
+class MaxResNetSettings(WithAttentionSettings, targets=(f"{ROOM}max_resnet18",)):
     """Max-ResNet-18."""
 
 
-class VGG(WithAttention, targets=tuple(f"{ROOM}{name}" for name in ("vgg11", "vgg16", "vgg_small"))):
+class VGGSettings(WithAttentionSettings, targets=tuple(f"{ROOM}{name}" for name in ("vgg11", "vgg16", "vgg_small"))):
     """VGG."""
 
 
-class Transformer(Settings, targets=tuple(f"{ROOM}{name}" for name in ("spikformer", "sdt", "qkformer"))):
+class TransformerSettings(Settings, targets=tuple(f"{ROOM}{name}" for name in ("spikformer", "sdt", "qkformer"))):
     """A spiking transformer."""
 
     depth: Count = about("blocks")
@@ -106,13 +106,13 @@ class Transformer(Settings, targets=tuple(f"{ROOM}{name}" for name in ("spikform
     patch_size: Count = about("pixels of a token's side: 4 for CIFAR, 16 for ImageNet")
 
 
-class Spikingformer(Transformer, targets=(f"{ROOM}spikingformer",)):
+class SpikingformerSettings(TransformerSettings, targets=(f"{ROOM}spikingformer",)):
     """Spikingformer."""
 
     cml: bool = about("true: pool before the neuron in the tokenizer")
 
 
-class MetaSpikeformer(Settings, targets=(f"{ROOM}meta_spikeformer",)):
+class MetaSpikeformerSettings(Settings, targets=(f"{ROOM}meta_spikeformer",)):
     """Meta-SpikeFormer."""
 
     dim: Count = about("channels of a token of the stage before the last")
@@ -120,7 +120,7 @@ class MetaSpikeformer(Settings, targets=(f"{ROOM}meta_spikeformer",)):
     heads: Count = about("of the attention")
 
 
-class ViT(Settings, targets=(f"{ROOM}vit",)):
+class ViTSettings(Settings, targets=(f"{ROOM}vit",)):
     """A vision transformer of timm."""
 
     model: Text = about("timm's name")

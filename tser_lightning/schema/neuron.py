@@ -10,13 +10,13 @@ ROOM = "tser_lightning.neurons."
 Surrogate = Literal["sigmoid", "atan", "triangle", "rectangular", "piecewise_quadratic", "tanh"]
 
 
-class Neuron(Settings):
+class NeuronSettings(Settings):
     """What every neuron has."""
 
     v_threshold: Positive = about("fires at V >= v_threshold")
 
 
-class WithSurrogate(Neuron):
+class WithSurrogateSettings(NeuronSettings):
     """A neuron whose gradient at the threshold is chosen."""
 
     surrogate: Surrogate = about("gradient of the spike at the threshold")
@@ -25,7 +25,7 @@ class WithSurrogate(Neuron):
     )
 
 
-class WithReset(Neuron):
+class WithResetSettings(NeuronSettings):
     """A neuron that the operators of tser_lightning compute."""
 
     v_init: float = about("the membrane before the first step", default=0.0)
@@ -38,45 +38,45 @@ class WithReset(Neuron):
     )
 
 
-class IF(WithSurrogate, WithReset, targets=(f"{ROOM}IF",)):
+class IFSettings(WithSurrogateSettings, WithResetSettings, targets=(f"{ROOM}IF",)):
     """Integrate and fire."""
 
 
-class LIF(IF, targets=(f"{ROOM}LIF",)):
+class LIFSettings(IFSettings, targets=(f"{ROOM}LIF",)):
     """Leaky integrate and fire, Eq. 1 to 3 of the TSER paper."""
 
     decay: Share = about("what is left of the membrane after one step")
     decay_input: bool = about("true: V = decay*H + (1-decay)*I (Eq. 2); false: V = decay*H + I (most public code)")
 
 
-class PLIF(IF, targets=(f"{ROOM}PLIF",)):
+class PLIFSettings(IFSettings, targets=(f"{ROOM}PLIF",)):
     """A learnt leak per layer."""
 
     decay: Inside = about("where the leak starts")
     decay_input: bool = about("true: V = decay*H + (1-decay)*I; false: V = decay*H + I")
 
 
-class IMLIF(LIF, targets=(f"{ROOM}IMLIF",)):
+class IMLIFSettings(LIFSettings, targets=(f"{ROOM}IMLIF",)):
     """A current that remembers."""
 
     attention: Inside = about("where a_t starts")
 
 
-class LSG(WithReset, targets=(f"{ROOM}LSG",)):
+class LSGSettings(WithResetSettings, targets=(f"{ROOM}LSG",)):
     """A surrogate whose width follows a learnt decay."""
 
     decay: Inside = about("where the leak starts")
     decay_input: bool = about("true: V = decay*H + (1-decay)*I; false: V = decay*H + I (the paper's)")
 
 
-class MPBN(WithSurrogate, targets=(f"{ROOM}MPBN",)):
+class MPBNSettings(WithSurrogateSettings, targets=(f"{ROOM}MPBN",)):
     """BatchNorm on the membrane."""
 
     decay: Share = about("what is left of the membrane after one step; V = decay*H + I, hard reset to 0")
     detach_reset: bool = about("true: the gradient ignores the reset")
 
 
-class ILIF(Neuron, targets=(f"{ROOM}ILIF",)):
+class ILIFSettings(NeuronSettings, targets=(f"{ROOM}ILIF",)):
     """Integer-valued training: a whole number of spikes at every step."""
 
     max_spikes: Count = about("D, the most spikes of a neuron at one step, which is run as D binary ones")
@@ -86,7 +86,7 @@ class ILIF(Neuron, targets=(f"{ROOM}ILIF",)):
     detach_reset: bool = about("true: the gradient ignores the reset (the public code's)")
 
 
-class GLIF(WithSurrogate, targets=(f"{ROOM}GLIF",)):
+class GLIFSettings(WithSurrogateSettings, targets=(f"{ROOM}GLIF",)):
     """Learnt gates between two forms of leak, input and reset."""
 
     v_threshold: Inside = about("where the threshold and the soft reset start")
@@ -96,7 +96,9 @@ class GLIF(WithSurrogate, targets=(f"{ROOM}GLIF",)):
     conductance: Inside = about("where the weights of the input start")
 
 
-class BatchNorm(Settings, targets=("torch.nn.BatchNorm2d", "torch.nn.SyncBatchNorm", "torch.nn.InstanceNorm2d")):
+class BatchNormSettings(
+    Settings, targets=("torch.nn.BatchNorm2d", "torch.nn.SyncBatchNorm", "torch.nn.InstanceNorm2d")
+):
     """One set of statistics for all time steps."""
 
     eps: Positive = about("added to the variance")
@@ -105,25 +107,25 @@ class BatchNorm(Settings, targets=("torch.nn.BatchNorm2d", "torch.nn.SyncBatchNo
     )
 
 
-class TDBN(BatchNorm, targets=("tser_lightning.models.TDBN",)):
+class TDBNSettings(BatchNormSettings, targets=("tser_lightning.models.TDBN",)):
     """Scaled by the threshold of the neurons."""
 
     v_threshold: Positive = about("that of the neurons")
 
 
-class TEBN(BatchNorm, targets=("tser_lightning.models.TEBN",)):
+class TEBNSettings(BatchNormSettings, targets=("tser_lightning.models.TEBN",)):
     """A learnt weight for every time step."""
 
     timesteps: Count = about("weights; later steps use the last one")
 
 
-class BNTT(BatchNorm, targets=("tser_lightning.models.BNTT",)):
+class BNTTSettings(BatchNormSettings, targets=("tser_lightning.models.BNTT",)):
     """Statistics and weights of its own for every time step."""
 
     timesteps: Count = about("statistics and weights; later steps use the last one's")
 
 
-class TAB(BatchNorm, targets=("tser_lightning.models.TAB",)):
+class TABSettings(BatchNormSettings, targets=("tser_lightning.models.TAB",)):
     """Statistics of all steps so far."""
 
     timesteps: Count = about("statistics and weights; later steps use the last one's")

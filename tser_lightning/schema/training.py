@@ -34,14 +34,14 @@ class TrainerSettings(Settings, group="trainer"):
     validate_every: Count = about("epochs between two validations; the last epoch is always validated")
 
 
-class TeacherTraining(Settings, group="teacher.training"):
+class TeacherTrainingSettings(Settings, group="teacher.training"):
     """How a teacher is trained; its optimiser and schedule are chosen as the student's are."""
 
     epochs: Count = about("passes over the training split")
     start: Text = about("where training begins but for the classifier: timm:NAME, torchvision:NAME, random")
 
 
-class SGD(Settings, targets=("torch.optim.SGD",)):
+class SGDSettings(Settings, targets=("torch.optim.SGD",)):
     """Weight decay acts on weights alone: norms, biases and neuron parameters have none."""
 
     lr: Positive = about("largest learning rate")
@@ -49,7 +49,7 @@ class SGD(Settings, targets=("torch.optim.SGD",)):
     weight_decay: NotNegative = about("of weights alone")
 
 
-class AdamW(Settings, targets=("torch.optim.AdamW",)):
+class AdamWSettings(Settings, targets=("torch.optim.AdamW",)):
     """Weight decay acts on weights alone: norms, biases and neuron parameters have none."""
 
     lr: Positive = about("largest learning rate")
@@ -57,20 +57,20 @@ class AdamW(Settings, targets=("torch.optim.AdamW",)):
     betas: Annotated[list[Part], Field(min_length=2, max_length=2)] = about("of the two moving averages")
 
 
-class Constant(Settings, targets=("tser_lightning.training.schedule.Constant",)):
+class ConstantSettings(Settings, targets=("tser_lightning.training.schedule.Constant",)):
     """One rate after the warm-up."""
 
     warmup_epochs: NotNegative = about("epochs in which the rate rises from 0 in a line")
 
 
-class Cosine(Constant, targets=("tser_lightning.training.schedule.Cosine",)):
+class CosineSettings(ConstantSettings, targets=("tser_lightning.training.schedule.Cosine",)):
     """Half a cosine after the warm-up."""
 
     final_lr: NotNegative = about("at the last step")
     cooldown_epochs: NotNegative = about("epochs at the end, of those of the training, that have final_lr", default=0)
 
 
-class OneCycle(Settings, targets=("tser_lightning.training.schedule.OneCycle",)):
+class OneCycleSettings(Settings, targets=("tser_lightning.training.schedule.OneCycle",)):
     """Half a cosine up, half a cosine down."""
 
     rising: Share = about("share of the training in which the rate rises")

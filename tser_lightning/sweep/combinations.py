@@ -11,18 +11,18 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tser_lightning.config.command import parse, words
 from tser_lightning.config.hydra_loader import Configs
-from tser_lightning.config.mistakes import refuse
-from tser_lightning.mistake import Mistake
+from tser_lightning.config.usage_errors import refuse
+from tser_lightning.errors import UsageError
 
 
 def for_hydra(overrides: Sequence[str], configs: Configs) -> list[str]:
     """Write overrides so that Hydra takes what we take: a + before something that exists already does no harm."""
-    mistakes: list[Mistake] = []
+    mistakes: list[UsageError] = []
     texts = []
     for text in words(overrides, mistakes):
         try:
             override = parse(text, configs)
-        except Mistake as mistake:
+        except UsageError as mistake:
             mistakes.append(mistake)
             continue
         text = str(override.input_line)
@@ -39,7 +39,7 @@ def jobs_of(overrides: Sequence[str], configs: Configs) -> list[list[str]]:
     """List the overrides of every job; for a sweeper that invents its own values, of the one job that it varies.
 
     Raises:
-        Mistakes: Overrides that do not follow Hydra's grammar.
+        UsageErrors: Overrides that do not follow Hydra's grammar.
     """
     texts = for_hydra(overrides, configs)
     parsed = [parse(text, configs) for text in texts]
@@ -51,7 +51,7 @@ def jobs_of(overrides: Sequence[str], configs: Configs) -> list[list[str]]:
     try:
         return [list(job) for batch in BasicSweeper.split_arguments([*params, *own], None) for job in batch]
     except HydraException as error:
-        raise Mistake("this sweep cannot be laid out", str(error), "key=1,2,3 or key='range(1,4)'") from error
+        raise UsageError("this sweep cannot be laid out", str(error), "key=1,2,3 or key='range(1,4)'") from error
 
 
 def hydra_settings(texts: Sequence[str], configs: Configs) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from tser_lightning.durable import first_process, telling
-from tser_lightning.mistake import BUSY
+from tser_lightning.atomic_io import first_process, telling
+from tser_lightning.errors import BUSY
 from tser_lightning.operating_system import WINDOWS
 from tser_lightning.records.run_directory import RunDirectory
 from tser_lightning.sweep.live import LiveTable
@@ -166,7 +166,7 @@ class Jobs:
         with telling(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         say(f"{job.place} started: {job}")
-        command = [sys.executable, "-m", "tser_lightning.cli.child", *self.flags, *job.overrides]
+        command = [sys.executable, "-m", "tser_lightning.cli.job", *self.flags, *job.overrides]
         with telling(log):
             output = log.open("wb")
         with output:

@@ -21,9 +21,9 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from tser_lightning.config.hydra_loader import PRIMARY, Configs, with_hydra
-from tser_lightning.config.mistakes import Mistakes, refuse
 from tser_lightning.config.run import Run, compose_run
-from tser_lightning.mistake import Mistake
+from tser_lightning.config.usage_errors import UsageErrors, refuse
+from tser_lightning.errors import UsageError
 from tser_lightning.records.run_directory import RunDirectory
 from tser_lightning.records.sweep_record import AskedRun, write_sweep
 from tser_lightning.registry.trust import untrusted_targets
@@ -44,7 +44,7 @@ def multirun(overrides: Sequence[str], configs: Configs) -> int:
         0 if every job ended well, else 1.
 
     Raises:
-        Mistakes: All that is wrong with any job, before one has started.
+        UsageErrors: All that is wrong with any job, before one has started.
     """
     texts = for_hydra(overrides, configs)
     laid_out = jobs_of(overrides, configs)
@@ -67,12 +67,12 @@ def multirun(overrides: Sequence[str], configs: Configs) -> int:
 
 
 def _checked(laid_out: Sequence[Sequence[str]], configs: Configs) -> list[Run]:
-    mistakes: list[Mistake] = []
+    mistakes: list[UsageError] = []
     runs = []
     for overrides in laid_out:
         try:
             runs.append(compose_run(overrides, configs=configs))
-        except Mistakes as wrong:
+        except UsageErrors as wrong:
             mistakes += wrong.mistakes
     refuse(mistakes)
     return runs
@@ -98,7 +98,7 @@ def _finished(run: Run, hashes: Callable[[str], dict[str, str]]) -> bool:
         if RunDirectory(home).result() is None:
             return False
         true = is_still_true(RunDirectory(home), run, hashes)
-    except (Mistake, OSError):
+    except (UsageError, OSError):
         return False  # its own process says so
     return true and (run.config["measure"] != "full" or (home / "measures.json").exists())
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tser_lightning.durable import telling
+from tser_lightning.atomic_io import telling
 from tser_lightning.operating_system import cores, lock_for_children, user
 
 

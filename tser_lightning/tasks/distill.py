@@ -15,7 +15,7 @@ from tser_lightning.report.table import steps_table
 from tser_lightning.tasks.evaluate import finished, is_still_true, measure_fully, scores
 
 if TYPE_CHECKING:
-    from tser_lightning.tasks.run_parts import Built
+    from tser_lightning.tasks.run_parts import RunParts
 
 log = logging.getLogger("tser_lightning")
 
@@ -39,12 +39,12 @@ def distill(run: Run) -> dict[str, Any]:
     return result
 
 
-def _distilled(run: Run, home: RunDirectory, do: Callable[["Built", Any], dict[str, Any]]) -> dict[str, Any]:
+def _distilled(run: Run, home: RunDirectory, do: Callable[["RunParts", Any], dict[str, Any]]) -> dict[str, Any]:
     """Hold the directory of a run while it is done, and keep what comes out."""
     from tser_lightning.records.provenance import provenance
     from tser_lightning.records.weights_and_biases import warned_of
-    from tser_lightning.tasks.logbook import log_run, opened_log
     from tser_lightning.tasks.run_parts import built
+    from tser_lightning.tasks.wandb_logging import log_run, opened_log
 
     with home.restored_at_failure():
         parts = built(run.config, run.choices["teacher"])  # all mistakes show before there is a run directory
@@ -63,7 +63,7 @@ def _distilled(run: Run, home: RunDirectory, do: Callable[["Built", Any], dict[s
     return result
 
 
-def _measured_again(home: RunDirectory, result: Mapping[str, Any], parts: "Built", _: Any) -> dict[str, Any]:
+def _measured_again(home: RunDirectory, result: Mapping[str, Any], parts: "RunParts", _: Any) -> dict[str, Any]:
     """Measure the student of a finished run on test images that are others now; its training stands."""
     from tser_lightning.training import load_weights
 
@@ -73,7 +73,7 @@ def _measured_again(home: RunDirectory, result: Mapping[str, Any], parts: "Built
     return {**result, **scores(parts)}
 
 
-def _train(run: Run, home: RunDirectory, parts: "Built", logged: Any) -> dict[str, Any]:
+def _train(run: Run, home: RunDirectory, parts: "RunParts", logged: Any) -> dict[str, Any]:
     from tser_lightning.records.weights_and_biases import lightning_logger
     from tser_lightning.tasks.run_parts import card_of
     from tser_lightning.training import fit, save_network

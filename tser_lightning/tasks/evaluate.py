@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from tser_lightning.config.run import Run
-from tser_lightning.mistake import Failure, Mistake
+from tser_lightning.errors import RunError, UsageError
 from tser_lightning.records.run_directory import TEST_IMAGES, RunDirectory
 from tser_lightning.records.source_code import code_hashes
 from tser_lightning.registry.targets import targets
@@ -17,7 +17,7 @@ from tser_lightning.registry.trust import check_received, damaged
 from tser_lightning.report.table import steps_table
 
 if TYPE_CHECKING:
-    from tser_lightning.tasks.run_parts import Built
+    from tser_lightning.tasks.run_parts import RunParts
     from tser_lightning.training import Teacher
 
 log = logging.getLogger("tser_lightning")
@@ -47,7 +47,7 @@ def is_still_true(home: RunDirectory, run: Run, hashes: Callable[[str], dict[str
         False if the test images alone are others now, by which no epoch was chosen: its student is still the right one.
 
     Raises:
-        Mistake: The user's code or the images that it learned from are others now.
+        UsageError: The user's code or the images that it learned from are others now.
     """
     now = code_hashes(targets(run.config))
     if run.config["data"].get("path") or run.config["data"].get("root"):
@@ -56,7 +56,7 @@ def is_still_true(home: RunDirectory, run: Run, hashes: Callable[[str], dict[str
     if other == [TEST_IMAGES] and run.config["selection"] != "paper":
         return False
     if other:
-        raise Mistake(
+        raise UsageError(
             what=f"the {' and the '.join(other)} changed since {home.path} was finished",
             why="its result belongs to what was there then",
             fix=f"force=true to do it again, or the {other[0]} as before",
@@ -81,7 +81,7 @@ def evaluate(run: Run) -> dict[str, Any]:
     return again
 
 
-def _images(home: RunDirectory, parts: "Built") -> dict[str, str]:
+def _images(home: RunDirectory, parts: "RunParts") -> dict[str, str]:
     """Say, and note, that a run is measured on images that are not its own."""
     from tser_lightning.tasks.run_parts import data_hashes
 
@@ -91,35 +91,37 @@ def _images(home: RunDirectory, parts: "Built") -> dict[str, str]:
     return {"test_images": "not those of the run"}
 
 
-def _keep(home: RunDirectory, again: Mapping[str, Any], parts: "Built | None") -> None:
+def _keep(home: RunDirectory, again: Mapping[str, Any], parts: "RunParts | None") -> None:
     """Write what was measured into the directory of the run; what cannot be written there is printed."""
-    from tser_lightning.durable import write_json
+    from tser_lightning.atomic_io import write_json
 
     try:
         write_json(home.path / f"evaluation_t{again['student.timesteps']}.json", again)
         if parts is not None:
             measure_fully(home, parts)
-    except Failure as failure:
+    except RunError as failure:
         log.warning("%s; these are all the numbers:", failure.what)
         Console().print_json(data=dict(again))
 
 
-def scores(parts: "Built") -> dict[str, float]:
+def scores(parts: "RunParts") -> dict[str, float]:
     """Measure a student on the test split: `test/NAME`, and `teacher/NAME` for what is its teacher's own."""
-    from tser_lightning.training import examine
+    from tser_lightning.training import evaluate_network
 
-    measured = examine(parts.student, parts.teacher, parts.data, "test", recipe=parts.recipe, machine=parts.machine)
+    measured = evaluate_network(
+        parts.student, parts.teacher, parts.data, "test", recipe=parts.recipe, machine=parts.machine
+    )
     return {
         f"teacher/{name.removeprefix('teacher_')}" if name.startswith("teacher_") else f"test/{name}": value
         for name, value in measured.items()
     }
 
 
-def measure_fully(home: RunDirectory, parts: "Built") -> None:
+def measure_fully(home: RunDirectory, parts: "RunParts") -> None:
     """Write all that the figures show of a student into the directory of its run."""
     from safetensors.torch import save_file
 
-    from tser_lightning.durable import replacing, write_json
+    from tser_lightning.atomic_io import replacing, write_json
     from tser_lightning.training.full_measures import full_measures
 
     measures, features = full_measures(parts.student, parts.teacher, parts.loss, parts.data)
@@ -128,17 +130,17 @@ def measure_fully(home: RunDirectory, parts: "Built") -> None:
         save_file(features, beside)
 
 
-def finished(home: RunDirectory, run: Run) -> "Built":
+def finished(home: RunDirectory, run: Run) -> "RunParts":
     """The parts of a finished run, with its trained student; nothing is trained for them.
 
     Raises:
-        Mistake: Classes of other names, or a file that is missing or damaged.
+        UsageError: Classes of other names, or a file that is missing or damaged.
     """
     from tser_lightning.deploy.load import load_student
     from tser_lightning.records.first_version import terms_alone
     from tser_lightning.registry.build import build_data, build_loss
     from tser_lightning.tasks.recipe import build_machine, build_recipe
-    from tser_lightning.tasks.run_parts import Built, check_machine, use_cpu
+    from tser_lightning.tasks.run_parts import RunParts, check_machine, use_cpu
     from tser_lightning.training.evaluation_memory import bound_evaluation
 
     config = received(home.path / "config.yaml") | {"machine": run.config["machine"]}
@@ -155,7 +157,7 @@ def finished(home: RunDirectory, run: Run) -> "Built":
     _check_classes(home, data)
     teacher = _teacher(home, config, data)
     bound_evaluation(student, teacher, data, machine)
-    return Built(data, student, build_loss(config), teacher, recipe, machine, [])
+    return RunParts(data, student, build_loss(config), teacher, recipe, machine, [])
 
 
 def _check_classes(home: RunDirectory, data: Any) -> None:
@@ -163,7 +165,7 @@ def _check_classes(home: RunDirectory, data: Any) -> None:
     learned = json.loads((home.path / "student.json").read_text()).get("classes")
     for label, (then, now) in enumerate(zip(learned or (), data.classes or (), strict=False)):
         if then != now:
-            raise Mistake(
+            raise UsageError(
                 what=f"class {label} is {now!r} in {data.name}, and was {then!r} in the training of {home.path}",
                 why=f"its student's logits stand for {', '.join(map(repr, learned[:8]))}, in this order",
                 fix="data whose classes have the names, and so the order, of the training",

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from torch import Tensor
 
+from tser_lightning.atomic_io import write_bytes, write_json
 from tser_lightning.config.run import Run
 from tser_lightning.deploy import export_nir, export_onnx, export_pt2
 from tser_lightning.deploy.load import load_student
@@ -24,9 +25,8 @@ from tser_lightning.deploy.nir_interpreter import run_nir
 from tser_lightning.deploy.proof import Computed, compared, computed_by, require_equal
 from tser_lightning.deploy.step_model import StepModel
 from tser_lightning.deploy.trained import TrainedStudent
-from tser_lightning.durable import write_bytes, write_json
+from tser_lightning.errors import UsageError
 from tser_lightning.measure.firing import named_modules
-from tser_lightning.mistake import Mistake
 from tser_lightning.neurons.neuron import Neuron
 from tser_lightning.records.run_directory import RunDirectory
 from tser_lightning.registry import build
@@ -60,8 +60,8 @@ def export(run: Run) -> dict[str, Any]:
         Where the files are, and what the proof measured.
 
     Raises:
-        Mistake: The network cannot be written in this format; it says why.
-        Failure: The written file does not compute what the student computes.
+        UsageError: The network cannot be written in this format; it says why.
+        RunError: The written file does not compute what the student computes.
     """
     use_cpu(run.config)
     form, home = run.config["format"], RunDirectory(run.config["run"])
@@ -94,7 +94,7 @@ def export(run: Run) -> dict[str, Any]:
 def _check_installed(form: str) -> None:
     missing = [name for name in NEEDS[form] if importlib.util.find_spec(name) is None]
     if missing:
-        raise Mistake(
+        raise UsageError(
             what=f"format={form} needs {', '.join(missing)}",
             why="they write and run the file, and are installed with the extra `export` alone",
             fix="pip install 'tser-lightning[export]'",
@@ -107,7 +107,7 @@ def _held_out(home: RunDirectory, count: int) -> Tensor:
     data.verify()
     images = torch.cat([batch.images for batch in data.loader("test")])
     if images.ndim != 4:
-        raise Mistake(
+        raise UsageError(
             what="students of event frames are not exported",
             why="their input is [T, B, C, H, W], and the formats' models here are shown one image at every step",
             fix="a run on static images",

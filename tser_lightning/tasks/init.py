@@ -12,12 +12,12 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
+from tser_lightning.atomic_io import write_text
 from tser_lightning.config.run import Run
 from tser_lightning.data import ImageFolder
 from tser_lightning.data.folder import as_seen
 from tser_lightning.data.folder_index import class_folders
-from tser_lightning.durable import write_text
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 log = logging.getLogger("tser_lightning")
 
@@ -34,18 +34,20 @@ def init(run: Run) -> dict[str, Any]:
         What was found: classes, shape, mean, std, and the file.
 
     Raises:
-        Mistake: Another kind of data, a folder without images, or a file that is there already.
+        UsageError: Another kind of data, a folder without images, or a file that is there already.
     """
     settings, name = run.config["data"], run.config["init"]["name"]
     if run.choices["data"] != "image_folder":
-        raise Mistake(
+        raise UsageError(
             what=f"task=init does not look at data={run.choices['data']}",
             why="it measures folders of images; the other sets say of themselves what they are",
             fix="task=init data=image_folder data.path=DIR",
         )
     file = Path("experiments", f"{name}.yaml")
     if file.exists() and not run.config["force"]:
-        raise Mistake(f"{file} is there already", "it may hold changes of yours", f"init.name={name}_2, or force=true")
+        raise UsageError(
+            f"{file} is there already", "it may hold changes of yours", f"init.name={name}_2, or force=true"
+        )
     found = look_at(Path(settings["path"]))
     recipe = recipe_for(found)
     write_text(file, _text(name, settings["path"], found, recipe))
@@ -61,7 +63,7 @@ def look_at(path: Path) -> dict[str, Any]:
         path: With `train/CLASS/*` and `val/CLASS/*`.
     """
     if not (path / "train").is_dir():
-        raise Mistake(f"there is no {path / 'train'}", "images lie in train/CLASS/ and val/CLASS/", "data.path=DIR")
+        raise UsageError(f"there is no {path / 'train'}", "images lie in train/CLASS/ and val/CLASS/", "data.path=DIR")
     classes = len(class_folders(path / "train"))
     probe = _folder(path, classes, [3, 8, 8])
     labels = probe.labels("train")

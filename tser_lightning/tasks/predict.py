@@ -11,14 +11,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tser_lightning.atomic_io import write_bytes, write_json
 from tser_lightning.config.run import Run
 from tser_lightning.deploy.early_exit import Exit, fit_exit, images_needed
 from tser_lightning.deploy.exit_report import logits_of, measure_exit
 from tser_lightning.deploy.inputs import batches
 from tser_lightning.deploy.load import load_student
 from tser_lightning.deploy.trained import TrainedStudent
-from tser_lightning.durable import write_bytes, write_json
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.records.run_directory import RunDirectory
 from tser_lightning.registry import build
 from tser_lightning.tasks.evaluate import received
@@ -85,7 +85,7 @@ def _fitted(student: TrainedStudent, home: RunDirectory, settings: Mapping[str, 
 
 def _fit(student: TrainedStudent, data: Any, max_loss: float, bound: Any, confidence: float) -> Exit:
     if not data.validation:
-        raise Mistake(
+        raise UsageError(
             what="an early exit cannot be fitted: this run kept no images for validation",
             why="the student has learned from all training images and is too sure on them; the test split measures",
             fix="exit.max_loss=null, or a run with selection=val",
@@ -136,7 +136,7 @@ def _files(home: RunDirectory, output: str | None) -> list[Path]:
     if output is None:
         return [home.path / "predictions.csv", home.path / "predictions.json"]
     if Path(output).suffix not in (".csv", ".json"):
-        raise Mistake(
+        raise UsageError(
             f"output={output} is neither a .csv nor a .json file", "its ending says the form", "output=predictions.csv"
         )
     return [Path(output)]

@@ -11,7 +11,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from tser_lightning.deploy.weights import start_student, weights_file
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.models import Student
 from tser_lightning.records.run_directory import TEST_IMAGES, TRAINING_IMAGES
 from tser_lightning.registry import build
@@ -29,7 +29,7 @@ STARTING_WEIGHTS = "weights that the student starts from"
 
 
 @dataclass
-class Built:
+class RunParts:
     """The parts of a run."""
 
     data: Any
@@ -56,7 +56,7 @@ def data_hashes(data: Any) -> dict[str, str]:
     return {"data": data.fingerprint(), TRAINING_IMAGES: parts["train"], TEST_IMAGES: parts["test"]}
 
 
-def built(config: Mapping[str, Any], teacher_name: str) -> Built:
+def built(config: Mapping[str, Any], teacher_name: str) -> RunParts:
     """Make the parts of a run; the teacher comes last, because it may have to be trained.
 
     Args:
@@ -64,7 +64,7 @@ def built(config: Mapping[str, Any], teacher_name: str) -> Built:
         teacher_name: For file names and messages.
 
     Raises:
-        Mistake: A part that cannot be made, or two that do not go together.
+        UsageError: A part that cannot be made, or two that do not go together.
     """
     use_cpu(config)
     machine = build_machine(config)
@@ -75,7 +75,7 @@ def built(config: Mapping[str, Any], teacher_name: str) -> Built:
         data.indices("val")  # there are some
     data.verify()
     if getattr(loss, "needs_teacher", False) and not config["teacher"].get("_target_"):
-        raise Mistake(
+        raise UsageError(
             what="this loss compares with a teacher, and there is none",
             why="teacher=none leaves nothing to distil from",
             fix="teacher=resnet_small, for example, or a loss without a teacher: loss=tet",
@@ -88,7 +88,7 @@ def built(config: Mapping[str, Any], teacher_name: str) -> Built:
         start_student(student, config["student"]["weights"], card_of(config, data), teacher and teacher.net)
     probe(student, loss, teacher, data, machine=machine, seed=config["seed"])
     bound_evaluation(student, teacher, data, machine)
-    return Built(data, student, loss, teacher, recipe, machine, callbacks, config["student"]["weights"])
+    return RunParts(data, student, loss, teacher, recipe, machine, callbacks, config["student"]["weights"])
 
 
 def start_hash(source: str | None) -> dict[str, str]:
@@ -136,7 +136,7 @@ def check_machine(recipe: Recipe, machine: Machine) -> None:
             enable_model_summary=False,
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
-        raise Mistake(
+        raise UsageError(
             what=f"this machine does not offer what is asked of it: {' '.join(str(error).split())[:200]}",
             why=f"machine.accelerator={machine.accelerator} machine.devices={machine.devices} "
             f"machine.strategy={machine.strategy}",

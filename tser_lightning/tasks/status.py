@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 
 from tser_lightning.config.run import Run
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.report.collect import collect
 from tser_lightning.report.status import counted, progress_of, status_table
 
@@ -14,11 +14,11 @@ def status(run: Run) -> dict[str, Any]:
     """Print a row per run, and how many there are of each status.
 
     Raises:
-        Mistake: No run matches.
+        UsageError: No run matches.
     """
     records = collect(run.config["runs"])
     if not records:
-        raise Mistake(
+        raise UsageError(
             f"runs={run.config['runs']} matches no run directory", "nothing has been started there", "runs='runs/*'"
         )
     found = [progress_of(record) for record in records]

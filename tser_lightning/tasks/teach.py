@@ -4,12 +4,12 @@ import logging
 from typing import Any
 
 from tser_lightning.config.run import Run
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.registry.build import build_data
 from tser_lightning.tasks.recipe import build_machine
 from tser_lightning.tasks.run_parts import use_cpu
 from tser_lightning.tasks.teachers import obtain_teacher
-from tser_lightning.training import Once, examine
+from tser_lightning.training import Once, evaluate_network
 
 log = logging.getLogger("tser_lightning")
 
@@ -21,9 +21,9 @@ def teach(run: Run) -> dict[str, Any]:
     data.verify()
     teacher = obtain_teacher(run.config, run.choices["teacher"], data)
     if teacher is None:
-        raise Mistake(
+        raise UsageError(
             what="there is no teacher to train", why="teacher=none was chosen", fix="teacher=resnet34, for example"
         )
-    scores = examine(Once(teacher.net), None, data, "test", machine=build_machine(run.config))
+    scores = evaluate_network(Once(teacher.net), None, data, "test", machine=build_machine(run.config))
     log.info("teacher %s on %s: %.2f %% (test)", run.choices["teacher"], data.name, scores["acc"])
     return {"teacher": run.choices["teacher"], "data": data.name, "teacher/acc": scores["acc"]}

@@ -12,15 +12,15 @@ import yaml
 from torch import nn
 
 from tser_lightning.data.image_data import Split
+from tser_lightning.errors import UsageError
 from tser_lightning.losses import CrossEntropy, DistillationLoss
-from tser_lightning.mistake import Mistake
 from tser_lightning.models import InputAdapter, begin_from, from_timm, from_torchvision
 from tser_lightning.records.identity import identity
 from tser_lightning.records.provenance import provenance
 from tser_lightning.records.run_directory import TRAINING_IMAGES, RunDirectory
 from tser_lightning.registry.build import build_teacher_network
 from tser_lightning.tasks.recipe import build_machine, build_recipe
-from tser_lightning.training import Machine, Once, Recipe, Teacher, check_teacher, examine, fit, load_weights
+from tser_lightning.training import Machine, Once, Recipe, Teacher, check_teacher, evaluate_network, fit, load_weights
 from tser_lightning.training.checkpoints import save_network
 from tser_lightning.training.probe import probe_teacher
 
@@ -36,7 +36,7 @@ def obtain_teacher(config: Mapping[str, Any], name: str, data: Any) -> Teacher |
         data: The data set that it must know.
 
     Raises:
-        Mistake: Weights that are missing, damaged, of another class count, or no better than chance.
+        UsageError: Weights that are missing, damaged, of another class count, or no better than chance.
     """
     node = config["teacher"]
     if not node.get("_target_"):
@@ -74,7 +74,7 @@ def kept_teacher(folder: Path, config: Mapping[str, Any], name: str, data: Any, 
         network = _network(config, data)
         try:
             load_weights(network, weights)
-        except Mistake:  # another size of this architecture
+        except UsageError:  # another size of this architecture
             continue
         teacher = Teacher(network)
         if teacher.fingerprint() == digest:
@@ -100,9 +100,9 @@ def _check(teacher: Teacher, config: Mapping[str, Any], name: str, data: Any) ->
     probe_teacher(teacher, data, name, build_machine(config))
     if config["debug"]["steps"] is None:
         split: Split = "val" if config["selection"] == "val" else "test"
-        scores = examine(Once(teacher.net), None, data, split, machine=build_machine(config))
+        scores = evaluate_network(Once(teacher.net), None, data, split, machine=build_machine(config))
         if not math.isfinite(scores["entropy"]):
-            raise Mistake(
+            raise UsageError(
                 what=f"the teacher {name} gives logits that are not finite for some images of {data.name} ({split})",
                 why="a loss that compares with it is not a number at such an image",
                 fix="weights and operations that are finite for all images (no log of 0, no division by 0)",
@@ -168,7 +168,7 @@ def _train(network: nn.Module, config: Mapping[str, Any], name: str, data: Any, 
     _start(network, node["training"].get("start", "random"), trial=steps is not None)
     student = Once(network)
     numbers = _fit(student, data, home, recipe, machine, node["seed"])
-    scores = examine(student, None, data, "test", recipe=recipe, machine=machine)
+    scores = evaluate_network(student, None, data, "test", recipe=recipe, machine=machine)
     save_network(network, home.path / "teacher.safetensors", {"teacher": dict(node), "num_classes": data.num_classes})
     home.finish(numbers | {"test/acc": scores["acc"], "teacher": name, "data": data.name})
 
@@ -205,11 +205,11 @@ def _from_zoo(scheme: str, model: str) -> nn.Module:
         if scheme == "torchvision":
             return from_torchvision(model)
         return from_timm(model, pretrained=True)
-    except Mistake:
+    except UsageError:
         raise
     except Exception as error:  # whatever a download, or what it brings, can raise
         reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
-        raise Mistake(
+        raise UsageError(
             what=f"{scheme} gives no weights for {model!r}: {reason}",
             why="the download failed, or there are none",
             fix="another name, or a file of weights that lies here: teacher.weights=PATH",

@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 from tser_lightning.config.run import Run
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.report.watch import Watched, server
 
 log = logging.getLogger("tser_lightning")
@@ -14,13 +14,13 @@ def watch(run: Run) -> dict[str, Any]:
     """Serve the page until it is interrupted.
 
     Raises:
-        Mistake: Nobody can listen at that address.
+        UsageError: Nobody can listen at that address.
     """
     host, port = run.config["watch"]["host"], run.config["watch"]["port"]
     try:
         found = server(Watched(run.config["runs"]), host, port)
     except OSError as error:
-        raise Mistake(
+        raise UsageError(
             what=f"nobody can listen at {host}:{port}: {error.strerror or error}",
             why="the port is taken, or the address is not one of this machine",
             fix="watch.port=0 for one that is free",

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from tser_lightning.atomic_io import write_json
 from tser_lightning.config.run import Run
 from tser_lightning.deploy.weights import start_student
-from tser_lightning.durable import write_json
 from tser_lightning.registry import build
 from tser_lightning.report.table import steps_table
 from tser_lightning.tasks.evaluate import scores
 from tser_lightning.tasks.recipe import build_machine, build_recipe
-from tser_lightning.tasks.run_parts import Built, card_of, check_machine, start_hash, use_cpu
+from tser_lightning.tasks.run_parts import RunParts, card_of, check_machine, start_hash, use_cpu
 from tser_lightning.tasks.teachers import obtain_teacher
 from tser_lightning.training import Teacher
 from tser_lightning.training.evaluation_memory import bound_evaluation
@@ -44,7 +44,7 @@ def evaluate_weights(run: Run) -> dict[str, Any]:
     return result
 
 
-def _built(run: Run) -> Built:
+def _built(run: Run) -> RunParts:
     config = run.config
     use_cpu(config)
     machine = build_machine(config)
@@ -58,7 +58,7 @@ def _built(run: Run) -> Built:
     source = config["student"]["weights"]
     start_student(student, source, card_of(config, data), teacher and teacher.net)
     bound_evaluation(student, teacher, data, machine)
-    return Built(data, student, build.build_loss(config), teacher, recipe, machine, [], source)
+    return RunParts(data, student, build.build_loss(config), teacher, recipe, machine, [], source)
 
 
 def _teacher(run: Run, data: Any) -> Teacher | None:

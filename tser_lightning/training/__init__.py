@@ -9,34 +9,34 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tser_lightning.training.checkpoints import save_network
     from tser_lightning.training.distiller import Distiller
-    from tser_lightning.training.exam import Exam
+    from tser_lightning.training.evaluation import Evaluation
     from tser_lightning.training.recipe import Machine, Recipe
     from tser_lightning.training.teacher import Once, Teacher, check_teacher
-    from tser_lightning.training.trainer import examine, fit
+    from tser_lightning.training.trainer import evaluate_network, fit
     from tser_lightning.training.weights import load_weights
 
 _HOMES = {
     "Distiller": "distiller",
-    "Exam": "exam",
+    "Evaluation": "evaluation",
     "Machine": "recipe",
     "Once": "teacher",
     "Recipe": "recipe",
     "Teacher": "teacher",
     "check_teacher": "teacher",
-    "examine": "trainer",
+    "evaluate_network": "trainer",
     "fit": "trainer",
     "load_weights": "weights",
     "save_network": "checkpoints",
 }
 __all__ = [
     "Distiller",
-    "Exam",
+    "Evaluation",
     "Machine",
     "Once",
     "Recipe",
     "Teacher",
     "check_teacher",
-    "examine",
+    "evaluate_network",
     "fit",
     "load_weights",
     "save_network",

@@ -17,8 +17,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from tser_lightning.durable import write_bytes, write_json
-from tser_lightning.mistake import Failure
+from tser_lightning.atomic_io import write_bytes, write_json
+from tser_lightning.errors import RunError
 from tser_lightning.training.average import Average
 
 log = logging.getLogger("tser_lightning")
@@ -42,7 +42,7 @@ def read_sealed(path: Path) -> Any:
     """Read a file that `sealed` made, without running any code in it.
 
     Raises:
-        Failure: A file that is missing, cut off, changed, or holds more than tensors and plain containers.
+        RunError: A file that is missing, cut off, changed, or holds more than tensors and plain containers.
     """
     try:
         data = path.read_bytes()
@@ -58,8 +58,8 @@ def read_sealed(path: Path) -> Any:
         raise _damaged(path, str(error).partition("\n")[0][:160]) from error
 
 
-def _damaged(path: Path, reason: str) -> Failure:
-    return Failure(
+def _damaged(path: Path, reason: str) -> RunError:
+    return RunError(
         what=f"the checkpoint {path} is damaged: {reason}",
         why="it was cut off or changed after it had been written, or another program wrote it",
         fix="a copy of it, or force=true to begin again",
@@ -92,7 +92,7 @@ def newest(folder: Path) -> Path | None:
             continue
         try:
             read_sealed(path)
-        except Failure as damage:
+        except RunError as damage:
             log.warning("%s: it is not used", damage.what)
             continue
         if path == previous:
@@ -195,7 +195,7 @@ def load_chosen(student: nn.Module, folder: Path) -> float:
         The seconds that the training took, all its processes one after the other together.
 
     Raises:
-        Failure: The checkpoint is damaged.
+        RunError: The checkpoint is damaged.
     """
     checkpoint = read_sealed(folder / LAST)
     state = checkpoint["callbacks"]["checkpoints"]

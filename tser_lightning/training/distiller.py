@@ -18,21 +18,21 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tser_lightning.data.batch import Batch
 from tser_lightning.data.data_module import ImageDataModule
 from tser_lightning.data.image_data import ImageData, Split
+from tser_lightning.errors import UsageError
 from tser_lightning.losses import LossTerms
 from tser_lightning.measure.student_measures import StudentMeasures
-from tser_lightning.mistake import Mistake
 from tser_lightning.models.fusing import allow_fusing
 from tser_lightning.models.shared_statistics import shared_statistics
 from tser_lightning.training.accumulated import AccumulatedGradients, share_of_the_last
 from tser_lightning.training.answers import Answers, cache_for
 from tser_lightning.training.average import Average
+from tser_lightning.training.loop_state import LoopState, seed_step
 from tser_lightning.training.loss_context import Gatherer, Live, check_needs, fraction_done
 from tser_lightning.training.nonfinite import LossGuard
 from tser_lightning.training.optimizer import make_optimizer
 from tser_lightning.training.recipe import Machine, Recipe
 from tser_lightning.training.sharding import shard, share_buffers
 from tser_lightning.training.speed import compiled, prepare
-from tser_lightning.training.standing import Standing, seed_step
 from tser_lightning.training.teacher import Teacher
 
 log = logging.getLogger("tser_lightning")
@@ -92,7 +92,7 @@ class Distiller(pl.LightningModule):
         self._own_images = data and ImageDataModule(data, seed=seed, selection=selection, workers=machine.workers)
         self.asks_teacher = bool(getattr(loss, "needs_teacher", False))
         if self.asks_teacher and teacher is None:
-            raise Mistake(
+            raise UsageError(
                 what="this loss compares with a teacher, and there is none",
                 why="teacher=none leaves nothing to distil from",
                 fix="teacher=resnet_small, for example, or a loss without a teacher: loss=tet",
@@ -104,7 +104,7 @@ class Distiller(pl.LightningModule):
         self._answers: Answers | None = None
         self.values: dict[str, Tensor] = {}
         self.latest: dict[str, float] = {}
-        self.standing, self._guard, self._gradients = Standing(), LossGuard(), AccumulatedGradients()
+        self.standing, self._guard, self._gradients = LoopState(), LossGuard(), AccumulatedGradients()
         self._measured: dict[str, float] = {}
         self._shares = self._is_materialised = False
 
@@ -227,7 +227,7 @@ class Distiller(pl.LightningModule):
         """One step of distillation.
 
         Raises:
-            Mistake: A batch that is too small for batch normalisation.
+            UsageError: A batch that is too small for batch normalisation.
         """
         self._begin_step()
         try:
@@ -346,9 +346,9 @@ class Distiller(pl.LightningModule):
         self.standing.load(state, self.device, rank, world_size)
 
 
-def _one_value(images: int, batch_size: int, error: ValueError) -> Mistake:
+def _one_value(images: int, batch_size: int, error: ValueError) -> UsageError:
     last = images < batch_size
-    return Mistake(
+    return UsageError(
         what=f"batch normalisation cannot learn from a batch of {images} image{'' if images == 1 else 's'}: "
         f"{' '.join(str(error).split())[:120]}",
         why=f"a single value per channel has no variance{'; this is the incomplete last batch' if last else ''}",

@@ -15,15 +15,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tser_lightning.data.image_data import ImageData
+from tser_lightning.errors import UsageError
 from tser_lightning.measure.energy import student_energy, teacher_energy
 from tser_lightning.measure.firing import FiringRates
 from tser_lightning.measure.operation_counter import OperationCounter
-from tser_lightning.mistake import Mistake
 from tser_lightning.models.memory_format import lay_out
-from tser_lightning.training.own_code import PASSED_ON, named
+from tser_lightning.training.preserve_state import borrowed, own_random_numbers
 from tser_lightning.training.recipe import Machine
 from tser_lightning.training.teacher import Once, Teacher
-from tser_lightning.training.undisturbed import borrowed, own_random_numbers
+from tser_lightning.training.user_code import PASSED_ON, named
 
 log = logging.getLogger("tser_lightning")
 
@@ -117,7 +117,7 @@ def bound_evaluation(student: nn.Module, teacher: Teacher | None, data: ImageDat
         machine: On what it will be measured.
 
     Raises:
-        Mistake: A student or teacher that cannot be measured, said before a training rather than after it.
+        UsageError: A student or teacher that cannot be measured, said before a training rather than after it.
     """
     batch = next(iter(data.loader("train", batch_size=min(2, len(data.indices("train"))))))
     device = torch.device(
@@ -187,9 +187,9 @@ class _Measuring:
         except Exception as error:
             raise self._unmeasured(error) from error
 
-    def _unmeasured(self, error: Exception) -> Mistake:
+    def _unmeasured(self, error: Exception) -> UsageError:
         said = next(iter(str(error).splitlines()), type(error).__name__)
-        return Mistake(
+        return UsageError(
             what=f"{self.who} cannot be measured: {said[:200]}",
             why="operations, firing rates and energy are part of every result; it would fail after the training",
             fix="neurons made by activation(channels), layers of torch.nn, and tensors as arguments of modules",

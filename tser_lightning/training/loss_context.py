@@ -10,15 +10,15 @@ import lightning.pytorch as pl
 from torch import Tensor, nn
 
 from tser_lightning.data.batch import Batch
+from tser_lightning.errors import UsageError
 from tser_lightning.losses import Heads, LossContext, Needs
 from tser_lightning.losses.contract import needs_of
 from tser_lightning.measure.features import classifier_of
-from tser_lightning.mistake import Mistake
 from tser_lightning.models import Ensemble
 from tser_lightning.models.recompute import recomputing
 from tser_lightning.neurons import Neuron, membranes
+from tser_lightning.training.feature_hooks import FeatureHooks, matching, over_steps
 from tser_lightning.training.recipe import Recipe
-from tser_lightning.training.taps import Taps, matching, over_steps
 from tser_lightning.training.teacher import Teacher
 
 Named = dict[str, Tensor]
@@ -67,13 +67,13 @@ class StudentHooks:
         loss: With `student_taps` and `needs`, or None.
 
     Raises:
-        Mistake: A layer or neuron that the student does not have.
+        UsageError: A layer or neuron that the student does not have.
     """
 
     def __init__(self, student: nn.Module, loss: nn.Module | None) -> None:
         net, self._needs = getattr(student, "net", student), needs_of(loss)
         names = dict.fromkeys((*_taps(loss, "student_taps"), *self._needs.student_features))
-        self._layers = Taps(net, tuple(names), "student")
+        self._layers = FeatureHooks(net, tuple(names), "student")
         self._neurons = {path: module for path, module in net.named_modules() if isinstance(module, Neuron)}
         wants = self._needs.currents, self._needs.membranes, self._needs.spikes
         self._wanted = [_neurons(patterns, self._neurons) for patterns in wants]
@@ -114,7 +114,7 @@ class TeacherHooks:
         loss: With `teacher_taps` and `needs`, or None.
 
     Raises:
-        Mistake: A layer that the teacher does not have.
+        UsageError: A layer that the teacher does not have.
     """
 
     def __init__(self, teacher: nn.Module, loss: nn.Module | None) -> None:
@@ -122,7 +122,7 @@ class TeacherHooks:
         several = needs.teachers and isinstance(teacher, Ensemble)
         self._members = [f"members.{name}" for name in teacher.members] if several else []  # type: ignore[union-attr]
         names = dict.fromkeys((*_taps(loss, "teacher_taps"), *needs.teacher_features, *self._members))
-        self._layers = Taps(teacher, tuple(names), "teacher")
+        self._layers = FeatureHooks(teacher, tuple(names), "teacher")
 
     def take(self, teacher_BC: Tensor | None) -> Seen:
         """Give what the last run of the teacher left, and forget it."""
@@ -142,7 +142,7 @@ class Gatherer:
         teacher: Frozen; may be None.
 
     Raises:
-        Mistake: A layer or neuron that does not exist.
+        UsageError: A layer or neuron that does not exist.
     """
 
     def __init__(self, loss: nn.Module, student: nn.Module, teacher: Teacher | None) -> None:
@@ -205,13 +205,13 @@ def fraction_done(trainer: pl.Trainer) -> float:
     It depends on where the training stands alone: the same after a resume, for any accumulation and in every process.
 
     Raises:
-        Mistake: A training whose end is not known.
+        UsageError: A training whose end is not known.
     """
     if trainer.global_step == 0:
         return 0.0
     steps = trainer.estimated_stepping_batches
     if steps == float("inf"):
-        raise Mistake(
+        raise UsageError(
             what="this loss depends on the fraction of the training that is done, and the training has no end",
             why="the Trainer has max_epochs=-1 and no max_steps",
             fix="pl.Trainer(max_epochs=300)",
@@ -223,17 +223,17 @@ def check_needs(loss: nn.Module, recipe: Recipe) -> None:
     """Refuse a loss that asks for what this training does not have.
 
     Raises:
-        Mistake: A moving average that there is not; layers of a teacher without its logits.
+        UsageError: A moving average that there is not; layers of a teacher without its logits.
     """
     needs: Needs = needs_of(loss)
     if needs.ema and recipe.ema is None:
-        raise Mistake(
+        raise UsageError(
             what="this loss compares with the moving average of the student, and there is none",
             why="trainer.ema=null",
             fix="trainer.ema=0.999",
         )
     if (needs.teacher_features or needs.teachers) and not getattr(loss, "needs_teacher", False):
-        raise Mistake(
+        raise UsageError(
             what="this loss asks for what is inside the teacher, but not for the teacher",
             why="the teacher is only called for a loss that says needs_teacher = True",
             fix="the class attribute needs_teacher = True",

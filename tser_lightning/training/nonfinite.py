@@ -11,9 +11,9 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from tser_lightning.data.batch import Batch
-from tser_lightning.mistake import Failure
+from tser_lightning.errors import RunError
 from tser_lightning.neurons.clock import OverTime
-from tser_lightning.training.late import Late
+from tser_lightning.training.deferred_scalars import DeferredScalars
 
 
 class LossGuard(Callback):
@@ -24,7 +24,7 @@ class LossGuard(Callback):
     """
 
     def __init__(self) -> None:
-        self._late: Late[tuple[int, list[str], Batch]] = Late()
+        self._deferred: DeferredScalars[tuple[int, list[str], Batch]] = DeferredScalars()
         self._warned_negative = False
         self._batch: Batch | None = None
 
@@ -36,12 +36,12 @@ class LossGuard(Callback):
         """Read what can be read.
 
         Raises:
-            Failure: A loss that is not finite; names the term and where numbers stop being finite.
+            RunError: A loss that is not finite; names the term and where numbers stop being finite.
         """
         values: Mapping[str, Tensor] = pl_module.values
         numbers = torch.stack([value.float() for value in values.values()])
         assert self._batch is not None
-        for read in self._late.next(numbers, (trainer.global_step, list(values), self._batch)):
+        for read in self._deferred.next(numbers, (trainer.global_step, list(values), self._batch)):
             self._take(trainer, pl_module, *read)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -53,7 +53,7 @@ class LossGuard(Callback):
         self._read_rest(trainer, pl_module)
 
     def _read_rest(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        for read in self._late.rest():
+        for read in self._deferred.rest():
             self._take(trainer, pl_module, *read)
 
     def _take(
@@ -79,7 +79,7 @@ class LossGuard(Callback):
             )
 
 
-def _not_finite(pl_module: Any, values: Mapping[str, float], step: int, batch: Batch) -> Failure:
+def _not_finite(pl_module: Any, values: Mapping[str, float], step: int, batch: Batch) -> RunError:
     """Say what is not finite first, and what to do about that."""
     parts = [name for name, value in values.items() if name != "loss" and not math.isfinite(value)]
     first = first_nonfinite(pl_module.student, batch.images)
@@ -97,7 +97,7 @@ def _not_finite(pl_module: Any, values: Mapping[str, float], step: int, batch: B
         first = "the loss itself"
         why = "logits of student and teacher are finite, what the loss makes of them is not"
         fix = "log_softmax in place of softmax and log, no division by what can be 0, or smaller weights of its terms"
-    return Failure(
+    return RunError(
         what=f"the loss is {values['loss']} at epoch {pl_module.current_epoch}, step {step}; "
         f"its term {', '.join(parts) or 'sum'} is the cause; first not finite: {first}",
         why=why,

@@ -11,11 +11,11 @@ from tser_lightning.data.image_data import ImageData
 from tser_lightning.losses import Heads
 from tser_lightning.losses.contract import needs_of
 from tser_lightning.training.loss_context import heads_of
+from tser_lightning.training.preserve_state import borrowed, own_random_numbers
 from tser_lightning.training.probe_loss import probe_loss
 from tser_lightning.training.probe_network import probed_student, probed_teacher
 from tser_lightning.training.recipe import Machine
 from tser_lightning.training.teacher import Teacher
-from tser_lightning.training.undisturbed import borrowed, own_random_numbers
 
 
 def probe(
@@ -40,8 +40,8 @@ def probe(
         seed: Of order and augmentation.
 
     Raises:
-        Mistake: A part that fails; that gives something else than finite logits of the right shape, or probabilities;
-            that keeps state from one call to the next, mixes the images of a batch in eval mode or changes its input; a
+        UsageError: A part that fails; that gives something else than finite logits of the right shape, or
+            probabilities; that keeps state from one call to the next, mixes the images of a batch in eval mode or changes its input; a
             student that cannot learn; a loss that gives no finite scalar with a gradient.
     """
     classes = data.num_classes
@@ -67,7 +67,7 @@ def probe_teacher(teacher: Teacher, data: ImageData, name: str, machine: Machine
         machine: As for `probe`.
 
     Raises:
-        Mistake: See `probe`.
+        UsageError: See `probe`.
     """
     with own_random_numbers():
         probed_teacher(teacher, _few(data, 1, 1), None, data.num_classes, machine, f" ({name})")

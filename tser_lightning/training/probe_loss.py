@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from tser_lightning.data.batch import Batch
+from tser_lightning.errors import UsageError
 from tser_lightning.losses import Heads, LossTerms
 from tser_lightning.losses.contract import needs_of
-from tser_lightning.mistake import Mistake
 from tser_lightning.training.loss_context import Live, Seen, keywords
-from tser_lightning.training.own_code import PASSED_ON, described, failed, named
+from tser_lightning.training.user_code import PASSED_ON, described, failed, named
 
 RESERVED = ("loss", "seconds", "peak_memory_mb")  # what is recorded under train/ besides the parts of a loss
 _LOSS = (
@@ -43,7 +43,7 @@ def probe_loss(
         heads: The classifiers, for a loss that asks for them.
 
     Raises:
-        Mistake: It fails; it gives no finite scalar with a finite gradient; a part has a name that is taken.
+        UsageError: It fails; it gives no finite scalar with a finite gradient; a part has a name that is taken.
     """
     student_TBC = student_TBC.cpu().requires_grad_()
     seen = seen.each(lambda value: value.cpu())
@@ -81,13 +81,13 @@ def _probe_call(
         _check_parts(who, value)
     grads = torch.autograd.grad(total, leaves, allow_unused=True) if total.requires_grad else (None,)
     if all(grad is None for grad in grads):
-        raise Mistake(
+        raise UsageError(
             what=f"{who} has no gradient: its value does not depend on the student's logits",
             why=".detach(), .item(), argmax, a comparison or torch.no_grad() cuts the student off",
             fix="a loss of differentiable operations on student_TBC itself",
         )
     if not all(bool(grad.isfinite().all()) for grad in grads if grad is not None):
-        raise Mistake(
+        raise UsageError(
             what=f"{who} has a gradient that is not finite on the first training images, though the logits are finite",
             why="a square root or a log at 0, or a division by 0, inside the loss",
             fix="log_softmax in place of softmax and log, and a small number added before a root or a division",
@@ -99,9 +99,9 @@ def _check_total(who: str, total: object) -> None:
         fix = "return the tensor itself, without .item(), .numpy() or a container, or LossTerms(total, parts, weights)"
         if isinstance(total, Tensor):
             fix = "return loss.mean(), a tensor of no axes" if total.ndim else "a loss of floating point"
-        raise Mistake(what=f"{who} returns {described(total)}, not a scalar tensor", why=_LOSS, fix=fix)
+        raise UsageError(what=f"{who} returns {described(total)}, not a scalar tensor", why=_LOSS, fix=fix)
     if not total.isfinite():
-        raise Mistake(
+        raise UsageError(
             what=f"{who} is {float(total.detach())} on the first training images, though all logits are finite",
             why="a log of 0, a division by 0 or a factor that is not finite, inside the loss",
             fix="log_softmax in place of softmax and log, and a small number added before a log or a division",
@@ -110,20 +110,20 @@ def _check_total(who: str, total: object) -> None:
 
 def _check_parts(who: str, terms: LossTerms) -> None:
     if not isinstance(terms.parts, Mapping):
-        raise Mistake(
+        raise UsageError(
             what=f"{who} returns LossTerms whose parts are {described(terms.parts)}, not a dict",
             why="parts are recorded by their names",
             fix='LossTerms(total, {"ce": ce}, {"ce": 1.0})',
         )
     for name, part in terms.parts.items():
         if name in RESERVED or not isinstance(name, str):
-            raise Mistake(
+            raise UsageError(
                 what=f"{who} has a part named {name!r}",
                 why=f"parts are recorded as train/NAME, and train/{name} is recorded already",
                 fix=f'another name, e.g. LossTerms(total, {{"my_{name}": ...}}, ...)',
             )
         if not isinstance(part, Tensor) or part.ndim != 0:
-            raise Mistake(
+            raise UsageError(
                 what=f"{who} has a part {name!r} that is {described(part)}, not a scalar tensor",
                 why="parts are added up over an epoch, as tensors, so that no step waits for them",
                 fix=f'{{"{name}": {name}.detach()}}, a tensor of no axes',

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tser_lightning.data.batch import Batch
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.models.memory_format import lay_out
 from tser_lightning.models.student import Student
 from tser_lightning.training.loss_context import Seen, StudentHooks, TeacherHooks
 from tser_lightning.training.nonfinite import first_nonfinite
-from tser_lightning.training.own_code import PASSED_ON, described, failed, is_about_sizes, named
+from tser_lightning.training.preserve_state import Draws, borrowed, seed_all
 from tser_lightning.training.recipe import Machine
 from tser_lightning.training.teacher import Once, Teacher
-from tser_lightning.training.undisturbed import Draws, borrowed, seed_all
+from tser_lightning.training.user_code import PASSED_ON, described, failed, is_about_sizes, named
 
 _STUDENT = (
     "a network is called with T*B images at once (before its first neuron with B) and gives logits [T*B, classes]"
@@ -43,7 +43,7 @@ def probed_student(
         logits_TBC in training mode and what the loss asks for, without their graph.
 
     Raises:
-        Mistake: See `probe`.
+        UsageError: See `probe`.
     """
     return _StudentProbe(student, classes).probed(batch, loss, machine)
 
@@ -57,7 +57,7 @@ def probed_teacher(
         logits_BC and what the loss asks for.
 
     Raises:
-        Mistake: See `probe`.
+        UsageError: See `probe`.
     """
     return _TeacherProbe(teacher, classes, name).probed(batch, loss, machine)
 
@@ -97,7 +97,7 @@ class _Called(ABC):
             handle.remove()
         self.check_shape(caught[-1] if caught else logits, images)
         if not torch.equal(given.nan_to_num(), images.nan_to_num()):
-            raise Mistake(
+            raise UsageError(
                 what=f"{self.who} changes the images that it is given, in place",
                 why="what is computed from the batch after it sees other images, in training others than in evaluation",
                 fix="x = x * a + b in place of x.mul_(a).add_(b), and no inplace=True on the input",
@@ -113,7 +113,7 @@ class _Called(ABC):
             except Exception as error:  # of the call in it
                 raise self.explained(whole, images, error) from error
 
-    def explained(self, whole: nn.Module, images: Tensor, error: Exception) -> Mistake:
+    def explained(self, whole: nn.Module, images: Tensor, error: Exception) -> UsageError:
         """Say why a call failed."""
         return failed(error, self.who, f"on images {list(images.shape)}", self.contract, self.mends)
 
@@ -122,7 +122,7 @@ class _Called(ABC):
         rows = self.rows(images)
         wanted = "logits [T, B, classes]" if rows is None else f"logits {[*rows, self.classes]}"
         if not isinstance(answer, Tensor):
-            raise Mistake(
+            raise UsageError(
                 what=f"{self.who} returns {described(answer)}, not a tensor of {wanted}",
                 why=self.contract,
                 fix="return the logits alone, e.g. output[0] of a tuple, output['logits'] of a dict",
@@ -130,7 +130,7 @@ class _Called(ABC):
         shape = tuple(answer.shape)
         fits = shape[:-1] == rows if rows is not None else len(shape) == 3 and shape[1] == images.shape[-4]
         if fits and shape[-1] != self.classes:
-            raise Mistake(
+            raise UsageError(
                 what=f"{self.who} has {shape[-1]} classes, the data has {self.classes}",
                 why="logits, teacher and labels are compared class by class",
                 fix="as many outputs as the argument num_classes says",
@@ -138,18 +138,18 @@ class _Called(ABC):
         if not fits:
             raise self.misshapen(answer, images, wanted)
         if not answer.is_floating_point():
-            raise Mistake(
+            raise UsageError(
                 what=f"{self.who} returns {described(answer)}, not floating point",
                 why="logits are real numbers that a gradient goes through",
                 fix="the output of the last layer, without argmax and without conversion",
             )
 
-    def misshapen(self, answer: Tensor, images: Tensor, wanted: str) -> Mistake:
+    def misshapen(self, answer: Tensor, images: Tensor, wanted: str) -> UsageError:
         """Say what is wrong with a shape."""
         fix = "return logits of this shape"
         if answer.shape[2:].numel() == 1 and answer.ndim == 4:
             fix = "return x.flatten(1): the last two axes are of size 1"
-        return Mistake(
+        return UsageError(
             what=f"{self.who} returns {described(answer)} for images {list(images.shape)}, not {wanted}",
             why=self.contract,
             fix=fix,
@@ -159,7 +159,7 @@ class _Called(ABC):
         """Raise a `Mistake` if these are not finite, or are probabilities."""
         if not logits.isfinite().all():
             first = first_nonfinite(whole, images)
-            raise Mistake(
+            raise UsageError(
                 what=f"{self.who} gives logits that are not finite on the first training images; first: "
                 f"{first or 'the logits'}",
                 why="a loss of NaN or infinity teaches nothing",
@@ -168,7 +168,7 @@ class _Called(ABC):
         rows = logits.detach().float().flatten(0, -2)
         sums = rows.sum(-1)
         if self.classes > 1 and bool((rows >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
-            raise Mistake(
+            raise UsageError(
                 what=f"{self.who} returns probabilities: all are >= 0 and sum to 1",
                 why="losses take the softmax of logits themselves; of probabilities it is nearly uniform",
                 fix="leave the softmax at the end out and return what goes into it",
@@ -192,12 +192,12 @@ class _Called(ABC):
             raise self.mixes(first, beside, kept, tolerance)
 
     @abstractmethod
-    def remembers(self) -> Mistake:
+    def remembers(self) -> UsageError:
         """Say that two equal calls have two answers."""
 
-    def mixes(self, first: Tensor, beside: Tensor, kept: int, tolerance: float) -> Mistake:
+    def mixes(self, first: Tensor, beside: Tensor, kept: int, tolerance: float) -> UsageError:
         """Say that the answer for an image depends on the others of its batch."""
-        return Mistake(
+        return UsageError(
             what=f"{self.who} mixes the images of a batch in eval mode: with other images beside them, the answers for "
             "the first ones change",
             why="an accuracy would depend on the batch size and the order of the images",
@@ -237,7 +237,7 @@ class _StudentProbe(_Called):
             seen = hooks.take(*student_TBC.shape[:2]).each(Tensor.detach)
             self.check_values(student_TBC, whole, images)
             if not student_TBC.requires_grad:
-                raise Mistake(
+                raise UsageError(
                     what=f"{self.who} cannot learn: no gradient goes from its logits to a parameter",
                     why="it has no parameters, or .data, .detach(), .item() or torch.no_grad() cuts them off",
                     fix="layers with parameters, and nothing that cuts the graph in forward",
@@ -248,7 +248,7 @@ class _StudentProbe(_Called):
             hooks.forget()
         return student_TBC.detach(), seen
 
-    def explained(self, whole: nn.Module, images: Tensor, error: Exception) -> Mistake:
+    def explained(self, whole: nn.Module, images: Tensor, error: Exception) -> UsageError:
         if not (isinstance(whole, Student) and images.ndim == 4 and is_about_sizes(error)) or whole.timesteps == 1:
             return super().explained(whole, images, error)
         try:
@@ -257,7 +257,7 @@ class _StudentProbe(_Called):
         except Exception:  # then it is something else
             return super().explained(whole, images, error)
         mistake = super().explained(whole, images, error)
-        return Mistake(
+        return UsageError(
             what=mistake.what,
             why=f"what comes before the first neuron is the same at all steps and is computed once: it has B = "
             f"{len(images)} rows, what comes after it T*B = {whole.timesteps * len(images)}",
@@ -265,29 +265,29 @@ class _StudentProbe(_Called):
             "sizes read off the tensor that is reshaped",
         )
 
-    def misshapen(self, answer: Tensor, images: Tensor, wanted: str) -> Mistake:
+    def misshapen(self, answer: Tensor, images: Tensor, wanted: str) -> UsageError:
         mistake = super().misshapen(answer, images, wanted)
         if not isinstance(self.whole, Student) or answer.ndim not in (2, 3):
             return mistake
-        return Mistake(
+        return UsageError(
             what=mistake.what,
             why=self.contract,
             fix="return the logits of all steps as they come, [T*B, classes], time outside: no unflatten, transpose or "
             "mean over time; the student does that",
         )
 
-    def remembers(self) -> Mistake:
-        return Mistake(
+    def remembers(self) -> UsageError:
+        return UsageError(
             what=f"{self.who} keeps state from one call to the next: the same images get another answer",
             why="a batch would depend on the batches before it; neurons start every call at rest",
             fix="neurons made by activation(channels), or what is kept set back at the start of forward",
         )
 
-    def mixes(self, first: Tensor, beside: Tensor, kept: int, tolerance: float) -> Mistake:
+    def mixes(self, first: Tensor, beside: Tensor, kept: int, tolerance: float) -> UsageError:
         if isinstance(self.whole, Student) and _alike(
             _other_way(first)[:, :kept], _other_way(beside)[:, :kept], tolerance
         ):
-            return Mistake(
+            return UsageError(
                 what=f"{self.who} returns its logits batch-major, [B*T, classes]",
                 why="rows are folded time-major, [T*B, classes]: the B images of the first step come first",
                 fix="logits.unflatten(0, (T, -1)) for [T, B, ...] inside, flatten(0, 1) of that at the end",
@@ -323,8 +323,8 @@ class _TeacherProbe(_Called):
             hooks.take(None)
         return teacher_BC, seen
 
-    def remembers(self) -> Mistake:
-        return Mistake(
+    def remembers(self) -> UsageError:
+        return UsageError(
             what=f"{self.who} gives another answer to the same images",
             why="it keeps state between calls, or draws random numbers in eval mode (dropout with training=True)",
             fix="nn.Dropout, or dropout(x, p, training=self.training), and no state",

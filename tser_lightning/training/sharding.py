@@ -8,8 +8,8 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
+from tser_lightning.errors import UsageError
 from tser_lightning.losses.contract import needs_of
-from tser_lightning.mistake import Mistake
 from tser_lightning.training.recipe import Machine, Recipe
 
 NAME = "fsdp"
@@ -29,7 +29,7 @@ def check_sharding(student: nn.Module, loss: nn.Module, recipe: Recipe) -> None:
     """Refuse what does not go with weights that lie in parts.
 
     Raises:
-        Mistake: A parameter that is a single number, a loss that learns or asks for the heads, a moving average,
+        UsageError: A parameter that is a single number, a loss that learns or asks for the heads, a moving average,
             16-mixed.
     """
     numbers = [name for name, parameter in student.named_parameters() if parameter.ndim == 0]
@@ -42,7 +42,7 @@ def check_sharding(student: nn.Module, loss: nn.Module, recipe: Recipe) -> None:
     }
     for what, why in reasons.items():
         if why:
-            raise Mistake(f"machine.strategy=fsdp does not go with {what}", why, "machine.strategy=ddp")
+            raise UsageError(f"machine.strategy=fsdp does not go with {what}", why, "machine.strategy=ddp")
 
 
 def shard(student: nn.Module, mesh: DeviceMesh) -> None:

@@ -14,9 +14,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from tser_lightning.data.data_module import ImageDataModule
+from tser_lightning.errors import UsageError
 from tser_lightning.kernels.dispatch import chosen
 from tser_lightning.kernels.spec import NeuronSpec
-from tser_lightning.mistake import Mistake
 from tser_lightning.models.fusing import allow_fusing, fused_neurons
 from tser_lightning.models.memory_format import lay_out
 from tser_lightning.models.student import Student
@@ -41,7 +41,7 @@ def prepare(
         device: Where.
 
     Raises:
-        Mistake: A setting that does not exist, or two that do not go together.
+        UsageError: A setting that does not exist, or two that do not go together.
     """
     check_speed(recipe, machine)
     allow_fusing(student, machine.fused)
@@ -55,25 +55,25 @@ def prepare(
 def check_speed(recipe: Recipe, machine: Machine) -> None:
     """Raise a `Mistake` for settings that do not exist or do not go together."""
     if machine.memory not in MEMORY:
-        raise Mistake(
+        raise UsageError(
             what=f"machine.memory={machine.memory} is none of {', '.join(MEMORY)}",
             why="low keeps spikes as bits for the backward pass, lowest computes blocks again too",
             fix="machine.memory=low",
         )
     if machine.compile not in (False, True, CUDA_GRAPHS):
-        raise Mistake(
+        raise UsageError(
             what=f"machine.compile={machine.compile} is none of false, true, {CUDA_GRAPHS}",
             why=f"true compiles student and teacher, {CUDA_GRAPHS} replays them as CUDA graphs besides",
             fix="machine.compile=true",
         )
     if machine.compile and machine.memory != "auto":
-        raise Mistake(
+        raise UsageError(
             what=f"machine.compile={machine.compile} does not go with machine.memory={machine.memory}",
             why="a compiled student keeps for the backward pass what the compiler chooses",
             fix="machine.compile=false, or machine.memory=auto",
         )
     if machine.compile == CUDA_GRAPHS and recipe.accumulate > 1:
-        raise Mistake(
+        raise UsageError(
             what=f"machine.compile={CUDA_GRAPHS} does not go with trainer.accumulate={recipe.accumulate}",
             why="a CUDA graph writes the gradients of a batch over those of the batch before",
             fix="machine.compile=true, or trainer.accumulate=1 with a smaller data.batch_size",

@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 
 class Teacher(nn.Module):
@@ -70,11 +70,11 @@ def check_teacher(accuracy: float, num_classes: int, name: str) -> None:
         name: For the message.
 
     Raises:
-        Mistake: Accuracy below twice chance (below 1.2 times for two or three classes).
+        UsageError: Accuracy below twice chance (below 1.2 times for two or three classes).
     """
     chance = 100.0 / num_classes
     if accuracy < chance * (2.0 if num_classes > 3 else 1.2):
-        raise Mistake(
+        raise UsageError(
             what=f"the teacher {name} scores {accuracy:.1f} %, near chance ({chance:.1f} %)",
             why="usual causes: another input normalisation (data.mean, data.std), another order of the classes, "
             "weights of another network, a training that was too short or diverged",

@@ -25,8 +25,8 @@ from tser_lightning.data.image_data import ImageData, Split
 from tser_lightning.operating_system import peak_resident_mib
 from tser_lightning.training.checkpoints import Checkpoints, DurableCheckpoints, load_chosen, newest, read_sealed
 from tser_lightning.training.distiller import Distiller, Row
-from tser_lightning.training.endings import StopsAtSigterm, told
-from tser_lightning.training.exam import Exam
+from tser_lightning.training.evaluation import Evaluation
+from tser_lightning.training.exit_handling import StopsAtSigterm, told
 from tser_lightning.training.probe import probe
 from tser_lightning.training.progress import progress_callbacks
 from tser_lightning.training.recipe import Machine, Recipe
@@ -120,8 +120,8 @@ def fit(
         `train/seconds` (of all processes that had a part in it) and `train/peak_memory_mb` (of this one).
 
     Raises:
-        Failure: A loss that is NaN or infinite, a full disk, too little memory.
-        Mistake: Data that cannot be read; a part that does not do what the others rely on, see `probe`.
+        RunError: A loss that is NaN or infinite, a full disk, too little memory.
+        UsageError: Data that cannot be read; a part that does not do what the others rely on, see `probe`.
         Terminated: SIGTERM; everything up to the last training step is in the checkpoint.
         KeyboardInterrupt: Ctrl-C; everything up to the last checkpoint is kept.
     """
@@ -163,7 +163,7 @@ def fit(
     return {"train/seconds": round(seconds, 2), **({} if peak is None else {"train/peak_memory_mb": peak})}
 
 
-def examine(
+def evaluate_network(
     student: nn.Module,
     teacher: Teacher | None,
     data: ImageData,
@@ -186,13 +186,13 @@ def examine(
     for network in (student, *([] if teacher is None else [Once(teacher.net)])):
         prepare(
             network, recipe, machine, data.shape, trainer.strategy.root_device
-        )  # the bits of a training's own exams
+        )  # the bits of a training's own evaluations
     with tempfile.TemporaryDirectory() as folder, told(trainer):
         answer = Path(folder, "result.json")
-        exam = Exam(student, teacher, ImageDataModule(data, workers=machine.workers), split, answer)
-        trainer.test(exam, verbose=False)
-        # Processes that Lightning forks end with their own copy of the exam.
-        result: dict[str, float] = exam.result or json.loads(answer.read_text())
+        evaluation = Evaluation(student, teacher, ImageDataModule(data, workers=machine.workers), split, answer)
+        trainer.test(evaluation, verbose=False)
+        # Processes that Lightning forks end with their own copy of the evaluation.
+        result: dict[str, float] = evaluation.result or json.loads(answer.read_text())
     return result
 
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 
 log = logging.getLogger("tser_lightning")
 State = Mapping[str, Tensor]
@@ -37,7 +37,7 @@ def load_weights(
         renamed: Gives the tensors of a place in the file under the names that the network has.
 
     Raises:
-        Mistake: A missing, damaged or foreign file, or weights that are not finite.
+        UsageError: A missing, damaged or foreign file, or weights that are not finite.
     """
     path = Path(path)
     found = read_weights(path)
@@ -48,7 +48,7 @@ def load_weights(
     place = _AVERAGE if _AVERAGE in fitting else next(iter(fitting))
     state, others = fitting[place], [each for each in fitting.items() if each[0] != place and place != _AVERAGE]
     if any(not _same(state, other) for _, other in others):
-        raise Mistake(
+        raise UsageError(
             what=f"{path} holds several sets of weights that fit the network: {', '.join(map(_place, fitting))}",
             why="which of them is meant cannot be seen from the file",
             fix="torch.save(torch.load(PATH)[KEY], NEW_PATH) with the key that you mean, and that file",
@@ -60,7 +60,7 @@ def load_weights(
     otherwise = "train" if whose == "teacher" else "null"
     infinite = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
     if infinite:
-        raise Mistake(
+        raise UsageError(
             what=f"{path} has weights that are NaN or infinite: {len(infinite)} of {len(state)} tensors, "
             f"the first is {infinite[0]}",
             why="the training that left them diverged, or the file was written wrongly",
@@ -123,10 +123,10 @@ def _place(place: tuple[str, str]) -> str:
 
 def _unfit(
     path: Path, found: Mapping[Any, Any], places: Mapping[str, dict[str, Tensor]], own: State, whose: str
-) -> Mistake:
+) -> UsageError:
     """Say how the weights of a file differ from the network, in the place that has most in common with it."""
     if not places:
-        return Mistake(
+        return UsageError(
             what=f"{path} holds no tensors by name; it has the keys {_some(found)}",
             why="weights are a mapping from the names of a network's parameters to tensors",
             fix="torch.save(network.state_dict(), PATH), and that file",
@@ -152,7 +152,7 @@ def _unfit(
     if shaped and shaped[0] == first and own[first].ndim == 4 and own[first].shape[2:] != state[first].shape[2:]:
         stem = {3: "cifar", 7: "imagenet"}.get(state[first].shape[-1])
         fix = f"{whose}.stem={stem}, where the architecture has stems; {fix}" if stem else fix
-    return Mistake(what=what, why=why, fix=fix)
+    return UsageError(what=what, why=why, fix=fix)
 
 
 def _some(names: Iterable[Any]) -> str:
@@ -164,7 +164,7 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     """Read what a file of weights holds, tensors and what lies beside them, without running any code in it.
 
     Raises:
-        Mistake: A missing or damaged file, or one that holds objects.
+        UsageError: A missing or damaged file, or one that holds objects.
     """
     path = Path(path)
     _check_hash(path)
@@ -186,7 +186,7 @@ def _check_hash(path: Path) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise Mistake(
+        raise UsageError(
             what=f"there is no file {path}",
             why="weights are read from it",
             fix="an existing file, torchvision:NAME, or `train` to train a teacher now",
@@ -204,7 +204,7 @@ def _read(path: Path) -> dict[str, Any]:
     except Exception as error:  # pickle's own errors have no common base
         raise _damaged(path, error) from error
     if not isinstance(found, Mapping):
-        raise Mistake(
+        raise UsageError(
             what=f"{path} holds a {type(found).__name__}, not weights by name",
             why="weights are a mapping from the names of a network's parameters to tensors",
             fix="torch.save(network.state_dict(), PATH), and that file",
@@ -212,21 +212,21 @@ def _read(path: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def _more_than_tensors(path: Path, error: Exception) -> Mistake:
+def _more_than_tensors(path: Path, error: Exception) -> UsageError:
     """Name what stopped torch: a whole module, or an object beside the weights."""
     thing = re.search(r"GLOBAL ([\w.]+)", str(error))
     if thing is None:
         return _damaged(path, error)
-    return Mistake(
+    return UsageError(
         what=f"{path} holds more than tensors: {thing[1]}",
         why="a pickle with objects in it can run any code, so it is not opened; a whole saved module is one",
         fix="torch.save(network.state_dict(), PATH) where the network is at hand, and that file",
     )
 
 
-def _damaged(path: Path, error: Exception) -> Mistake:
+def _damaged(path: Path, error: Exception) -> UsageError:
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # torch colours what it says
-    return Mistake(
+    return UsageError(
         what=f"{path} cannot be read as weights: {text.splitlines()[0][:160] if text else type(error).__name__}",
         why="it is damaged, or it holds more than tensors (a pickle with code is never run)",
         fix="a fresh copy, saved as safetensors or as a state_dict",

@@ -7,7 +7,7 @@ import os
 import sys
 
 
-def look_here_last() -> None:
+def search_working_folder_last() -> None:
     """Move the working folder to the end of the search path, as `python -m` has it first and a script not at all."""
     here = os.getcwd()
     sys.path[:] = [place for place in sys.path if place not in ("", here)] + [here]

@@ -4,34 +4,34 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tser_lightning.mistake import Failure, Mistake
+from tser_lightning.errors import RunError, UsageError
 
 
-class Mistakes(Mistake):
+class UsageErrors(UsageError):
     """All that is wrong with one command.
 
     Args:
         mistakes: At least one.
     """
 
-    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+    def __init__(self, mistakes: Sequence[UsageError]) -> None:
         first = mistakes[0]
         super().__init__(first.what, first.why, first.fix)
         self.args = ("\n".join(three_lines(mistake) for mistake in mistakes),)
         self.mistakes = list(mistakes)
 
 
-def refuse(mistakes: Sequence[Mistake]) -> None:
+def refuse(mistakes: Sequence[UsageError]) -> None:
     """Raise the mistakes there are; those that say the same are raised once.
 
     Raises:
-        Mistakes: If there are any.
+        UsageErrors: If there are any.
     """
     if mistakes:
-        raise Mistakes(list({three_lines(mistake): mistake for mistake in mistakes}.values()))
+        raise UsageErrors(list({three_lines(mistake): mistake for mistake in mistakes}.values()))
 
 
-def three_lines(error: Mistake | Failure) -> str:
+def three_lines(error: UsageError | RunError) -> str:
     """Say what is wrong, why, and what to type: a line each."""
     what, why, fix = (_one_line(text) for text in (error.what, error.why, error.fix))
     return f"tser: {what}\n  why: {why}\n  try: {fix}"

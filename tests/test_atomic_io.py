@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tser_lightning.durable import refused, remove_parts, replacing, write_json, write_text
-from tser_lightning.mistake import Failure
+from tser_lightning.atomic_io import refused, remove_parts, replacing, write_json, write_text
+from tser_lightning.errors import RunError
 
 
 def test_a_file_is_written_whole_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def fill_the_disk(target: Path) -> None:
 def test_a_write_that_fails_leaves_the_old_file_and_no_part(tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     write_text(target, "old")
-    with pytest.raises(Failure, match=r"a\.txt could not be written: the disk is full"):
+    with pytest.raises(RunError, match=r"a\.txt could not be written: the disk is full"):
         fill_the_disk(target)
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import lightning.pytorch as pl
 
-from tser_lightning.mistake import Failure
+from tser_lightning.errors import RunError
 
 PATIENCE_SECONDS = 10.0  # for a process to find out by itself, and to end in its own words
 _leaving = threading.Event()
@@ -23,7 +23,7 @@ _leaving = threading.Event()
 Processes = Sequence["subprocess.Popen[bytes]"]
 
 
-def look_after_each_other(trainer: pl.Trainer) -> None:
+def start_watchdog(trainer: pl.Trainer) -> None:
     """Tie the processes of a trainer together; called in each of them, as often as there are trainers."""
     launcher = trainer.strategy.launcher
     started = getattr(launcher, "procs", [])
@@ -45,9 +45,9 @@ def leave() -> None:
     _leaving.set()
 
 
-def lost(who: str) -> Failure:
+def lost(who: str) -> RunError:
     """Say that one of them is gone."""
-    return Failure(
+    return RunError(
         what=f"one of the processes that train together has died: {who}",
         why="the system killed it, or it failed by itself: its own words are above",
         fix="the same command goes on from the last checkpoint",

@@ -1,7 +1,7 @@
-"""The one error for what a user can get wrong."""
+"""The errors that end in three lines and not in a traceback: the user's, and those of a run."""
 
 
-class Mistake(ValueError):
+class UsageError(ValueError):
     """Something in a command, a config or a file that only the user can mend.
 
     The command line answers with three lines and exit code 2 in place of a traceback.
@@ -17,7 +17,7 @@ class Mistake(ValueError):
         self.what, self.why, self.fix = what, why, fix
 
 
-class Failure(RuntimeError):
+class RunError(RuntimeError):
     """A run that cannot go on through no mistake in its command (a NaN loss, a lost device); exit code 1.
 
     Args:
@@ -34,5 +34,5 @@ class Failure(RuntimeError):
 BUSY = 75  # the exit code of EX_TEMPFAIL in sysexits.h: try again later
 
 
-class Busy(Failure):
+class Busy(RunError):
     """Another process does the same work; exit code 75, at which a sweep waits and tries again."""

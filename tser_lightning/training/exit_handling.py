@@ -15,10 +15,10 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from tser_lightning.durable import refused
-from tser_lightning.mistake import Failure, Mistake
+from tser_lightning.atomic_io import refused
+from tser_lightning.errors import RunError, UsageError
 from tser_lightning.termination import Terminated, listening
-from tser_lightning.training.companions import leave, look_after_each_other, lost
+from tser_lightning.training.watchdog import leave, lost, start_watchdog
 
 
 class StopsAtSigterm(Callback):
@@ -36,7 +36,7 @@ class StopsAtSigterm(Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Let the processes look after each other."""
         if trainer.world_size > 1:
-            look_after_each_other(trainer)
+            start_watchdog(trainer)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen."""
@@ -92,8 +92,8 @@ def told(trainer: pl.Trainer) -> Iterator[None]:
     Raises:
         Terminated: SIGTERM.
         KeyboardInterrupt: Ctrl-C.
-        Mistake: What a process that loads data found wrong.
-        Failure: Out of memory; a process that loads data, or one that trains along, died.
+        UsageError: What a process that loads data found wrong.
+        RunError: Out of memory; a process that loads data, or one that trains along, died.
     """
     try:
         with listening(trainer):
@@ -107,7 +107,7 @@ def told(trainer: pl.Trainer) -> Iterator[None]:
 
 
 def _ending(trainer: pl.Trainer, error: BaseException) -> BaseException:
-    if isinstance(error, Mistake | Failure):
+    if isinstance(error, UsageError | RunError):
         return error
     if isinstance(error, SystemExit | Exception) and _told_to_stop(trainer):
         return Terminated()  # what ends processes that train together has no common base
@@ -116,17 +116,17 @@ def _ending(trainer: pl.Trainer, error: BaseException) -> BaseException:
     return sentence(error) or error
 
 
-_OURS = re.compile(r"tser_lightning\.mistake\.(Mistake|Failure): (.*)\n  why: (.*)\n  try: (.*)")
+_OURS = re.compile(r"tser_lightning\.mistake\.(UsageError|RunError): (.*)\n  why: (.*)\n  try: (.*)")
 
 
-def sentence(error: BaseException) -> Mistake | Failure | None:
+def sentence(error: BaseException) -> UsageError | RunError | None:
     """Say what an error of torch means for the user; None if it is a crash like any other."""
     text = str(error)
     if ours := _OURS.search(text):  # raised in a process that loads data, which sends text alone
-        kind = Mistake if ours[1] == "Mistake" else Failure
+        kind = UsageError if ours[1] == "UsageError" else RunError
         return kind(what=ours[2], why=ours[3], fix=ours[4])
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
-        return Failure(
+        return RunError(
             what=f"out of memory: {text.partition('. ')[0][:200]}",
             why="activations of all time steps are kept for the backward pass, so memory grows with "
             "student.timesteps times data.batch_size",
@@ -134,7 +134,7 @@ def sentence(error: BaseException) -> Mistake | Failure | None:
             "program on this device; then the same command",
         )
     if re.search(r"DataLoader worker .*(killed|exited|Bus error)", text):
-        return Failure(
+        return RunError(
             what="a process that loads data has died: " + text.partition("\n")[0][:200],
             why="the system killed it, for want of memory or of room in /dev/shm",
             fix="the same command goes on from the last checkpoint; if it happens again, with fewer machine.workers",

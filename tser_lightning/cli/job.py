@@ -1,11 +1,11 @@
-"""One job of a sweep, `python -m tser_lightning.cli.child`: the same program, which ends when its sweep does.
+"""One job of a sweep, `python -m tser_lightning.cli.job`: the same program, which ends when its sweep does.
 
 Its standard input is a pipe into which nobody writes. The system closes it however the sweep ends, SIGKILL included.
 """
 
-from tser_lightning.cli.own_folder import look_here_last
+from tser_lightning.cli.import_path import search_working_folder_last
 
-look_here_last()
+search_working_folder_last()
 
 import os  # noqa: E402 - only now can no file of the working folder be taken for a module of Python's
 import signal  # noqa: E402

@@ -24,7 +24,7 @@ from tser_lightning.training.teacher import Once, Teacher
 log = logging.getLogger("tser_lightning")
 
 
-class Exam(pl.LightningModule):
+class Evaluation(pl.LightningModule):
     """Measures a student, and its teacher beside it, on one split.
 
     Args:
@@ -32,7 +32,7 @@ class Exam(pl.LightningModule):
         teacher: Frozen; None leaves out what compares with it.
         images: Where the batches come from.
         split: Which split.
-        answer: File for the result, where the exam is done by processes that end with it.
+        answer: File for the result, where the evaluation is done by processes that end with it.
     """
 
     def __init__(

@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tser_lightning.mistake import Failure, Mistake
+from tser_lightning.errors import RunError, UsageError
 
 _VIEW = "view size is not compatible"
 _SIZES = re.compile(r"must match|cannot be multiplied|is invalid for input of size|Expected size|dimension|in_features")
-PASSED_ON = (Mistake, Failure, MemoryError, torch.OutOfMemoryError)
+PASSED_ON = (UsageError, RunError, MemoryError, torch.OutOfMemoryError)
 
 
 def named(role: str, part: object) -> str:
@@ -31,7 +31,7 @@ def described(value: object) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
 
 
-def failed(error: Exception, who: str, given: str, contract: str, fix: str) -> Mistake:
+def failed(error: Exception, who: str, given: str, contract: str, fix: str) -> UsageError:
     """Turn what a call raised into a mistake that names the line of it.
 
     Args:
@@ -43,13 +43,13 @@ def failed(error: Exception, who: str, given: str, contract: str, fix: str) -> M
     """
     what = f"{who} fails {given}: {type(error).__name__}: {_first_line(error)}{_place(error)}"
     if _VIEW in str(error):
-        return Mistake(
+        return UsageError(
             what=what,
             why="maps lie channels last in memory, where that is fastest, and view() takes one layout alone",
             fix="x.flatten(1) or x.reshape(x.size(0), -1) in place of x.view(x.size(0), -1), or "
             "machine.channels_last=false",
         )
-    return Mistake(what=what, why=contract, fix=fix)
+    return UsageError(what=what, why=contract, fix=fix)
 
 
 def is_about_sizes(error: BaseException) -> bool:

@@ -6,11 +6,11 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 
-from tser_lightning.mistake import Mistake
+from tser_lightning.errors import UsageError
 from tser_lightning.models.recompute import recomputing
 
 
-class Taps:
+class FeatureHooks:
     """Catches the outputs of some layers of a network.
 
     A tap is a stage name that the network declares in `stages` ("stage4"), a module path ("layer4.1") or a pattern of
@@ -22,7 +22,7 @@ class Taps:
         role: "student" or "teacher", for messages.
 
     Raises:
-        Mistake: A tap that the network does not have.
+        UsageError: A tap that the network does not have.
     """
 
     def __init__(self, network: nn.Module, names: Sequence[str], role: str) -> None:
@@ -55,7 +55,7 @@ def matching(given: str, known: Sequence[str], role: str) -> Iterator[str]:
         role: "student" or "teacher", for the message.
 
     Raises:
-        Mistake: It stands for none.
+        UsageError: It stands for none.
     """
     found = [given] if given in known else [name for name in known if fnmatchcase(name, given)]
     if not found:
@@ -73,7 +73,7 @@ def over_steps(name: str, feature: Tensor, steps: int, images: int) -> Tensor:
         images: B.
 
     Raises:
-        Mistake: It is neither.
+        UsageError: It is neither.
     """
     rows = feature.shape[0] if isinstance(feature, Tensor) and feature.ndim else None
     if rows == steps * images:
@@ -81,7 +81,7 @@ def over_steps(name: str, feature: Tensor, steps: int, images: int) -> Tensor:
         return unfolded
     if rows == images:
         return feature.expand(steps, *feature.shape)
-    raise Mistake(
+    raise UsageError(
         what=f"the student's layer {name!r} gives {_described(feature)} for {images} images and {steps} time steps",
         why=f"a feature is compared image by image: its first axis has T*B = {steps * images} or B = {images} entries",
         fix="a tap on a layer whose output has these",
@@ -92,9 +92,9 @@ def _described(output: object) -> str:
     return f"a tensor {list(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
 
 
-def _unknown(name: str, role: str, known: list[str]) -> Mistake:
+def _unknown(name: str, role: str, known: list[str]) -> UsageError:
     close = difflib.get_close_matches(name, known, n=3) or known[:6]
-    return Mistake(
+    return UsageError(
         what=f"the {role} has no layer {name!r}, which the loss wants to see",
         why=f"a tap is a stage or a module path of the {role}; close to it: {', '.join(close)}",
         fix=f"a loss setting that names one of them, e.g. {close[0]}",

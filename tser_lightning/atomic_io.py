@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tser_lightning.mistake import Failure
+from tser_lightning.errors import RunError
 from tser_lightning.operating_system import WINDOWS, flush_folder, process_lives
 
 LONGEST_WRITE_SECONDS = 3600
@@ -41,13 +41,13 @@ def first_process() -> bool:
     return all(int(os.environ.get(name) or 0) == 0 for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK"))
 
 
-def refused(error: OSError) -> Failure | None:
+def refused(error: OSError) -> RunError | None:
     """Say what the system refused, of a file or in general; None for an error that may be the program's own."""
     remedy = REMEDIES.get(error.errno or 0)
     if remedy is None:
         return None
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
-    return Failure(
+    return RunError(
         what=f"{name}: {error.strerror}" if name else f"the system says: {error.strerror}",
         why="the system refused it; what was saved before is untouched",
         fix=f"{remedy}; then the same command goes on",
@@ -59,12 +59,12 @@ def telling(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn what the system says about writing a file into a sentence.
 
     Raises:
-        Failure: The disk is full, failing or not ours.
+        RunError: The disk is full, failing or not ours.
     """
     try:
         yield
     except OSError as error:
-        raise Failure(
+        raise RunError(
             what=f"{os.fspath(path)} could not be written: {error.strerror or error}",
             why="what was there before is untouched: a file takes its place only once it is whole on the disk",
             fix=f"{REMEDIES.get(error.errno or 0, 'the disk and its permissions')}; then the same command goes on",
@@ -88,7 +88,7 @@ def replacing(path: str | os.PathLike[str], keep: Path | None = None) -> Iterato
         keep: Where the file that is replaced goes; None for nowhere.
 
     Raises:
-        Failure: As the system says it (disk full, no permission). `path` is then as it was before.
+        RunError: As the system says it (disk full, no permission). `path` is then as it was before.
     """
     target = Path(path)
     beside = target.with_name(f".{target.name}.{_host()}-{os.getpid()}.part")

@@ -8,7 +8,7 @@ from torch import Tensor
 What = TypeVar("What")
 
 
-class Late(Generic[What]):
+class DeferredScalars(Generic[What]):
     """Gives numbers back with what belongs to them: at once on a CPU, at the next call on a GPU."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-class Standing:
+class LoopState:
     """The place in the data and the sums of an epoch so far.
 
     Attributes:

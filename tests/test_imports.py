@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "sweep": {"report", "records", "registry", "config", "tasks"},
     "cli": {"schema", "report", "config", "tasks", "sweep", "api"},
 }
-ANYBODY = {"operating_system", "mistake", "durable", "plain_yaml", "termination"}
+ANYBODY = {"operating_system", "errors", "atomic_io", "plain_yaml", "termination"}
 
 
 def imported(file: Path) -> set[str]:

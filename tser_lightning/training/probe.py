@@ -41,8 +41,8 @@ def probe(
 
     Raises:
         UsageError: A part that fails; that gives something else than finite logits of the right shape, or
-            probabilities; that keeps state from one call to the next, mixes the images of a batch in eval mode or changes its input; a
-            student that cannot learn; a loss that gives no finite scalar with a gradient.
+            probabilities; that keeps state from one call to the next, mixes the images of a batch in eval mode or
+            changes its input; a student that cannot learn; a loss that gives no finite scalar with a gradient.
     """
     classes = data.num_classes
     with own_random_numbers(), borrowed(loss) as loss_copy:

@@ -157,3 +157,12 @@ def test_the_weights_of_a_batch_norm_load_into_every_step(make: type[NormByStep]
     again = make(4, timesteps=3)
     again.load_state_dict(norm.state_dict())
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in norm.state_dict().items())
+
+
+def test_without_a_momentum_the_running_statistics_are_the_mean_over_all_batches() -> None:
+    ours, theirs = TDBN(4, momentum=None).double(), nn.BatchNorm2d(4, momentum=None).double()
+    for batch in torch.randn(3, 5, 4, 2, 2, dtype=torch.float64):
+        ours(batch)
+        theirs(batch)
+    torch.testing.assert_close(ours.running_mean, theirs.running_mean)
+    torch.testing.assert_close(ours.running_var, theirs.running_var)

@@ -23,10 +23,12 @@ class TDBN(nn.BatchNorm2d):
         channels: C of [T*B, C, H, W].
         v_threshold: Threshold of the neurons that follow.
         eps: Added to the variance.
-        momentum: Of the running statistics.
+        momentum: Of the running statistics; None: their plain mean.
     """
 
-    def __init__(self, channels: int, v_threshold: float = 1.0, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(
+        self, channels: int, v_threshold: float = 1.0, eps: float = 1e-5, momentum: float | None = 0.1
+    ) -> None:
         super().__init__(channels, eps=eps, momentum=momentum)
         self.v_threshold = v_threshold
         self.alpha = 1.0
@@ -34,11 +36,13 @@ class TDBN(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise [T*B, C, H, W]."""
         self._check_input_dim(x)
+        momentum = self.momentum or 0.0
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
+            momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         weight = self.weight * (self.alpha * self.v_threshold)
         return F.batch_norm(
-            x, self.running_mean, self.running_var, weight, self.bias, self.training, self.momentum or 0.0, self.eps
+            x, self.running_mean, self.running_var, weight, self.bias, self.training, momentum, self.eps
         )
 
 
@@ -54,7 +58,7 @@ class TEBN(nn.BatchNorm2d, OverTime):
         momentum: Of the running statistics.
     """
 
-    def __init__(self, channels: int, timesteps: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(self, channels: int, timesteps: int, eps: float = 1e-5, momentum: float | None = 0.1) -> None:
         super().__init__(channels, eps=eps, momentum=momentum)
         self.p = nn.Parameter(torch.ones(timesteps))
 

@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import tser_lightning as tl
+from tser_lightning.cli.main import main
 from tser_lightning.config.run import compose_run
 from tser_lightning.errors import UsageError
 from tser_lightning.tasks.run_task import run_task
@@ -256,3 +257,14 @@ def test_a_teacher_of_other_classes_is_refused(tmp_path: Path) -> None:
     save_file(teacher.net.state_dict(), tmp_path / "seven.safetensors")
     with pytest.raises(UsageError, match="has 7 classes, data=digits has 10"):
         run(tmp_path / "records", f"teacher.weights={tmp_path / 'seven.safetensors'}")
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_what_an_architecture_refuses_is_told_by_its_settings(
+    role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["data=synthetic", f"{role}=spikformer_4_384", f"{role}.dim=100", "debug=step"]) == 2
+    what, _, fix = capsys.readouterr().err.strip().splitlines()[-3:]
+    assert what.startswith(f"tser: {role}.dim=100 cannot be divided by 8 and by {role}.heads=")
+    assert fix == f"  try: {role}.dim=384 {role}.heads=12"

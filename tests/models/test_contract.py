@@ -72,7 +72,10 @@ def fired(student: Student, images_BCHW: Tensor = IMAGES_BCHW) -> Student:
     """Shift and measure the norms so that neurons fire; in float64, or the rounding of a convolution flips spikes."""
     for module in student.double().modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.bias, 0, 0.5)
+            if module.bias is None:  # BNTT
+                nn.init.uniform_(module.weight, 2, 4)
+            else:
+                nn.init.uniform_(module.bias, 0, 0.5)
             module.momentum = 1
     student(images_BCHW)
     return student.eval()

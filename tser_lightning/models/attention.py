@@ -37,8 +37,6 @@ def parts_with(
     if attention is None:
         return Parts(activation, norm)
     if attention not in ("pfa", "pfa_input"):
-        raise UsageError(
-            f"student.attention={attention!r} is not known", "it is pfa, pfa_input or null", "student.attention=pfa"
-        )
+        raise UsageError(f"attention={attention!r} is not known", "it is pfa, pfa_input or null", "attention=pfa")
     pfa = partial(PFA, timesteps=attention_timesteps, rank=attention_rank)
     return Parts(activation, norm, pfa, pfa if attention == "pfa_input" else nn.Identity)

@@ -146,9 +146,9 @@ def stem_layers(stem: Stem, in_channels: int, width: int, bias: bool) -> tuple[n
     if stem == "imagenet":
         return nn.Conv2d(in_channels, width, 7, 2, padding=3, bias=bias), nn.MaxPool2d(3, 2, padding=1)
     raise UsageError(
-        f"student.stem={stem!r} is not a stem",
+        f"stem={stem!r} is not a stem",
         "a stem is cifar (3x3, stride 1) or imagenet (7x7, stride 2, max-pool)",
-        "student.stem=cifar",
+        "stem=cifar",
     )
 
 
@@ -191,9 +191,9 @@ def resnet18(
     """
     if variant not in ("standard", "glif"):
         raise UsageError(
-            f"student.variant={variant!r} is not a ResNet-18",
+            f"variant={variant!r} is not a ResNet-18",
             "it is the standard one, or that of GLIF",
-            "student.variant=standard",
+            "variant=standard",
         )
     parts, glif = parts_with(activation, norm, **attention), variant == "glif"
     block = partial(BasicBlock, norm_identity=glif)
@@ -247,9 +247,9 @@ def resnet19(
     stems_and_heads = {"group": (128, 256), "tet": (64, 256), "mpbn": (128, 0), "glif": (128, 0)}
     if variant not in stems_and_heads:
         raise UsageError(
-            f"student.variant={variant!r} is not a ResNet-19",
+            f"variant={variant!r} is not a ResNet-19",
             "four networks have been published as ResNet-19: group, tet, mpbn, glif",
-            "student.variant=group",
+            "variant=group",
         )
     stem_width, hidden = stems_and_heads[variant]
     parts = parts_with(activation, norm, **attention)

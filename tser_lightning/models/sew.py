@@ -96,9 +96,7 @@ def _sew_resnet(
     stem: Stem,
 ) -> Network:
     if connect not in CONNECTIONS:
-        raise UsageError(
-            f"student.connect={connect!r} does not combine spikes", "it is add, and or iand", "student.connect=add"
-        )
+        raise UsageError(f"connect={connect!r} does not combine spikes", "it is add, and or iand", "connect=add")
     return kaiming(ResNet(num_classes, in_channels, parts, partial(block, connect=connect), depths, stem=stem))
 
 

@@ -72,9 +72,9 @@ class Student(nn.Module):
     def timesteps(self, steps: int) -> None:
         if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
             raise UsageError(
-                f"student.timesteps={steps!r} is not an integer >= 1",
+                f"timesteps={steps!r} is not an integer >= 1",
                 "an image is shown for a whole number of time steps",
-                "student.timesteps=4",
+                "timesteps=4",
             )
         self._timesteps = steps
 

@@ -178,9 +178,9 @@ def poolings(patch_size: int) -> list[nn.Module]:
     halvings = {1: 0, 2: 1, 4: 2, 8: 3, 16: 4}.get(patch_size)
     if halvings is None:
         raise UsageError(
-            f"student.patch_size={patch_size} is not 1, 2, 4, 8 or 16",
+            f"patch_size={patch_size} is not 1, 2, 4, 8 or 16",
             "the tokenizer halves the image up to four times",
-            "student.patch_size=4",
+            "patch_size=4",
         )
     return [nn.MaxPool2d(3, 2, padding=1) if i >= 4 - halvings else nn.Identity() for i in range(4)]
 
@@ -189,9 +189,9 @@ def check_heads(dim: int, heads: int) -> None:
     """Raise ValueError when the channels cannot be shared among the heads."""
     if dim % heads or dim % 8:
         raise UsageError(
-            f"student.dim={dim} cannot be divided by 8 and by student.heads={heads}",
+            f"dim={dim} cannot be divided by 8 and by heads={heads}",
             "every head has the same number of channels, and the tokenizer starts with an eighth of them",
-            "student.dim=384 student.heads=12",
+            "dim=384 heads=12",
         )
 
 

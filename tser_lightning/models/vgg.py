@@ -54,7 +54,7 @@ class VGG(Network):
             raise UsageError(
                 f"images of {x.shape[-2]}x{x.shape[-1]} pixels are too small for this VGG",
                 f"every group of its convolutions halves them: it needs at least {self.smallest}x{self.smallest}",
-                "student=vgg_small",
+                f"vgg_small, or images of at least {self.smallest}x{self.smallest}",
             )
         return cast(Tensor, self.fc(self.avgpool(self.features(self.attention0(x))).flatten(1)))
 

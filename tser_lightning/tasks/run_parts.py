@@ -10,6 +10,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
+from tser_lightning.config.translation import arguments_as_settings
 from tser_lightning.deploy.weights import start_student, weights_file
 from tser_lightning.errors import UsageError
 from tser_lightning.models import Student
@@ -82,7 +83,8 @@ def built(config: Mapping[str, Any], teacher_name: str) -> RunParts:
         )
     check_needs(loss, recipe)
     torch.manual_seed(config["seed"])
-    student = build.build_student(config, num_classes=data.num_classes, in_channels=data.shape[0])
+    with arguments_as_settings("student", config["student"]):
+        student = build.build_student(config, num_classes=data.num_classes, in_channels=data.shape[0])
     teacher = obtain_teacher(config, teacher_name, data)
     if config["student"]["weights"] is not None:
         start_student(student, config["student"]["weights"], card_of(config, data), teacher and teacher.net)

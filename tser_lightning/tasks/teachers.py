@@ -11,6 +11,7 @@ import torch
 import yaml
 from torch import nn
 
+from tser_lightning.config.translation import arguments_as_settings
 from tser_lightning.data.image_data import Split
 from tser_lightning.errors import UsageError
 from tser_lightning.losses import CrossEntropy, DistillationLoss
@@ -83,7 +84,8 @@ def kept_teacher(folder: Path, config: Mapping[str, Any], name: str, data: Any, 
 
 
 def _network(config: Mapping[str, Any], data: Any) -> nn.Module:
-    network = build_teacher_network(config["teacher"], num_classes=data.num_classes, in_channels=data.shape[0])
+    with arguments_as_settings("teacher", config["teacher"]):
+        network = build_teacher_network(config["teacher"], num_classes=data.num_classes, in_channels=data.shape[0])
     return _fitted(network, data)
 
 

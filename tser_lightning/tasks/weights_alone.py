@@ -9,6 +9,7 @@ from rich.console import Console
 
 from tser_lightning.atomic_io import write_json
 from tser_lightning.config.run import Run
+from tser_lightning.config.translation import arguments_as_settings
 from tser_lightning.deploy.weights import start_student
 from tser_lightning.registry import build
 from tser_lightning.report.table import steps_table
@@ -53,7 +54,8 @@ def _built(run: Run) -> RunParts:
     data = build.build_data(config)
     data.verify()
     torch.manual_seed(config["seed"])
-    student = build.build_student(config, num_classes=data.num_classes, in_channels=data.shape[0])
+    with arguments_as_settings("student", config["student"]):
+        student = build.build_student(config, num_classes=data.num_classes, in_channels=data.shape[0])
     teacher = _teacher(run, data)
     source = config["student"]["weights"]
     start_student(student, source, card_of(config, data), teacher and teacher.net)

@@ -5,7 +5,7 @@ PY := .venv/bin/python
 UV := .venv/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup docs demo test test-all test-matrix coverage check format lock wheel clean bench bench-cifar10
+.PHONY: help setup docs demo test test-all test-matrix coverage check format lock wheel clean bench bench-cifar10 gpu-check
 
 help:  ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -71,6 +71,9 @@ bench-cifar10: setup  ## Time to the paper's 95.58 % on CIFAR-10 on a GPU, with 
 	$(UV) pip install --quiet --python $(PY) --constraint requirements.lock --editable '.[dev,bench]'
 	$(BENCH) benchmarks.cifar10
 	DEVICE=cuda T=2 $(BENCH) benchmarks.profile
+
+gpu-check:  ## What a GPU gives, in 9 minutes, without .venv: kernels, speed, training, memory; CIFAR10=file, OUT=folder
+	OUT=$(or $(OUT),gpu-check) $(PYTHON) -W ignore -m benchmarks.gpu_check
 
 docs: setup  ## Build the documentation site into site/; a broken link is an error
 	$(UV) pip install --quiet --python $(PY) --constraint requirements.lock --editable '.[dev,docs]'

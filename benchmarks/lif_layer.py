@@ -5,6 +5,7 @@ reads x and writes spikes; backward it reads x and a gradient and writes one. No
 then values) and write spikes; backward they read x and a gradient twice and write one.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from tser_lightning.models import Student
 from tser_lightning.models.fusing import Layers, allow_fusing
 from tser_lightning.neurons import LIF
 
-SHAPE = (4, 32, 64, 32, 32)
+SHAPE = tuple(int(size) for size in os.environ.get("SHAPE", "4,32,64,32,32").split(","))
 PASSES = {"LIF": (2, 3), "norm and LIF": (3, 5)}  # forward, backward
 PEER = "spikingjelly 2.0.0"
 BFLOAT16 = (f"{PEER} bf16", f"{PEER} bf16 policy")
@@ -63,7 +64,7 @@ def measured(what: str, names: tuple[str, ...]) -> list[dict[str, Any]]:
             {
                 "what": f"{what}: {name}",
                 "ms": 1e3 * both,
-                "of spikingjelly": both / found[PEER],
+                "of spikingjelly": both / found[PEER] if PEER in found else None,
                 "of floor": both / sum(floors),
                 "forward of floor": forward / floors[0],
                 "backward of floor": (both - forward) / floors[1],

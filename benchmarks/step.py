@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-import tser_lightning as tl
 from benchmarks.peers import PEERS, caller, precision_of, student
 from benchmarks.rounds import DEVICE, ON_GPU, report, start, times
+from tser_lightning.losses import TSER
 from tser_lightning.models.resnet import resnet34
 from tser_lightning.neurons import LIF
 from tser_lightning.training.inference import for_inference
@@ -48,7 +48,7 @@ def parts(
     """Make a training step of a variant in its three parts: teacher, student, optimiser."""
     model, ours = student(name, steps), name.startswith("ours")
     call = caller(name, model)
-    loss, labels = tl.build_loss("tser"), torch.randint(0, 100, (len(images),), device=DEVICE)
+    loss, labels = TSER(), torch.randint(0, 100, (len(images),), device=DEVICE)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, fused=ours or None)
     answers = [teacher(images)]
 

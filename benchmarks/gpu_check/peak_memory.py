@@ -1,0 +1,25 @@
+"""Peak memory of a step at each `machine.memory`, each in a fresh process; see `benchmarks.memory`."""
+
+from importlib.util import find_spec
+
+from benchmarks.gpu_check.lines import Report
+from benchmarks.gpu_check.packages import PEER as PEER_PACKAGE
+from benchmarks.memory import PEER, fresh
+from benchmarks.rounds import ON_GPU
+
+AUTO = "ours, triton fused nhwc bf16" if ON_GPU else "ours, eager fused nhwc"
+BEST_PEER = f"{PEER} bf16 policy" if ON_GPU else PEER
+OF_PEER = {"auto": 0.5, "low": 0.3, "lowest": 0.25}
+
+
+def main(report: Report) -> None:
+    """Measure and report."""
+    there = find_spec(PEER_PACKAGE) is not None
+    peer = fresh(BEST_PEER)["peak MiB"] if there else None
+    for memory, goal in OF_PEER.items():
+        peak = fresh(AUTO if memory == "auto" else f"{AUTO} {memory}")["peak MiB"]
+        report.figure(f"machine.memory={memory}, peak of a step", peak, "MiB")
+        if peer is not None:
+            report.figure(f"machine.memory={memory}, of {BEST_PEER}", peak / peer, "of its peak", most=goal)
+    if peer is None:
+        report.skipped("SpikingJelly's peak", f"{PEER_PACKAGE} is not here")

@@ -39,7 +39,8 @@ def test_every_named_sweep_lays_out_different_runs_that_compose(configs: Configs
         "tau": 5,
         "alpha": 5,
         "timesteps": 4,
-        "losses": 11,
+        "losses": 23,
+        "frontier": 15,
         "study": 6,
     }
 

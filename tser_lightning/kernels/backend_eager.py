@@ -145,7 +145,7 @@ def _through_reset(h_TK: Tensor, g_TK: Tensor, spec: NeuronSpec, keep_TK: Tensor
 
 def _leaks(v_K: Tensor, g_TK: Tensor, decay: Decay, scale: Scale, spec: NeuronSpec, leak_TK: Tensor) -> None:
     """Write the derivative of the membrane at firing by that of the step before, where the reset comes late."""
-    leak_TK.copy_(torch.as_tensor(decay))
+    leak_TK.copy_(torch.as_tensor(decay, dtype=leak_TK.dtype))
     if not spec.detach_reset:
         leak_TK[1:].sub_(g_TK[:-1], alpha=spec.v_threshold)
         leak_TK[0].sub_(spec.gradient(v_K - spec.v_threshold, scale), alpha=spec.v_threshold)

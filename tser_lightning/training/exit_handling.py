@@ -116,7 +116,7 @@ def _ending(trainer: pl.Trainer, error: BaseException) -> BaseException:
     return sentence(error) or error
 
 
-_OURS = re.compile(r"tser_lightning\.mistake\.(UsageError|RunError): (.*)\n  why: (.*)\n  try: (.*)")
+_OURS = re.compile(r"tser_lightning\.errors\.(UsageError|RunError): (.*)\n  why: (.*)\n  try: (.*)")
 
 
 def sentence(error: BaseException) -> UsageError | RunError | None:

@@ -1,3 +1,4 @@
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -66,3 +67,11 @@ def refused(configs: Configs) -> Callable[..., list[Triple]]:
         return triples(str(caught.value))
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def without_hydras_logging() -> Iterator[None]:
+    """Take away the handler that `--info` of Hydra leaves: its stream is closed when the test is over."""
+    yield
+    for handler in [each for each in logging.getLogger().handlers if type(each) is logging.StreamHandler]:
+        logging.getLogger().removeHandler(handler)

@@ -19,6 +19,6 @@ def told(absent: list[str]) -> str:
         f"gpu-check needs packages that this Python does not have: {names}\n"
         f"With a network: pip install {names}\n"
         f"Without: where there is one, pip download --dest wheels {names}; "
-        f"here, pip install --no-index --find-links wheels {names}\n"
+        f"here, pip install --no-deps wheels/*\n"
         f"Another Python: PYTHON=.venv/bin/python make gpu-check. For the comparison with {PEER}, bring it too."
     )

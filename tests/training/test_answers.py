@@ -10,9 +10,7 @@ from tser_lightning.data.batch import Batch
 from tser_lightning.data.synthetic import Synthetic
 from tser_lightning.models import relu
 from tser_lightning.models.resnet import resnet_small
-from tser_lightning.models.vgg import vgg_small
 from tser_lightning.training.answers import Answers, cache_for
-from tser_lightning.training.inference import for_inference, pairs
 from tser_lightning.training.logit_cache import LogitCache, checksums, key_of
 from tser_lightning.training.teacher import Teacher
 
@@ -187,44 +185,6 @@ def test_the_file_is_named_by_all_that_an_answer_depends_on(tmp_path: Path) -> N
     assert len(list(tmp_path.glob("*.logits"))) == len(every) + 1
     data = Synthetic(5, (3, 2, 2), train_images=20, test_images=5, batch_size=4)
     assert cache_for(teacher, data, 1, 0, tmp_path) is None
-
-
-@pytest.mark.parametrize("make", [resnet_small, vgg_small])
-def test_folded_norms_change_nothing(make: type[nn.Module]) -> None:
-    net = make(5, 3, relu)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 2)
-            nn.init.normal_(module.bias)
-            module.running_mean = torch.randn(module.num_features)
-            module.running_var = torch.rand(module.num_features) + 0.5
-    net.eval()
-    images = torch.randn(4, 3, 8, 8)
-    fast = for_inference(net, images)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
-    assert len(pairs(net, images)) == sum(isinstance(module, nn.BatchNorm2d) for module in net.modules())
-    torch.testing.assert_close(fast(images), net(images), rtol=1e-4, atol=1e-4)
-
-
-class Twice(nn.Module):
-    """Uses the output of its convolution beside the norm as well, so that nothing can be folded."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, eps=1.0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
-        normed: Tensor = self.norm(x)
-        return normed + x
-
-
-def test_a_network_that_cannot_be_folded_is_left() -> None:
-    net = Twice().eval()
-    assert isinstance(net.norm.running_var, Tensor)
-    net.norm.running_var.fill_(4)
-    images = torch.randn(2, 3, 4, 4)
-    torch.testing.assert_close(for_inference(net, images)(images), net(images))
 
 
 def test_answers_are_the_teachers() -> None:

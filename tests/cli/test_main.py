@@ -156,6 +156,9 @@ def test_an_unknown_loss_is_told_how_ones_own_is_named(refused: Told) -> None:
     ("command", "what", "fix"),
     [
         ("--hlep", "unrecognized arguments: --hlep", "--help"),
+        ("--lr 0.1", "--lr is not a flag", "optim.lr=0.1"),
+        ("--seed=3", "--seed is not a flag", "seed=3"),
+        ("--batch-size 32 loss=ce", "--batch-size is not a flag", "data.batch_size=32"),
         ("--cfg jobs", "invalid choice: 'jobs'", "--help"),
         ("-m seed=1,2 --cfg job", "-m and --cfg do not go together", "--cfg job with one value"),
         ("--resolve", "--resolve and --package do nothing alone", "--cfg job --resolve"),

@@ -360,3 +360,18 @@ def test_what_is_on_the_list_may_be_had_through_a_module_of_ones_own(
     for name in ("system", "write_prepared"):
         with pytest.raises(UsageError, match="is not from a trusted module"):
             factory({"_target_": f"my_shelf.{name}"})
+
+
+def test_a_function_that_is_the_object_itself_is_told_to_be_a_class(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "losses_as_functions.py").write_text("def mine(student_TBC, teacher_BC, labels_B):\n    return 0\n")
+    monkeypatch.syspath_prepend(folder)
+    trust("losses_as_functions")
+
+    with pytest.raises(UsageError) as told:
+        instantiate({"_target_": "losses_as_functions.mine"})
+
+    assert "mine() missing 3 required positional arguments" in told.value.what
+    assert "returns the object" in told.value.why
+    assert "a class" in told.value.fix

@@ -57,3 +57,29 @@ def test_good_files_pass(tmp_path: Path) -> None:
 def test_wrong_settings_are_mistakes(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         check_data(_settings(**settings))
+
+
+@pytest.mark.parametrize(
+    ("there", "path", "fix"),
+    [
+        (["train/a", "test/a"], ".", "mv PATH/test PATH/val"),
+        (["Training/a", "val/a"], ".", "mv PATH/Training PATH/train"),
+        (["train/a", "valid/a"], "train", "data.path=PATH"),
+        (["a", "b"], ".", "the folder that holds train/ and val/"),
+    ],
+)
+def test_folders_of_other_names_are_told_what_to_move(tmp_path: Path, there: list[str], path: str, fix: str) -> None:
+    for folder in there:
+        (tmp_path / folder).mkdir(parents=True)
+
+    with pytest.raises(UsageError) as told:
+        check_data(_settings(path=str(tmp_path / path)))
+
+    assert fix.replace("PATH", str(tmp_path)) in told.value.fix
+
+
+def test_a_missing_file_of_another_kind_is_to_be_written_as_safetensors() -> None:
+    with pytest.raises(UsageError) as told:
+        check_data(_settings(_target_="tser_lightning.data.Prepared", path="arrays.npz"))
+
+    assert "write_prepared('arrays.safetensors', arrays)" in told.value.fix

@@ -74,8 +74,31 @@ class _Parser(argparse.ArgumentParser):
         unknown = message.rpartition(" ")[2]
         raise UsageError(message, f"the flags are {' '.join(flags)}", nearest(unknown, flags) or "--help")
 
+    def refuse_settings_with_dashes(self, unknown: Sequence[str], argv: Sequence[str]) -> None:
+        """Tell who types --lr 0.1 how a setting is written."""
+        flag, equals, value = unknown[0].partition("=")
+        flags = [known.lstrip("-") for known in self._option_string_actions]
+        if nearest(flag.lstrip("-"), flags) or not flag.startswith("--"):
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        after = argv[argv.index(unknown[0]) + 1 :]
+        value = value if equals or not after or after[0].startswith("-") or "=" in after[0] else after[0]
+        typed = f"{flag.lstrip('-').replace('-', '_')}={value or '...'}"
+        raise UsageError(f"{flag} is not a flag", "a setting is written name=value, without dashes", _known(typed))
 
-def _parser() -> argparse.ArgumentParser:
+
+def _known(override: str) -> str:
+    """Give an override under the name that its setting has: optim.lr=0.1 for lr=0.1."""
+    from tser_lightning.config.run import compose_run
+
+    try:
+        compose_run([override])
+    except UsageError as error:
+        if error.what.startswith(override.partition("=")[0]):
+            return error.fix
+    return override
+
+
+def _parser() -> _Parser:
     parser = _Parser(prog="tser", add_help=False, allow_abbrev=False)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--help", "-h", action="store_true")
@@ -91,7 +114,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(argv: list[str]) -> int:
-    options = _parser().parse_intermixed_args(argv)
+    parser = _parser()
+    options, unknown = parser.parse_known_intermixed_args(argv)
+    if unknown:
+        parser.refuse_settings_with_dashes(unknown, argv)
     if options.version:
         print(f"tser_lightning {importlib.metadata.version('tser-lightning')}")
         return OK

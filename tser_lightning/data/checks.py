@@ -4,6 +4,7 @@ Nothing here imports torch, so that a mistake in a command is answered at once.
 """
 
 import difflib
+import itertools
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -190,7 +191,14 @@ def _writing(path: Path) -> str:
     close = difflib.get_close_matches(path.stem, [file.stem for file in near if file.suffix == ".safetensors"], n=1)
     if same or close:
         return shlex.quote(f"data.path={same[0] if same else path.with_name(f'{close[0]}.safetensors')}")
+    path = path.with_suffix(".safetensors")
     return f"write_prepared({str(path)!r}, arrays) in Python, with arrays of {FORM}"
+
+
+_NAMES_OF_PARTS = {
+    "train": ("train", "training", "train_images"),
+    "val": ("val", "valid", "validation", "test", "testing", "eval"),
+}
 
 
 def check_folder(path: Path, num_classes: int) -> None:
@@ -209,11 +217,7 @@ def check_folder(path: Path, num_classes: int) -> None:
     classes: dict[str, list[str]] = {}
     for part in ("train", "val"):
         if not (path / part).is_dir():
-            raise UsageError(
-                f"there is no folder {path / part}",
-                "images are read from PATH/train/CLASS/* and PATH/val/CLASS/*",
-                "data.path=PATH, the folder that holds train/ and val/",
-            )
+            raise _no_folder(path, part)
         classes[part] = class_folders(path / part)
         if not classes[part]:
             raise UsageError(
@@ -239,6 +243,17 @@ def check_folder(path: Path, num_classes: int) -> None:
             "teacher and student get as many outputs as data.num_classes says",
             f"data.num_classes={len(classes['train'])}",
         )
+
+
+def _no_folder(path: Path, part: str) -> UsageError:
+    what, why = f"there is no folder {path / part}", "images are read from PATH/train/CLASS/* and PATH/val/CLASS/*"
+    if (path.parent / "train").is_dir() and path.name.lower() in itertools.chain(*_NAMES_OF_PARTS.values()):
+        return UsageError(what, why, shlex.quote(f"data.path={path.parent}"))
+    folders = sorted(found for found in path.iterdir() if found.is_dir()) if path.is_dir() else []
+    near = next((found for found in folders if found.name.lower() in _NAMES_OF_PARTS[part]), None)
+    if near is not None:
+        return UsageError(what, f"{why}; {path} has {near.name}", shlex.join(["mv", str(near), str(path / part)]))
+    return UsageError(what, why, "data.path=PATH, the folder that holds train/ and val/")
 
 
 def check_chunks(path: Path, folders: Sequence[str] = ("train", "val")) -> None:

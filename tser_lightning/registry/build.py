@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -41,11 +42,25 @@ def _made(value: Any) -> Any:
 def _refused(node: Config, cause: BaseException) -> UsageError:
     if isinstance(cause, UsageError):
         return cause
-    target = node.get("_target_")
+    target = node["_target_"]
+    what = f"{target} cannot be made: {' '.join(str(cause).split())[:300]}"
+    if inspect.isfunction(made := found(target)) and _lacks_arguments(made, settings_in(node)):
+        return UsageError(
+            what,
+            "a function named in _target_ is called once, with the settings beside it, and returns the object",
+            f"a class, or a function without arguments that returns {made.__name__}",
+        )
     return UsageError(
-        what=f"{target} cannot be made: {' '.join(str(cause).split())[:300]}",
+        what,
         why="it refused its settings",
         fix="other values for these settings, or another _target_",
+    )
+
+
+def _lacks_arguments(function: Callable[..., Any], settings: Config) -> bool:
+    needed = [each for each in inspect.signature(function).parameters.values() if each.default is each.empty]
+    return any(
+        each.name not in settings for each in needed if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
     )
 
 

@@ -375,3 +375,24 @@ def test_a_function_that_is_the_object_itself_is_told_to_be_a_class(
     assert "mine() missing 3 required positional arguments" in told.value.what
     assert "returns the object" in told.value.why
     assert "a class" in told.value.fix
+
+
+def test_a_network_without_the_arguments_of_a_run_is_told_which_it_is_given(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "nets_of_ones_own.py").write_text(
+        "from torch import nn\nclass Net(nn.Module):\n    def __init__(self, width=8):\n        super().__init__()\n"
+    )
+    monkeypatch.syspath_prepend(folder)
+    trust("nets_of_ones_own")
+
+    with pytest.raises(UsageError, match="Net cannot be made: it takes no num_classes") as told:
+        build_network(
+            {"_target_": "nets_of_ones_own.Net"},
+            num_classes=3,
+            in_channels=1,
+            activation=lambda channels: None,
+            norm={"_target_": "torch.nn.BatchNorm2d"},
+        )
+
+    assert "def __init__(self, num_classes, in_channels, activation, norm)" in told.value.fix

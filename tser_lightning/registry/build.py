@@ -127,17 +127,22 @@ def build_network(
         UsageError: Settings that the architecture refuses.
     """
     target = found(node["_target_"])
+    given = {"num_classes": num_classes, "in_channels": in_channels, "activation": activation, "norm": factory(norm)}
     try:
-        network: nn.Module = target(
-            num_classes=num_classes,
-            in_channels=in_channels,
-            activation=activation,
-            norm=factory(norm),
-            **settings_in(node, "timesteps", "weights", "seed", "training"),
-        )
+        network: nn.Module = target(**given, **settings_in(node, "timesteps", "weights", "seed", "training"))
     except (TypeError, ValueError) as error:
+        if refused := [name for name in given if f"unexpected keyword argument '{name}'" in str(error)]:
+            raise UsageError(
+                f"{node['_target_']} cannot be made: it takes no {refused[0]}",
+                "a network is made for the images, the neuron and the norm of the run, which it is given by name",
+                f"def {_head(target)}{', '.join(given)}), or **settings at the end for those that it does not use",
+            ) from error
         raise _refused(node, error) from error
     return network
+
+
+def _head(target: Callable[..., Any]) -> str:
+    return "__init__(self, " if inspect.isclass(target) else f"{target.__name__}("
 
 
 def build_student(config: Config, *, num_classes: int, in_channels: int) -> Student:

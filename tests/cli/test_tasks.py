@@ -58,6 +58,7 @@ def test_a_run_leaves_its_records(runs: Path) -> None:
     assert result["teacher/acc"] > 50
     about = json.loads((home / "run.json").read_text())
     assert about["status"] == "finished"
+    assert about["backend"] == "eager"
     assert "trainer.epochs=2" in about["overrides"]
     assert yaml.safe_load((home / "config.yaml").read_text())["loss"]["alpha"] == 0.5
     assert len((home / "metrics.csv").read_text().splitlines()) == 3

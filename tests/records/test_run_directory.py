@@ -1,3 +1,4 @@
+import contextlib
 import json
 import logging
 import multiprocessing
@@ -28,6 +29,18 @@ def test_a_run_directory_tells_what_was_run_and_how_it_ended(tmp_path: Path) -> 
     assert "a warning" in log
     home.set_aside()
     assert not home.path.exists()
+
+
+def test_a_run_that_goes_on_has_the_backend_that_it_began_with(tmp_path: Path) -> None:
+    home = RunDirectory(tmp_path / "run")
+    with contextlib.suppress(KeyboardInterrupt), home.opened({}, {}):
+        home.keep_backend("compiled")
+        raise KeyboardInterrupt
+    assert (home.info()["backend"], home.info()["status"]) == ("compiled", "interrupted")
+    again = RunDirectory(home.path)
+    with again.opened({}, {"overrides": []}):
+        assert again.info()["backend"] == "compiled"
+    assert (again.info()["backend"], again.info()["status"]) == ("compiled", "finished")
 
 
 def test_a_result_that_is_done_again_is_kept_until_the_new_one_is_there(tmp_path: Path) -> None:

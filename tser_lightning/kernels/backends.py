@@ -4,7 +4,8 @@ eager      torch, block by block; the one on a CPU, everywhere.
 compiled   fused by torch.compile; needs a C++ compiler (or a GPU), some seconds at the first call.
 triton     two kernels, three or four with a norm before the neurons; needs a GPU.
 reference  plain operations and autograd (`reference.lif_reference`).
-auto       triton on a GPU where it gives eager's numbers, else eager.
+auto       triton on a GPU where it gives eager's numbers, else eager; a long training on a CPU settles on eager or
+           compiled before its first step (`training.backend_choice`).
 """
 
 MODULES = {

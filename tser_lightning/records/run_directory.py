@@ -30,6 +30,7 @@ log = logging.getLogger("tser_lightning")
 Number = float | int
 LOOK_SECONDS = 0.2
 TRAINING_IMAGES, TEST_IMAGES = "training images", "test images"  # among the inputs of a run
+KEPT = ("started", "backend")  # of run.json, when a run goes on
 
 
 def _now() -> str:
@@ -47,6 +48,7 @@ class RunDirectory:
         self.path = Path(path)
         self._moved = False  # to `.replaced`, by us
         self._since = time.monotonic()  # the last row of metrics.csv
+        self._story: dict[str, Any] = {}  # run.json
 
     @property
     def name(self) -> str:
@@ -181,18 +183,23 @@ class RunDirectory:
                 remove_parts(folder)
             self._say_what_is_kept()
             write_text(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
-            started = self.info().get("started", _now())
-            story = {**about, "inputs": dict(inputs), "status": "running", "started": started}
-            write_json(self.path / "run.json", story)
+            kept = {name: value for name, value in self.info().items() if name in KEPT}
+            self._story = {**about, "inputs": dict(inputs), "status": "running", "started": _now(), **kept}
+            write_json(self.path / "run.json", self._story)
             self._since = time.monotonic()
             with _log_file(self.path / "log.txt"):
                 try:
                     yield
                 except BaseException as error:
                     with contextlib.suppress(RunError):  # the disk may be what failed; the first error says it
-                        write_json(self.path / "run.json", story | self._ended(error))
+                        write_json(self.path / "run.json", self._story | self._ended(error))
                     raise
-            write_json(self.path / "run.json", story | {"status": "finished", "ended": _now()})
+            write_json(self.path / "run.json", self._story | {"status": "finished", "ended": _now()})
+
+    def keep_backend(self, name: str) -> None:
+        """Write who computes the neurons of this run into run.json, where it stays when the run goes on."""
+        self._story["backend"] = name
+        write_json(self.path / "run.json", self._story)
 
     def _ended(self, error: BaseException) -> dict[str, Any]:
         """How a run ended that did not end well; one that has its result is finished, whatever failed after it."""

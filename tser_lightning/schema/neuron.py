@@ -34,7 +34,7 @@ class WithResetSettings(NeuronSettings):
     )
     detach_reset: bool = about("true: the gradient ignores the reset")
     backend: Literal["auto", "eager", "compiled", "triton", "reference"] = about(
-        "auto: triton on a GPU, else eager; compiled takes seconds at first"
+        "auto: triton on a GPU, on a CPU eager, or compiled in a training that is long enough to pay for its warm-up"
     )
 
 

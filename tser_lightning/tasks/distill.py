@@ -79,6 +79,7 @@ def _train(run: Run, home: RunDirectory, parts: "RunParts", logged: Any) -> dict
     from tser_lightning.training import fit, save_network
 
     config = run.config
+    _settle_backend(home, parts)
     numbers = fit(
         parts.student,
         parts.loss,
@@ -97,6 +98,23 @@ def _train(run: Run, home: RunDirectory, parts: "RunParts", logged: Any) -> dict
     measured = scores(parts)
     save_network(parts.student, home.path / "student.safetensors", card_of(config, parts.data))
     return {**run.settings, **_selected(run, home), **measured, **numbers}
+
+
+def _settle_backend(home: RunDirectory, parts: "RunParts") -> None:
+    """Let the backend compute the neurons that this run began with, or, if it begins now, the faster one."""
+    from tser_lightning.training.backend_choice import check_compiled, faster_backend, is_open, use_backend
+    from tser_lightning.training.checkpoints import newest
+
+    if not is_open(parts.student, parts.machine):
+        return
+    how = (parts.student, parts.data, parts.recipe, parts.machine)
+    name = home.info().get("backend")
+    if name is None:  # a run with checkpoints began when eager was all there was
+        name = faster_backend(*how) if newest(home.checkpoints) is None else "eager"
+        home.keep_backend(name)
+    elif name == "compiled":
+        check_compiled(*how)
+    use_backend(parts.student, name)
 
 
 def _selected(run: Run, home: RunDirectory) -> dict[str, Any]:

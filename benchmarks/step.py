@@ -20,11 +20,12 @@ from tser_lightning.losses import TSER
 from tser_lightning.models.resnet import resnet34
 from tser_lightning.neurons import LIF
 from tser_lightning.training.inference import for_inference
-from tser_lightning.training.speed import computes_bfloat16
+from tser_lightning.training.precision import bfloat16_time
 
 BATCH = int(os.environ.get("BATCH", "128" if ON_GPU else "8"))
 STEPS = [int(steps) for steps in os.environ.get("T", "2,4,6").split(",")]
 PEER = "spikingjelly 2.0.0"
+SLOW = 2.0  # times float32: beyond that bfloat16 is emulated, and a step takes minutes
 ON_CPU = (
     "ours, eager",
     "ours, eager fused",
@@ -138,7 +139,7 @@ def main() -> None:
     best = "ours, triton fused nhwc bf16" if ON_GPU else "ours, eager fused nhwc"
     rows = []
     for steps in STEPS:
-        on_cpu = (*PEERS, *ON_CPU, *(ON_CPU_IN_BF16 if computes_bfloat16() else ()))
+        on_cpu = (*PEERS, *ON_CPU, *(ON_CPU_IN_BF16 if bfloat16_time() < SLOW else ()))
         names = (PEER, *ON_CUDA) if ON_GPU else on_cpu
         functions = {name: step(name, steps, images, fast if "ours" in name else teacher) for name in names}
         functions |= {

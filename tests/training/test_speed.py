@@ -23,7 +23,7 @@ from tser_lightning.models.resnet import resnet_small
 from tser_lightning.neurons import LIF
 from tser_lightning.training import Machine, Once, Recipe, Teacher, fit
 from tser_lightning.training.schedule import Constant
-from tser_lightning.training.speed import check_precision, described, prepare
+from tser_lightning.training.speed import described, prepare
 
 PLACE = (3, 8, 8), torch.device("cpu")  # the shape of an image, and where
 
@@ -186,20 +186,6 @@ def test_the_line_is_said_at_the_start_of_a_training(tmp_path: Path, caplog: pyt
     [said] = [record.getMessage() for record in caplog.records if record.getMessage().startswith("machine: ")]
     assert said.startswith("machine: cpu, ")
     assert "optimiser" not in said
-
-
-@pytest.mark.parametrize("flags", ["flags : fpu avx2", "flags : fpu avx512_bf16", "Features : asimd bf16"])
-def test_bfloat16_is_warned_of_where_it_has_no_instructions(
-    flags: str, tmp_path: Path, recwarn: pytest.WarningsRecorder
-) -> None:
-    (tmp_path / "cpuinfo").write_text(f"model name : bf16\n{flags}\n")
-    check_precision("bf16-mixed", torch.device("cpu"), tmp_path / "cpuinfo")
-    assert [str(warning.message)[:28] for warning in recwarn] == ["trainer.precision=bf16-mixed"] * (
-        "bf16" not in flags
-    )
-    check_precision("32-true", torch.device("cpu"), tmp_path / "cpuinfo")
-    check_precision("bf16-mixed", torch.device("cuda"), tmp_path / "cpuinfo")
-    assert len(recwarn) == ("bf16" not in flags)
 
 
 CHURN = """

@@ -3,10 +3,8 @@
 import ctypes
 import os
 import sys
-import warnings
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -103,35 +101,6 @@ def compiled(module: nn.Module, how: bool | str) -> Callable[..., Any]:
     """
     # A partial, because a module would become a part of whoever keeps it.
     return partial(torch.compile(module, mode=None if how is True else str(how)) if how else module)
-
-
-def check_precision(precision: str, device: torch.device, about: Path = Path("/proc/cpuinfo")) -> None:
-    """Warn of a mixed precision that a processor has no instructions for. It changes results, so it is no choice here.
-
-    Args:
-        precision: Lightning's name; for float16 it takes bfloat16 on a processor, and says so.
-        device: Where it is asked for.
-        about: What Linux says of the processor.
-    """
-    if device.type == "cpu" and "16" in precision and not computes_bfloat16(about):
-        warnings.warn(
-            f"trainer.precision={precision} is slow on this processor, which has no instructions for bfloat16 (five "
-            "times as long was measured); trainer.precision=32-true is what it is fast at",
-            stacklevel=2,
-        )
-
-
-def computes_bfloat16(about: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether a processor has instructions for bfloat16; True where nobody says so.
-
-    Args:
-        about: What Linux says of the processor.
-    """
-    if not about.exists():
-        return True
-    lines = about.read_text(encoding="utf-8").lower().splitlines()
-    words = {word for line in lines if line.startswith(("flags", "features")) for word in line.split()}
-    return not words.isdisjoint({"avx512_bf16", "amx_bf16", "bf16", "svebf16"})  # x86; ARM
 
 
 def described(

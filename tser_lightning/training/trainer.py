@@ -27,11 +27,12 @@ from tser_lightning.training.checkpoints import Checkpoints, DurableCheckpoints,
 from tser_lightning.training.distiller import Distiller, Row
 from tser_lightning.training.evaluation import Evaluation
 from tser_lightning.training.exit_handling import StopsAtSigterm, told
+from tser_lightning.training.precision import check_precision
 from tser_lightning.training.probe import probe
 from tser_lightning.training.progress import progress_callbacks
 from tser_lightning.training.recipe import Machine, Recipe
 from tser_lightning.training.sharding import check_sharding, is_sharded, strategy_for
-from tser_lightning.training.speed import check_precision, prepare
+from tser_lightning.training.speed import prepare
 from tser_lightning.training.teacher import Once, Teacher
 
 log = logging.getLogger("tser_lightning")

@@ -108,7 +108,7 @@ class Needs:
 
     def __bool__(self) -> bool:
         """Tell whether anything is asked for."""
-        return any(getattr(self, each.name) for each in fields(self))
+        return any(vars(self).values())
 
     def __or__(self, other: "Needs") -> "Needs":
         """Ask for what either asks for."""
@@ -156,7 +156,10 @@ class LossContext(SimpleNamespace):
         raise AttributeError(f"context.{name} was not asked for; give the loss needs = Needs({name}={asked})")
 
 
+NOTHING = Needs()
+
+
 def needs_of(loss: nn.Module | None) -> Needs:
     """Give what a loss asks for; nothing, if it does not say."""
-    needs: Needs = getattr(loss, "needs", None) or Needs()
+    needs: Needs = getattr(loss, "needs", None) or NOTHING
     return needs

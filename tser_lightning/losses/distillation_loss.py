@@ -1,7 +1,7 @@
 """A loss: the weighted sum of named terms."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
+from dataclasses import replace
 from functools import reduce
 from itertools import chain
 from typing import Any, Self
@@ -50,7 +50,7 @@ class DistillationLoss(nn.Module):
     @property
     def needs(self) -> Needs:
         """What the terms ask for; the fraction of the training that is done, where a weight has a schedule."""
-        return self._asked | Needs(progress=bool(self.schedules))
+        return replace(self._asked, progress=True) if self.schedules else self._asked
 
     def schedule(self, term: str, factor: Callable[[float], float]) -> Self:
         """Let the weight of a term change during the training.
@@ -135,8 +135,7 @@ def _check_features(owner: str, taps: tuple[str, ...], features: Features | None
 
 
 def _check_context(needs: Needs, context: LossContext | None) -> None:
-    missing = [name for name in (each.name for each in fields(needs)) if getattr(needs, name)]
-    missing = [name for name in missing if name not in vars(context or LossContext())]
+    missing = [name for name, asked in vars(needs).items() if asked and name not in vars(context or LossContext())]
     if missing:
         given = ", ".join(f"{name}=..." for name in missing)
         raise ValueError(f"this loss asks for more than logits: call it with context=LossContext({given})")

@@ -108,6 +108,13 @@ class Distiller(pl.LightningModule):
         self._measured: dict[str, float] = {}
         self._shares = self._is_materialised = False
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; Lightning notes the name of each hook in one, forty times a step, which is no parameter."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     @property
     def teacher(self) -> Teacher | None:
         """The frozen teacher."""

@@ -42,7 +42,8 @@ def bfloat16_time() -> float:
     dtypes = (torch.float32, torch.bfloat16)
     rounds = [[_seconds(dtype) for dtype in dtypes] for _ in range(1 + ROUNDS)]
     full, half = (min(seconds) for seconds in zip(*rounds[1:], strict=True))  # the first call of each prepares
-    return half / full
+    ratio: float = half / full
+    return ratio
 
 
 def _seconds(dtype: torch.dtype) -> float:

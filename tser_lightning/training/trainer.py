@@ -1,5 +1,6 @@
 """One training from its first step to its measured student."""
 
+import contextlib
 import copy
 import dataclasses
 import json
@@ -18,6 +19,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import PassThroughProfiler
 from torch import nn
 
 from tser_lightning.data.data_module import ImageDataModule
@@ -44,6 +46,16 @@ FOLLOWED: dict[str, Split | None] = {
 }  # selection -> split that is followed during training
 
 
+class _NoProfiler(PassThroughProfiler):
+    """Lightning's own makes a context manager for each of the fifty calls in a step."""
+
+    _nothing = contextlib.nullcontext()
+
+    def profile(self, action_name: str) -> contextlib.nullcontext[None]:  # type: ignore[override]
+        """Measure nothing."""
+        return self._nothing
+
+
 def _trainer(recipe: Recipe, machine: Machine, folder: Path | None, **settings: Any) -> pl.Trainer:
     return pl.Trainer(
         accelerator=machine.accelerator,
@@ -57,6 +69,7 @@ def _trainer(recipe: Recipe, machine: Machine, folder: Path | None, **settings: 
         use_distributed_sampler=False,  # the loaders split the order themselves, the same for any number of processes
         enable_model_summary=False,
         plugins=[DurableCheckpoints(), *_slurm()],
+        profiler=_NoProfiler(),
         **settings,
     )
 

@@ -109,8 +109,8 @@ def test_hand_worked_block() -> None:
 
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(ValueError, match="stem"):
-        resnet18(10, stem="mnist")  # type: ignore[arg-type]
+        resnet18(10, stem="mnist")
     with pytest.raises(ValueError, match="variant"):
-        resnet19(10, variant="sew")  # type: ignore[arg-type]
+        resnet19(10, variant="sew")
     with pytest.raises(ValueError, match="variant"):
-        resnet18(10, variant="tet")  # type: ignore[arg-type]
+        resnet18(10, variant="tet")

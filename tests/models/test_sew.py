@@ -55,4 +55,4 @@ def test_equals_spikingjelly(name: str, connect: Connect) -> None:
 
 def test_an_unknown_connection_is_refused() -> None:
     with pytest.raises(ValueError, match="connect"):
-        sew_resnet18(10, connect="or")  # type: ignore[arg-type]
+        sew_resnet18(10, connect="or")

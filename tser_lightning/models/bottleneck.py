@@ -1,14 +1,11 @@
 """ResNet-50 and its block. As a teacher it takes torchvision's weights, whose names it has."""
 
-from typing import Any
-
 from torch import Tensor, nn
 
-from tser_lightning.models.activation import relu
 from tser_lightning.models.attention import parts_with
 from tser_lightning.models.fusing import norm_act
 from tser_lightning.models.initialisation import published_start
-from tser_lightning.models.network import Factory, Network, Parts
+from tser_lightning.models.network import Network, Parts, architecture
 from tser_lightning.models.norms import joined
 from tser_lightning.models.resnet import ResNet, Stem, shortcut
 
@@ -35,17 +32,8 @@ class Bottleneck(nn.Module):
         return norm_act(self.bn3, self.act3, self.conv3(branch), self.downsample(x))
 
 
-def resnet50(
-    num_classes: int,
-    in_channels: int = 3,
-    activation: Factory = relu,
-    norm: Factory = nn.BatchNorm2d,
-    *,
-    stem: Stem = "imagenet",
-    **attention: Any,
-) -> Network:
+@architecture(parts_with)
+def resnet50(num_classes: int, in_channels: int, parts: Parts, *, stem: Stem = "imagenet") -> Network:
     """ResNet-50. 1000 classes: 25,557,032 parameters, as torchvision's."""
-    parts = parts_with(activation, norm, **attention)
-    return published_start(
-        ResNet(num_classes, in_channels, parts, Bottleneck, depths=(3, 4, 6, 3), stem=stem), activation
-    )
+    net = ResNet(num_classes, in_channels, parts, Bottleneck, depths=(3, 4, 6, 3), stem=stem)
+    return published_start(net, parts.activation)

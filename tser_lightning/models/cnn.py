@@ -1,15 +1,13 @@
 """A small convolutional network that learns in a minute on a processor."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 from torch import Tensor, nn
 
-from tser_lightning.errors import UsageError
-from tser_lightning.models.activation import relu
 from tser_lightning.models.attention import parts_with
 from tser_lightning.models.fusing import norm_act
-from tser_lightning.models.network import Factory, Network, Parts, four_stages
+from tser_lightning.models.network import Network, Parts, architecture, four_stages, refuse_small
 
 
 class CNN(Network):
@@ -44,12 +42,8 @@ class CNN(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [N, in_channels, H, W] -> logits [N, num_classes]."""
-        if min(x.shape[-2:]) < self.smallest:
-            raise UsageError(
-                f"images of {x.shape[-2]}x{x.shape[-1]} pixels are too small for a grid of {self.grid.output_size}",
-                f"the network halves them: it needs at least {self.smallest}x{self.smallest}",
-                f"grid={max(1, min(x.shape[-2:]) // 4)}",
-            )
+        who, fix = f"a grid of {self.grid.output_size}", f"grid={max(1, min(x.shape[-2:]) // 4)}"
+        refuse_small(x, self.smallest, who, "the network halves them", fix)
         x = self.attention0(x)
         for layer in range(1, self.depth + 1):
             conv, bn, act, attention = (
@@ -60,15 +54,9 @@ class CNN(Network):
         return cast(Tensor, self.fc(self.grid(x).flatten(1)))
 
 
+@architecture(parts_with)
 def cnn_small(
-    num_classes: int,
-    in_channels: int = 3,
-    activation: Factory = relu,
-    norm: Factory = nn.BatchNorm2d,
-    *,
-    widths: Sequence[int] = (8, 16, 32),
-    grid: int = 2,
-    **attention: Any,
+    num_classes: int, in_channels: int, parts: Parts, *, widths: Sequence[int] = (8, 16, 32), grid: int = 2
 ) -> Network:
     """A small network for images from 8x8 to 32x32 pixels. 10 classes, one channel, grid 7: 21,634 parameters."""
-    return CNN(num_classes, in_channels, parts_with(activation, norm, **attention), widths, grid)
+    return CNN(num_classes, in_channels, parts, widths, grid)

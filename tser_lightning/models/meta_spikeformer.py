@@ -14,16 +14,16 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from tser_lightning.models.activation import relu
 from tser_lightning.models.fusing import Layers
-from tser_lightning.models.network import Factory, Network, Parts
+from tser_lightning.models.network import Network, Parts, architecture
 from tser_lightning.models.preact import add_to_stream
 from tser_lightning.models.transformer import (
-    PreActTransformerBlock,
     Pyramid,
     SelfAttention,
+    TransformerBlock,
     check_heads,
     conv_norm,
+    preact_mlp,
     start_small,
 )
 
@@ -102,18 +102,12 @@ def _downsampling(
     width_in: int, width: int, parts: Parts, kernel: int = 3, stride: int = 2, fires: bool = True
 ) -> Layers:
     act = parts.activation(width_in) if fires else nn.Identity()
-    return Layers(act, nn.Conv2d(width_in, width, kernel, stride, padding=kernel // 2), parts.norm(width))
+    return Layers(act, *conv_norm(width_in, width, parts, kernel, bias=True, stride=stride))
 
 
+@architecture(Parts)
 def meta_spikeformer(
-    num_classes: int,
-    in_channels: int = 3,
-    activation: Factory = relu,
-    norm: Factory = nn.BatchNorm2d,
-    *,
-    dim: int = 384,
-    last_dim: int = 480,
-    heads: int = 8,
+    num_classes: int, in_channels: int, parts: Parts, *, dim: int = 384, last_dim: int = 480, heads: int = 8
 ) -> Network:
     """Meta-SpikeFormer: stages of dim / 8, dim / 4, dim / 2, dim and last_dim channels with 1, 1, 2, 6 and 2 blocks.
 
@@ -121,10 +115,6 @@ def meta_spikeformer(
     15,112,208.
 
     Args:
-        num_classes: Outputs of the head.
-        in_channels: Channels of the images.
-        activation: ReLU or a neuron.
-        norm: Follows a convolution.
         dim: Channels of a token of the stage before the last.
         last_dim: Channels of a token of the last stage.
         heads: Heads of attention.
@@ -134,7 +124,6 @@ def meta_spikeformer(
     """
     check_heads(dim, heads)
     check_heads(last_dim, heads)
-    parts, last = Parts(activation, norm), last_dim
     conv_stages = [
         (_downsampling(in_channels, dim // 8, parts, 7, fires=False), [ConvBlock(dim // 8, parts)]),
         (_downsampling(dim // 8, dim // 4, parts), [ConvBlock(dim // 4, parts)]),
@@ -142,12 +131,12 @@ def meta_spikeformer(
     ]
     attention_stages = [
         (_downsampling(dim // 2, dim, parts), [_block(dim, heads, parts) for _ in range(6)]),
-        (_downsampling(dim, last, parts, stride=1), [_block(last, heads, parts) for _ in range(2)]),
+        (_downsampling(dim, last_dim, parts, stride=1), [_block(last_dim, heads, parts) for _ in range(2)]),
     ]
-    net = Pyramid([*conv_stages, *attention_stages], last, num_classes, head_act=parts.activation(last))
+    net = Pyramid([*conv_stages, *attention_stages], last_dim, num_classes, head_act=parts.activation(last_dim))
     start_small([net.head])
     return net
 
 
-def _block(dim: int, heads: int, parts: Parts) -> PreActTransformerBlock:
-    return PreActTransformerBlock(dim, RepAttention(dim, heads, parts), parts)
+def _block(dim: int, heads: int, parts: Parts) -> TransformerBlock:
+    return TransformerBlock(RepAttention(dim, heads, parts), preact_mlp(dim, parts))

@@ -17,9 +17,8 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from tser_lightning.models.activation import relu
 from tser_lightning.models.attention import parts_with
-from tser_lightning.models.network import Factory, Network, Parts
+from tser_lightning.models.network import Network, Parts, architecture
 from tser_lightning.models.norms import joined
 from tser_lightning.models.preact import PreActBlock, add_to_stream
 from tser_lightning.models.resnet import ResNet, Stem
@@ -70,57 +69,29 @@ def ms_resnet(
     return net
 
 
-def ms_resnet18(
-    num_classes: int,
-    in_channels: int = 3,
-    activation: Factory = relu,
-    norm: Factory = nn.BatchNorm2d,
-    *,
-    stem: Stem = "imagenet",
-    **attention: Any,
-) -> Network:
+@architecture(parts_with)
+def ms_resnet18(num_classes: int, in_channels: int, parts: Parts, *, stem: Stem = "imagenet") -> Network:
     """MS-ResNet-18. 1000 classes: 11,693,736 parameters."""
-    parts = parts_with(activation, norm, **attention)
     return ms_resnet((2, 2, 2, 2), MembraneBlock, num_classes, in_channels, parts, stem)
 
 
-def ms_resnet34(
-    num_classes: int,
-    in_channels: int = 3,
-    activation: Factory = relu,
-    norm: Factory = nn.BatchNorm2d,
-    *,
-    stem: Stem = "imagenet",
-    **attention: Any,
-) -> Network:
+@architecture(parts_with)
+def ms_resnet34(num_classes: int, in_channels: int, parts: Parts, *, stem: Stem = "imagenet") -> Network:
     """MS-ResNet-34. 1000 classes: 21,801,896 parameters."""
-    parts = parts_with(activation, norm, **attention)
     return ms_resnet((3, 4, 6, 3), MembraneBlock, num_classes, in_channels, parts, stem)
 
 
+@architecture(parts_with)
 def ms_resnet104(
-    num_classes: int,
-    in_channels: int = 3,
-    activation: Factory = relu,
-    norm: Factory = nn.BatchNorm2d,
-    *,
-    stem: Stem = "imagenet",
-    dropout: float = 0.2,
-    **attention: Any,
+    num_classes: int, in_channels: int, parts: Parts, *, stem: Stem = "imagenet", dropout: float = 0.2
 ) -> Network:
     """MS-ResNet-104: three convolutions as its stem, averaging shortcuts, dropout. 1000 classes: 77,350,504 parameters.
 
     Args:
-        num_classes: Outputs of the classifier.
-        in_channels: Channels of the images.
-        activation: ReLU or a neuron.
-        norm: Follows a convolution.
         stem: "imagenet": 3x3 with stride 2, then 3x3 twice, with biases and nothing between them. "cifar": 3x3.
         dropout: Share of the pooled features that is dropped in training; each step draws its own, where the
             published network drops from the mean over steps.
-        **attention: See `parts_with`.
     """
-    parts = parts_with(activation, norm, **attention)
     net = ms_resnet((3, 8, 32, 8), PooledShortcutBlock, num_classes, in_channels, parts, stem)
     return deep_stem(net, in_channels, stem, dropout)
 
@@ -136,15 +107,9 @@ def deep_stem(net: ResNet, in_channels: int, stem: Stem, dropout: float) -> ResN
     return net
 
 
-def max_resnet18(
-    num_classes: int,
-    in_channels: int = 3,
-    activation: Factory = relu,
-    norm: Factory = nn.BatchNorm2d,
-    **attention: Any,
-) -> Network:
+@architecture(parts_with)
+def max_resnet18(num_classes: int, in_channels: int, parts: Parts) -> Network:
     """Max-ResNet-18: three stages of 128, 256, 512 channels behind a stem of 64. 10 classes: 12,502,090 parameters."""
-    parts = parts_with(activation, norm, **attention)
     return ResNet(
         num_classes,
         in_channels,

@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
+from inspect import Parameter, signature
+from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
+from tser_lightning.errors import UsageError
 from tser_lightning.models.activation import relu
 
 Factory = Callable[..., nn.Module]  # channels -> module
@@ -44,3 +48,69 @@ class Network(nn.Module):
 def four_stages(stem: str, ends: Sequence[str]) -> dict[str, str]:
     """Name the last four stages of a network; where it has fewer, the stem comes before them."""
     return {f"stage{number}": path for number, path in enumerate([*[stem] * 4, *ends][-4:], start=1)}
+
+
+class Architecture(Protocol):
+    """Makes a network; what else it takes, each by its name, its docstring and `inspect.signature` say."""
+
+    def __call__(
+        self,
+        num_classes: int,
+        in_channels: int = 3,
+        activation: Factory = relu,
+        norm: Factory = nn.BatchNorm2d,
+        **settings: Any,
+    ) -> Network:
+        """Make one.
+
+        Args:
+            num_classes: Outputs of the classifier.
+            in_channels: Channels of the images.
+            activation: ReLU for an ANN, a neuron for a spiking network.
+            norm: Follows a convolution.
+            settings: Of the architecture and of its parts.
+        """
+
+
+def architecture(parts: Callable[..., Parts]) -> Callable[[Callable[..., Network]], Architecture]:
+    """Make an `Architecture` of a function (num_classes, in_channels, parts, *, settings of its own).
+
+        @architecture(parts_with)
+        def vgg11(num_classes: int, in_channels: int, parts: Parts) -> Network: ...
+
+        vgg11(10, activation=LIF, attention="pfa")
+
+    Args:
+        parts: Makes them from activation, norm and what it takes by name: `Parts`, or `parts_with` (attention).
+    """
+    of_parts = [each for each in signature(parts).parameters.values() if each.kind is Parameter.KEYWORD_ONLY]
+    given = signature(Architecture.__call__).parameters
+    common = [given[name] for name in ("num_classes", "in_channels", "activation", "norm")]
+
+    def decorate(make: Callable[..., Network]) -> Architecture:
+        @wraps(make)
+        def made(
+            num_classes: int,
+            in_channels: int = 3,
+            activation: Factory = relu,
+            norm: Factory = nn.BatchNorm2d,
+            **settings: Any,
+        ) -> Network:
+            attention = {each.name: settings.pop(each.name) for each in of_parts if each.name in settings}
+            return make(num_classes, in_channels, parts(activation, norm, **attention), **settings)
+
+        own = [each for each in signature(make).parameters.values() if each.kind is Parameter.KEYWORD_ONLY]
+        made.__signature__ = signature(make).replace(parameters=[*common, *own, *of_parts])  # type: ignore[attr-defined]
+        return made
+
+    return decorate
+
+
+def refuse_small(images: Tensor, smallest: int, who: str, why: str, fix: str) -> None:
+    """Raise ValueError when images [N, C, H, W] have a side below `smallest` pixels."""
+    if min(images.shape[-2:]) < smallest:
+        raise UsageError(
+            f"images of {images.shape[-2]}x{images.shape[-1]} pixels are too small for {who}",
+            f"{why}: it needs at least {smallest}x{smallest}",
+            fix,
+        )

@@ -3,17 +3,16 @@
 The ImageNet student of temporal-wise distillation (Yu et al., ICML 2025; public code of the same group).
 """
 
-from typing import Any, cast
+from typing import cast
 
 from torch import Tensor, nn
 
-from tser_lightning.models.activation import relu
 from tser_lightning.models.attention import parts_with
 from tser_lightning.models.fusing import norm_act
 from tser_lightning.models.initialisation import kaiming
-from tser_lightning.models.network import Factory, Network, Parts
+from tser_lightning.models.network import Network, Parts, architecture
 from tser_lightning.models.norms import joined
-from tser_lightning.models.resnet import ResNet, Stem
+from tser_lightning.models.resnet import ResNet, Stem, shortcut
 
 
 class PreActBlock(nn.Module):
@@ -35,9 +34,7 @@ class PreActBlock(nn.Module):
         self.act2 = parts.activation(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
         self.bn2 = joined(parts.norm(width))
-        self.downsample: nn.Module = nn.Identity()
-        if stride != 1 or width_in != width:
-            self.downsample = nn.Sequential(nn.Conv2d(width_in, width, 1, stride, bias=bias), joined(parts.norm(width)))
+        self.downsample = shortcut(width_in, width, stride, parts, bias)
         self.width_out = width
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,20 +49,12 @@ def add_to_stream(branch: Tensor, stream: Tensor) -> Tensor:
     return cast(Tensor, (branch.unflatten(0, (-1, len(stream))) + stream).flatten(0, 1))
 
 
-def preact_resnet34(
-    num_classes: int,
-    in_channels: int = 3,
-    activation: Factory = relu,
-    norm: Factory = nn.BatchNorm2d,
-    *,
-    stem: Stem = "imagenet",
-    **attention: Any,
-) -> Network:
+@architecture(parts_with)
+def preact_resnet34(num_classes: int, in_channels: int, parts: Parts, *, stem: Stem = "imagenet") -> Network:
     """Pre-activation ResNet-34; convolutions start as Kaiming normal, fan out. 1000 classes: 21,806,184 parameters.
 
     Takes the attention settings of `parts_with`; it makes the stream a ReLU's at the end of each stage.
     """
-    parts = parts_with(activation, norm, **attention)
     return kaiming(
         ResNet(num_classes, in_channels, parts, PreActBlock, (3, 4, 6, 3), stem=stem, stem_fires=False, bias=True)
     )

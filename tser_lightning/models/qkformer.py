@@ -11,13 +11,13 @@ from typing import cast
 from torch import Tensor, nn
 
 from tser_lightning.errors import UsageError
-from tser_lightning.models.activation import relu
 from tser_lightning.models.fusing import Layers
-from tser_lightning.models.network import Factory, Network, Parts
+from tser_lightning.models.network import Network, Parts, architecture
 from tser_lightning.models.transformer import (
     ATTENTION_THRESHOLD,
     Pyramid,
     SelfAttention,
+    TransformerBlock,
     check_heads,
     conv_norm,
     firing,
@@ -49,20 +49,6 @@ class TokenAttention(nn.Module):
         return cast(Tensor, self.proj((mask * k).flatten(1, 2)))
 
 
-class FiringBlock(nn.Module):
-    """Attention, then an MLP; both end with spikes and are added."""
-
-    def __init__(self, dim: int, attention: nn.Module, parts: Parts) -> None:
-        super().__init__()
-        self.attn = attention
-        self.mlp = firing_mlp(dim, parts)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, D, H, W] -> [N, D, H, W]."""
-        x = x + self.attn(x)
-        return x + cast(Tensor, self.mlp(x))
-
-
 class ResidualPatches(nn.Module):
     """Layers and a convolution beside them, both ending with spikes, added: the patch embedding with deformed shortcut.
 
@@ -90,10 +76,6 @@ def _conv_pool_act(width_in: int, width: int, parts: Parts, halves: bool) -> Lay
     return conv_norm(width_in, width, parts).append(_pool(halves)).append(parts.activation(width))
 
 
-def _shortcut(width_in: int, width: int, stride: int, parts: Parts) -> Layers:
-    return Layers(nn.Conv2d(width_in, width, 1, stride, bias=False), parts.norm(width), parts.activation(width))
-
-
 def _first_patches(in_channels: int, dim: int, parts: Parts, large: bool) -> nn.Module:
     """Half of the channels, then all of them; for ImageNet two poolings and a third convolution."""
     half = dim // 2
@@ -101,21 +83,21 @@ def _first_patches(in_channels: int, dim: int, parts: Parts, large: bool) -> nn.
     if large:
         layers.append(firing(dim, dim, parts, kernel=3))
     first = _conv_pool_act(in_channels, half, parts, large)
-    return ResidualPatches(first, layers, _shortcut(half, dim, 2 if large else 1, parts))
+    return ResidualPatches(first, layers, firing(half, dim, parts, stride=2 if large else 1))
 
 
 def _next_patches(dim: int, parts: Parts, large: bool) -> nn.Module:
     """Twice the channels on half the map; the pooling is behind the first convolution for ImageNet, else the second."""
     half = dim // 2
     layers = Layers(_conv_pool_act(half, dim, parts, large), _conv_pool_act(dim, dim, parts, not large))
-    return ResidualPatches(nn.Identity(), layers, _shortcut(half, dim, 2, parts))
+    return ResidualPatches(nn.Identity(), layers, firing(half, dim, parts, stride=2))
 
 
+@architecture(Parts)
 def qkformer(
     num_classes: int,
-    in_channels: int = 3,
-    activation: Factory = relu,
-    norm: Factory = nn.BatchNorm2d,
+    in_channels: int,
+    parts: Parts,
     *,
     depth: int = 4,
     dim: int = 384,
@@ -128,10 +110,6 @@ def qkformer(
     29,079,336, 10-768 64,962,760.
 
     Args:
-        num_classes: Outputs of the head.
-        in_channels: Channels of the images.
-        activation: ReLU or a neuron.
-        norm: Follows a convolution.
         depth: Number of blocks: 1, 1 and the others for CIFAR, 1, 2 and the others for ImageNet.
         dim: Channels of a token of the last stage.
         heads: Heads of attention, in all stages.
@@ -144,20 +122,20 @@ def qkformer(
     check_heads(dim // 4 * 8, 8 * heads)
     if patch_size not in (4, 16):
         raise UsageError(f"student.patch_size={patch_size} is not 4 or 16", "QKFormer is for CIFAR or ImageNet", "4")
-    large, parts = patch_size == 16, Parts(activation, norm)
+    large = patch_size == 16
     depths = (1, 2, depth - 3) if large else (1, 1, depth - 2)
     if depths[-1] < 1:
         raise UsageError(f"student.depth={depth} is too small", "every stage has a block", "student.depth=4")
     stages = []
     for number, (width, blocks) in enumerate(zip((dim // 4, dim // 2, dim), depths, strict=True)):
         patches = _next_patches(width, parts, large) if number else _first_patches(in_channels, width, parts, large)
-        stages.append(
-            (patches, [FiringBlock(width, _attention(number, width, heads, parts), parts) for _ in range(blocks)])
-        )
+        stages.append((patches, [_block(number, width, heads, parts) for _ in range(blocks)]))
     net = Pyramid(stages, dim, num_classes)
     start_small([net.head])
     return net
 
 
-def _attention(number: int, dim: int, heads: int, parts: Parts) -> nn.Module:
-    return SelfAttention(dim, heads, parts, preact=False) if number == 2 else TokenAttention(dim, heads, parts)
+def _block(number: int, dim: int, heads: int, parts: Parts) -> TransformerBlock:
+    last = number == 2
+    attention = SelfAttention(dim, heads, parts, preact=False) if last else TokenAttention(dim, heads, parts)
+    return TransformerBlock(attention, firing_mlp(dim, parts))

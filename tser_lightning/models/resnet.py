@@ -6,16 +6,15 @@ settings of `parts_with`.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
 from tser_lightning.errors import UsageError
-from tser_lightning.models.activation import relu
 from tser_lightning.models.attention import parts_with
 from tser_lightning.models.fusing import norm_act
 from tser_lightning.models.initialisation import published_start
-from tser_lightning.models.network import Factory, Network, Parts, four_stages
+from tser_lightning.models.network import Network, Parts, architecture, four_stages
 from tser_lightning.models.norms import joined
 
 Stem = Literal["cifar", "imagenet"]
@@ -51,11 +50,11 @@ class BasicBlock(nn.Module):
         return norm_act(self.bn2, self.act2, self.conv2(branch), self.downsample(x))
 
 
-def shortcut(width_in: int, width_out: int, stride: int, parts: Parts) -> nn.Module:
+def shortcut(width_in: int, width_out: int, stride: int, parts: Parts, bias: bool = False) -> nn.Module:
     """The identity, or conv1x1-norm where the shape changes."""
     if stride == 1 and width_in == width_out:
         return nn.Identity()
-    return nn.Sequential(nn.Conv2d(width_in, width_out, 1, stride, bias=False), joined(parts.norm(width_out)))
+    return nn.Sequential(nn.Conv2d(width_in, width_out, 1, stride, bias=bias), joined(parts.norm(width_out)))
 
 
 class ResNet(Network):
@@ -163,28 +162,22 @@ def _stage(
     return stage, width_in
 
 
+@architecture(parts_with)
 def resnet18(
     num_classes: int,
-    in_channels: int = 3,
-    activation: Factory = relu,
-    norm: Factory = nn.BatchNorm2d,
+    in_channels: int,
+    parts: Parts,
     *,
     stem: Stem = "cifar",
     variant: Literal["standard", "glif"] = "standard",
-    **attention: Any,
 ) -> Network:
     """ResNet-18. CIFAR stem, 10 classes: 11,173,962 parameters.
 
     Args:
-        num_classes: Outputs of the classifier.
-        in_channels: Channels of the images.
-        activation: ReLU or a neuron.
-        norm: Follows a convolution.
         stem: See `stem_layers`.
         variant: "standard"; or "glif", that of GLIF (Yao et al., 2022, networks_for_CIFAR.py): a norm on every
             shortcut, the second stage as large as the first, and the classifier of its ResNet-19, without a bias (10
             classes: 11,304,512; 100 classes: 11,222,080).
-        **attention: See `parts_with`.
 
     Raises:
         ValueError: There is no such variant.
@@ -195,51 +188,33 @@ def resnet18(
             "it is the standard one, or that of GLIF",
             "variant=standard",
         )
-    parts, glif = parts_with(activation, norm, **attention), variant == "glif"
+    glif = variant == "glif"
     block = partial(BasicBlock, norm_identity=glif)
     net = ResNet(num_classes, in_channels, parts, block, strides=(1, 1, 2, 2) if glif else None, stem=stem)
     if glif:
         _glif_head(net, num_classes)
-    return published_start(net, activation)
+    return published_start(net, parts.activation)
 
 
-def resnet34(
-    num_classes: int,
-    in_channels: int = 3,
-    activation: Factory = relu,
-    norm: Factory = nn.BatchNorm2d,
-    *,
-    stem: Stem = "cifar",
-    **attention: Any,
-) -> Network:
+@architecture(parts_with)
+def resnet34(num_classes: int, in_channels: int, parts: Parts, *, stem: Stem = "cifar") -> Network:
     """ResNet-34. CIFAR stem, 10 classes: 21,282,122 parameters."""
-    parts = parts_with(activation, norm, **attention)
     net = ResNet(num_classes, in_channels, parts, depths=(3, 4, 6, 3), stem=stem)
-    return published_start(net, activation)
+    return published_start(net, parts.activation)
 
 
+@architecture(parts_with)
 def resnet19(
-    num_classes: int,
-    in_channels: int = 3,
-    activation: Factory = relu,
-    norm: Factory = nn.BatchNorm2d,
-    *,
-    variant: Literal["group", "tet", "mpbn", "glif"] = "group",
-    **attention: Any,
+    num_classes: int, in_channels: int, parts: Parts, *, variant: Literal["group", "tet", "mpbn", "glif"] = "group"
 ) -> Network:
     """ResNet-19: three stages of 128, 256, 512 channels. Four networks have been published under this name.
 
     Args:
-        num_classes: Outputs of the classifier.
-        in_channels: Channels of the images.
-        activation: ReLU or a neuron.
-        norm: Follows a convolution.
         variant: "group", of TSER's authors: stem of 128 channels, 512 -> 256 -> activation -> classes (10 classes:
             12,697,994 parameters). "tet" (Deng et al., 2022): as before with a stem of 64 (12,630,858). "mpbn" (Guo et
             al., 2023): stem of 128, no hidden layer (12,569,226). "glif" (Yao et al., 2022): stem of 128, a norm on
             every shortcut, a classifier without bias, which is two linear layers, 512 -> 256 -> classes, for 50 classes
             or fewer (12,700,544; 100 classes: 12,618,112).
-        **attention: See `parts_with`.
 
     Raises:
         ValueError: There is no such variant.
@@ -252,12 +227,11 @@ def resnet19(
             "variant=group",
         )
     stem_width, hidden = stems_and_heads[variant]
-    parts = parts_with(activation, norm, **attention)
     block = partial(BasicBlock, norm_identity=variant == "glif")
     net = ResNet(num_classes, in_channels, parts, block, (3, 3, 2), (128, 256, 512), None, stem_width, hidden=hidden)
     if variant == "glif":
         _glif_head(net, num_classes)
-    return published_start(net, activation)
+    return published_start(net, parts.activation)
 
 
 def _glif_head(net: ResNet, num_classes: int) -> None:
@@ -272,16 +246,7 @@ def _glif_head(net: ResNet, num_classes: int) -> None:
         nn.init.normal_(layer.weight, 0, 0.01)
 
 
-def resnet_small(
-    num_classes: int,
-    in_channels: int = 3,
-    activation: Factory = relu,
-    norm: Factory = nn.BatchNorm2d,
-    *,
-    widths: Sequence[int] = (16, 32, 64),
-    **attention: Any,
-) -> Network:
+@architecture(parts_with)
+def resnet_small(num_classes: int, in_channels: int, parts: Parts, *, widths: Sequence[int] = (16, 32, 64)) -> Network:
     """One block per stage, for images of 8x8 to 28x28 pixels on a CPU."""
-    return ResNet(
-        num_classes, in_channels, parts_with(activation, norm, **attention), depths=[1] * len(widths), widths=widths
-    )
+    return ResNet(num_classes, in_channels, parts, depths=[1] * len(widths), widths=widths)

@@ -4,15 +4,15 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from tser_lightning.models.activation import relu
-from tser_lightning.models.network import Factory, Network, Parts
+from tser_lightning.models.network import Network, Parts, architecture
 from tser_lightning.models.transformer import (
-    PreActTransformerBlock,
     SelfAttention,
     Transformer,
+    TransformerBlock,
     check_heads,
     conv_norm,
     poolings,
+    preact_mlp,
     start_small,
     tokenizer_widths,
     unused,
@@ -59,11 +59,11 @@ class SpikeDrivenSelfAttention(SelfAttention):
         return cast(Tensor, self.proj(q * mask))
 
 
+@architecture(Parts)
 def sdt(
     num_classes: int,
-    in_channels: int = 3,
-    activation: Factory = relu,
-    norm: Factory = nn.BatchNorm2d,
+    in_channels: int,
+    parts: Parts,
     *,
     depth: int = 2,
     dim: int = 512,
@@ -77,10 +77,6 @@ def sdt(
     is frozen.
 
     Args:
-        num_classes: Outputs of the head.
-        in_channels: Channels of the images.
-        activation: ReLU or a neuron.
-        norm: Follows a convolution.
         depth: Number of blocks.
         dim: Channels of a token.
         heads: See `SpikeDrivenSelfAttention`.
@@ -90,9 +86,12 @@ def sdt(
         ValueError: `dim` cannot be divided by 8 and `heads`, or there is no such patch size.
     """
     check_heads(dim, heads)
-    parts = Parts(activation, norm)
     tokenizer = MembranePatchSplitting(in_channels, dim, patch_size, parts)
-    blocks = [PreActTransformerBlock(dim, SpikeDrivenSelfAttention(dim, heads, parts), parts) for _ in range(depth)]
+    blocks = [_block(dim, heads, parts) for _ in range(depth)]
     net = Transformer(tokenizer, blocks, dim, num_classes, head_act=parts.activation(dim))
     start_small(module for module in net.modules() if isinstance(module, nn.Conv2d))
     return net
+
+
+def _block(dim: int, heads: int, parts: Parts) -> TransformerBlock:
+    return TransformerBlock(SpikeDrivenSelfAttention(dim, heads, parts), preact_mlp(dim, parts))

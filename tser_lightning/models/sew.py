@@ -6,16 +6,15 @@ settings of `parts_with`.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
 from tser_lightning.errors import UsageError
-from tser_lightning.models.activation import relu
 from tser_lightning.models.attention import parts_with
 from tser_lightning.models.fusing import Layers, norm_act
 from tser_lightning.models.initialisation import kaiming
-from tser_lightning.models.network import Factory, Network, Parts
+from tser_lightning.models.network import Network, Parts, architecture
 from tser_lightning.models.resnet import ResNet, Stem
 
 Connect = Literal["add", "and", "iand"]
@@ -100,46 +99,25 @@ def _sew_resnet(
     return kaiming(ResNet(num_classes, in_channels, parts, partial(block, connect=connect), depths, stem=stem))
 
 
+@architecture(parts_with)
 def sew_resnet18(
-    num_classes: int,
-    in_channels: int = 3,
-    activation: Factory = relu,
-    norm: Factory = nn.BatchNorm2d,
-    *,
-    connect: Connect = "add",
-    stem: Stem = "imagenet",
-    **attention: Any,
+    num_classes: int, in_channels: int, parts: Parts, *, connect: Connect = "add", stem: Stem = "imagenet"
 ) -> Network:
     """SEW-ResNet-18. 1000 classes: 11,689,512 parameters, as torchvision's ResNet-18."""
-    parts = parts_with(activation, norm, **attention)
     return _sew_resnet((2, 2, 2, 2), SEWBlock, num_classes, in_channels, parts, connect, stem)
 
 
+@architecture(parts_with)
 def sew_resnet34(
-    num_classes: int,
-    in_channels: int = 3,
-    activation: Factory = relu,
-    norm: Factory = nn.BatchNorm2d,
-    *,
-    connect: Connect = "add",
-    stem: Stem = "imagenet",
-    **attention: Any,
+    num_classes: int, in_channels: int, parts: Parts, *, connect: Connect = "add", stem: Stem = "imagenet"
 ) -> Network:
     """SEW-ResNet-34. 1000 classes: 21,797,672 parameters, as torchvision's ResNet-34."""
-    parts = parts_with(activation, norm, **attention)
     return _sew_resnet((3, 4, 6, 3), SEWBlock, num_classes, in_channels, parts, connect, stem)
 
 
+@architecture(parts_with)
 def sew_resnet50(
-    num_classes: int,
-    in_channels: int = 3,
-    activation: Factory = relu,
-    norm: Factory = nn.BatchNorm2d,
-    *,
-    connect: Connect = "add",
-    stem: Stem = "imagenet",
-    **attention: Any,
+    num_classes: int, in_channels: int, parts: Parts, *, connect: Connect = "add", stem: Stem = "imagenet"
 ) -> Network:
     """SEW-ResNet-50. 1000 classes: 25,557,032 parameters, as torchvision's ResNet-50."""
-    parts = parts_with(activation, norm, **attention)
     return _sew_resnet((3, 4, 6, 3), SEWBottleneck, num_classes, in_channels, parts, connect, stem)

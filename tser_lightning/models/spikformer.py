@@ -4,8 +4,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from tser_lightning.models.activation import relu
-from tser_lightning.models.network import Factory, Network, Parts
+from tser_lightning.models.network import Network, Parts, architecture
 from tser_lightning.models.transformer import (
     SelfAttention,
     Transformer,
@@ -57,11 +56,11 @@ class SpikformerBlock(SelfAttention):
         return x + cast(Tensor, self.mlp(x))
 
 
+@architecture(Parts)
 def spikformer(
     num_classes: int,
-    in_channels: int = 3,
-    activation: Factory = relu,
-    norm: Factory = nn.BatchNorm2d,
+    in_channels: int,
+    parts: Parts,
     *,
     depth: int = 4,
     dim: int = 384,
@@ -76,10 +75,6 @@ def spikformer(
     (4 dim parameters) that it makes and never calls; here those are frozen.
 
     Args:
-        num_classes: Outputs of the head.
-        in_channels: Channels of the images.
-        activation: ReLU or a neuron.
-        norm: Follows a convolution.
         depth: Number of blocks.
         dim: Channels of a token.
         heads: Heads of attention.
@@ -89,7 +84,6 @@ def spikformer(
         ValueError: `dim` cannot be divided by 8 and `heads`, or there is no such patch size.
     """
     check_heads(dim, heads)
-    parts = Parts(activation, norm)
     tokenizer = PatchSplitting(in_channels, dim, patch_size, parts)
     blocks = [SpikformerBlock(dim, heads, parts, qkv_bias=patch_size < 16) for _ in range(depth)]
     net = Transformer(tokenizer, blocks, dim, num_classes)

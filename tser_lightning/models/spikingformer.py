@@ -6,16 +6,16 @@ exact.
 
 from torch import Tensor, nn
 
-from tser_lightning.models.activation import relu
 from tser_lightning.models.fusing import Layers, in_order
-from tser_lightning.models.network import Factory, Network, Parts
+from tser_lightning.models.network import Network, Parts, architecture
 from tser_lightning.models.transformer import (
-    PreActTransformerBlock,
     SelfAttention,
     Transformer,
+    TransformerBlock,
     check_heads,
     conv_norm,
     poolings,
+    preact_mlp,
     start_small,
     tokenizer_widths,
     unused,
@@ -39,19 +39,19 @@ class SpikingTokenizer(nn.Module):
         return in_order([self.stem, self.patches], x)
 
 
-class SpikingformerBlock(PreActTransformerBlock):
+class SpikingformerBlock(TransformerBlock):
     """The block of Spikingformer, with the two LayerNorms that its public code holds and never calls."""
 
     def __init__(self, dim: int, heads: int, parts: Parts) -> None:
-        super().__init__(dim, SelfAttention(dim, heads, parts, preact=True), parts)
+        super().__init__(SelfAttention(dim, heads, parts, preact=True), preact_mlp(dim, parts))
         self.norm1, self.norm2 = unused(nn.LayerNorm(dim)), unused(nn.LayerNorm(dim))
 
 
+@architecture(Parts)
 def spikingformer(
     num_classes: int,
-    in_channels: int = 3,
-    activation: Factory = relu,
-    norm: Factory = nn.BatchNorm2d,
+    in_channels: int,
+    parts: Parts,
     *,
     depth: int = 4,
     dim: int = 384,
@@ -66,10 +66,6 @@ def spikingformer(
     Here they are frozen.
 
     Args:
-        num_classes: Outputs of the head.
-        in_channels: Channels of the images.
-        activation: ReLU or a neuron.
-        norm: Follows a convolution.
         depth: Number of blocks.
         dim: Channels of a token.
         heads: Heads of attention.
@@ -80,7 +76,6 @@ def spikingformer(
         ValueError: `dim` cannot be divided by 8 and `heads`, or there is no such patch size.
     """
     check_heads(dim, heads)
-    parts = Parts(activation, norm)
     tokenizer = SpikingTokenizer(in_channels, dim, patch_size, cml, parts)
     net = Transformer(tokenizer, [SpikingformerBlock(dim, heads, parts) for _ in range(depth)], dim, num_classes)
     start_small([net.head])

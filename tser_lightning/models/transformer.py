@@ -22,21 +22,47 @@ ATTENTION_THRESHOLD = 0.5  # of the neuron behind attention
 M = TypeVar("M", bound=nn.Module)
 
 
-class Transformer(Network):
-    """Tokenizer, blocks, mean over tokens, linear head.
+class TokenClassifier(Network):
+    """The mean over tokens, then a linear head; a subclass makes the tokens.
 
     The publications average over time before their head; a linear head commutes with that mean, so that the mean of
     the logits here is what they compute.
+    """
+
+    penultimate = "head"
+    head_act: nn.Module
+    head: nn.Module
+
+    def add_head(self, dim: int, num_classes: int, head_act: nn.Module | None) -> None:
+        """Make the head, behind all that the network has.
+
+        Args:
+            dim: D of the tokens.
+            num_classes: Outputs.
+            head_act: Applied to the mean over tokens [N, D, 1, 1].
+        """
+        self.head_act = head_act or nn.Identity()
+        self.head = nn.Linear(dim, num_classes)
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """Images [N, in_channels, H, W] -> tokens [N, D, H', W']."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [N, in_channels, H, W] -> logits [N, num_classes]."""
+        return cast(Tensor, self.head(self.head_act(self.tokens(x).mean((2, 3), keepdim=True)).flatten(1)))
+
+
+class Transformer(TokenClassifier):
+    """Tokenizer and blocks.
 
     Args:
         tokenizer: images [N, in_channels, H, W] -> tokens [N, D, H', W'].
         blocks: [N, D, H', W'] -> [N, D, H', W'] each.
         dim: D.
         num_classes: Outputs of the head.
-        head_act: Applied to the mean over tokens [N, D, 1, 1].
+        head_act: Before the head.
     """
-
-    penultimate = "head"
 
     def __init__(
         self,
@@ -49,27 +75,23 @@ class Transformer(Network):
         super().__init__()
         self.patch_embed = tokenizer
         self.block = nn.Sequential(*blocks)
-        self.head_act = head_act or nn.Identity()
-        self.head = nn.Linear(dim, num_classes)
+        self.add_head(dim, num_classes, head_act)
         self.stages = {f"stage{i}": f"block.{ceil(i * len(blocks) / 4) - 1}" for i in range(1, 5)}
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Images [N, in_channels, H, W] -> logits [N, num_classes]."""
-        tokens = self.block(self.patch_embed(x))
-        return cast(Tensor, self.head(self.head_act(tokens.mean((2, 3), keepdim=True)).flatten(1)))
+    def tokens(self, images: Tensor) -> Tensor:
+        """Images [N, in_channels, H, W] -> tokens [N, D, H', W']."""
+        return cast(Tensor, self.block(self.patch_embed(images)))
 
 
-class Pyramid(Network):
-    """Stages of a downsampling and blocks, then the mean over tokens and a linear head, as in `Transformer`.
+class Pyramid(TokenClassifier):
+    """Stages of a downsampling and blocks.
 
     Args:
         stages: The downsampling of each stage, [N, ...] -> tokens [N, D, H', W'], and its blocks.
         dim: D of the last stage.
         num_classes: Outputs of the head.
-        head_act: Applied to the mean over tokens [N, D, 1, 1].
+        head_act: Before the head.
     """
-
-    penultimate = "head"
 
     def __init__(
         self,
@@ -83,15 +105,15 @@ class Pyramid(Network):
         for number, (downsampling, blocks) in enumerate(stages, start=1):
             self.add_module(f"patch_embed{number}", downsampling)
             self.add_module(f"stage{number}", nn.Sequential(*blocks))
-        self.head_act = head_act or nn.Identity()
-        self.head = nn.Linear(dim, num_classes)
+        self.add_head(dim, num_classes, head_act)
         self.stages = four_stages("patch_embed1", [f"stage{number}" for number in range(1, self.depth + 1)])
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Images [N, in_channels, H, W] -> logits [N, num_classes]."""
+    def tokens(self, images: Tensor) -> Tensor:
+        """Images [N, in_channels, H, W] -> tokens [N, D, H', W'] of the last stage."""
+        x = images
         for number in range(1, self.depth + 1):
             x = self.get_submodule(f"stage{number}")(self.get_submodule(f"patch_embed{number}")(x))
-        return cast(Tensor, self.head(self.head_act(x.mean((2, 3), keepdim=True)).flatten(1)))
+        return x
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
@@ -130,18 +152,12 @@ class SelfAttention(nn.Module):
         return cast(Tensor, self.proj(self.attn_act(attend(self.q(x), self.k(x), self.v(x), self.heads))))
 
 
-class PreActTransformerBlock(nn.Module):
-    """Attention, then an MLP of act-conv-norm twice with four times the width, each added to the stream."""
+class TransformerBlock(nn.Module):
+    """Attention, then an MLP, each added to the stream."""
 
-    def __init__(self, dim: int, attention: nn.Module, parts: Parts) -> None:
+    def __init__(self, attention: nn.Module, mlp: nn.Module) -> None:
         super().__init__()
-        self.attn = attention
-        self.mlp = Layers(
-            parts.activation(dim),
-            conv_norm(dim, 4 * dim, parts, kernel=1, bias=True),
-            parts.activation(4 * dim),
-            conv_norm(4 * dim, dim, parts, kernel=1, bias=True),
-        )
+        self.attn, self.mlp = attention, mlp
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, D, H, W] -> [N, D, H, W]."""
@@ -149,19 +165,29 @@ class PreActTransformerBlock(nn.Module):
         return x + cast(Tensor, self.mlp(x))
 
 
+def preact_mlp(dim: int, parts: Parts) -> Layers:
+    """Act-conv-norm twice with four times the width: what is added to a stream of real numbers."""
+    return Layers(
+        parts.activation(dim),
+        conv_norm(dim, 4 * dim, parts, kernel=1, bias=True),
+        parts.activation(4 * dim),
+        conv_norm(4 * dim, dim, parts, kernel=1, bias=True),
+    )
+
+
 def firing_mlp(dim: int, parts: Parts) -> nn.Sequential:
     """Conv-norm-act twice with four times the width: what is added to a stream of spikes."""
     return nn.Sequential(firing(dim, 4 * dim, parts, bias=True), firing(4 * dim, dim, parts, bias=True))
 
 
-def firing(width_in: int, width: int, parts: Parts, kernel: int = 1, bias: bool = False) -> Layers:
+def firing(width_in: int, width: int, parts: Parts, kernel: int = 1, bias: bool = False, stride: int = 1) -> Layers:
     """Convolution, norm, activation."""
-    return conv_norm(width_in, width, parts, kernel, bias).append(parts.activation(width))
+    return conv_norm(width_in, width, parts, kernel, bias, stride).append(parts.activation(width))
 
 
-def conv_norm(width_in: int, width: int, parts: Parts, kernel: int = 3, bias: bool = False) -> Layers:
-    """Convolution of the same size, then a norm."""
-    return Layers(nn.Conv2d(width_in, width, kernel, padding=kernel // 2, bias=bias), parts.norm(width))
+def conv_norm(width_in: int, width: int, parts: Parts, kernel: int = 3, bias: bool = False, stride: int = 1) -> Layers:
+    """Convolution that makes the map smaller by its stride alone, then a norm."""
+    return Layers(nn.Conv2d(width_in, width, kernel, stride, kernel // 2, bias=bias), parts.norm(width))
 
 
 def tokenizer_widths(in_channels: int, dim: int) -> list[int]:

@@ -5,16 +5,14 @@ without bias (`methods.md` 6). Every network takes the attention settings of `pa
 """
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 from torch import Tensor, nn
 
-from tser_lightning.errors import UsageError
-from tser_lightning.models.activation import relu
 from tser_lightning.models.attention import parts_with
 from tser_lightning.models.fusing import Layers
 from tser_lightning.models.initialisation import published_start
-from tser_lightning.models.network import Factory, Network, Parts, four_stages
+from tser_lightning.models.network import Network, Parts, architecture, four_stages, refuse_small
 
 
 class VGG(Network):
@@ -50,47 +48,29 @@ class VGG(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [N, in_channels, H, W] -> logits [N, num_classes]."""
-        if min(x.shape[-2:]) < self.smallest:
-            raise UsageError(
-                f"images of {x.shape[-2]}x{x.shape[-1]} pixels are too small for this VGG",
-                f"every group of its convolutions halves them: it needs at least {self.smallest}x{self.smallest}",
-                f"vgg_small, or images of at least {self.smallest}x{self.smallest}",
-            )
+        side = self.smallest
+        fix = f"vgg_small, or images of at least {side}x{side}"
+        refuse_small(x, side, "this VGG", "every group of its convolutions halves them", fix)
         return cast(Tensor, self.fc(self.avgpool(self.features(self.attention0(x))).flatten(1)))
 
 
-def vgg11(
-    num_classes: int,
-    in_channels: int = 3,
-    activation: Factory = relu,
-    norm: Factory = nn.BatchNorm2d,
-    **attention: Any,
-) -> Network:
+@architecture(parts_with)
+def vgg11(num_classes: int, in_channels: int, parts: Parts) -> Network:
     """VGG-11. 10 classes: 9,231,114 parameters."""
     groups = ((64,), (128,), (256, 256), (512, 512), (512, 512))
-    net = VGG(num_classes, in_channels, parts_with(activation, norm, **attention), groups)
-    return published_start(net, activation, ann=False)
+    net = VGG(num_classes, in_channels, parts, groups)
+    return published_start(net, parts.activation, ann=False)
 
 
-def vgg16(
-    num_classes: int,
-    in_channels: int = 3,
-    activation: Factory = relu,
-    norm: Factory = nn.BatchNorm2d,
-    **attention: Any,
-) -> Network:
+@architecture(parts_with)
+def vgg16(num_classes: int, in_channels: int, parts: Parts) -> Network:
     """VGG-16. 10 classes: 14,728,266 parameters."""
     groups = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-    net = VGG(num_classes, in_channels, parts_with(activation, norm, **attention), groups)
-    return published_start(net, activation, ann=False)
+    net = VGG(num_classes, in_channels, parts, groups)
+    return published_start(net, parts.activation, ann=False)
 
 
-def vgg_small(
-    num_classes: int,
-    in_channels: int = 3,
-    activation: Factory = relu,
-    norm: Factory = nn.BatchNorm2d,
-    **attention: Any,
-) -> Network:
+@architecture(parts_with)
+def vgg_small(num_classes: int, in_channels: int, parts: Parts) -> Network:
     """Three groups, for images of 8x8 to 28x28 pixels on a CPU."""
-    return VGG(num_classes, in_channels, parts_with(activation, norm, **attention), ((16,), (32, 32), (64, 64)))
+    return VGG(num_classes, in_channels, parts, ((16,), (32, 32), (64, 64)))

@@ -22,6 +22,7 @@ PEER = "spikingjelly 2.0.0"
 OURS = tuple(f"ours, eager{how}" for how in ("", " fused", " fused nhwc", " fused nhwc low", " fused nhwc lowest"))
 ON_CUDA = (
     PEER,
+    f"{PEER} memopt",
     f"{PEER} bf16",
     f"{PEER} bf16 policy",
     *(f"ours, triton fused nhwc{how}" for how in ("", " bf16", " bf16 low", " bf16 lowest")),
@@ -71,7 +72,7 @@ def main() -> None:
         print(json.dumps(child(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
         return
     start()
-    found = {name: fresh(name) for name in (ON_CUDA if ON_GPU else (*PEERS, *OURS))}
+    found = {name: fresh(name) for name in (ON_CUDA if ON_GPU else (*PEERS, f"{PEER} memopt", *OURS))}
     rows: list[dict[str, Any]] = [
         {"what": name, **sizes, **{f"{key.split()[0]} of spikingjelly": sizes[key] / found[PEER][key] for key in sizes}}
         for name, sizes in found.items()

@@ -17,7 +17,7 @@ from tser_lightning.kernels.backends import backend_names
 from tser_lightning.models import Student
 from tser_lightning.models.fusing import allow_fusing
 from tser_lightning.models.memory_format import lay_out
-from tser_lightning.models.resnet import resnet18
+from tser_lightning.models.resnet import BasicBlock, resnet18
 from tser_lightning.neurons import LIF
 from tser_lightning.training.speed import CUDA_GRAPHS, compiled
 
@@ -164,17 +164,29 @@ def in_bfloat16(network: nn.Module) -> nn.Module:
     return cast(nn.Module, prepare_model_for_precision(network, DEVICE, config).model)
 
 
+def with_less_memory(network: nn.Module) -> nn.Module:
+    """Let SpikingJelly's memopt compute residual blocks again in the backward pass, from spikes that it keeps as bits.
+
+    Its first level; the further ones search on a GPU.
+    """
+    from spikingjelly.activation_based.memopt import optimize_memory
+
+    few = torch.randn(2, 3, 32, 32, device=DEVICE)
+    return cast(nn.Module, optimize_memory(network, BasicBlock, lambda net: net(few), level=1))
+
+
 def student(name: str, steps: int, classes: int = 100) -> nn.Module:
     """Make a student by its name.
 
-    A peer, "bf16" for mixed precision and "policy" for SpikingJelly's own 16-bit storage; or ours, with the words that
-    say how: a backend, "fused", "nhwc", "low", "lowest", "bf16", "whole" (machine.compile=true), "graphs"
-    (reduce-overhead).
+    A peer, "bf16" for mixed precision, "policy" for SpikingJelly's own 16-bit storage, "memopt" for its way to less
+    memory; or ours, with the words that say how: a backend, "fused", "nhwc", "low", "lowest", "bf16", "whole"
+    (machine.compile=true), "graphs" (reduce-overhead).
     """
     torch.manual_seed(0)
     peer = peer_of(name)
     if peer is not None:
         made = PeerStudent(peer, steps, classes).to(DEVICE)
+        made = with_less_memory(made) if "memopt" in name else made
         return in_bfloat16(made) if "policy" in name else made
     ours = Student(resnet18(classes, 3, partial(LIF, backend=backend_of(name))), steps).to(DEVICE)
     allow_fusing(ours, "fused" in name)

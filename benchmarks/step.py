@@ -36,6 +36,7 @@ ON_CPU = (
 )
 ON_CPU_IN_BF16 = (f"{PEER} bf16", "ours, eager fused nhwc bf16", "ours, compiled fused nhwc bf16")
 ON_CUDA = (
+    f"{PEER} memopt",
     f"{PEER} bf16",
     f"{PEER} bf16 policy",
     *(f"ours, triton fused nhwc{how}" for how in ("", " bf16", " bf16 low", " bf16 whole", " bf16 graphs")),
@@ -139,7 +140,7 @@ def main() -> None:
     best = "ours, triton fused nhwc bf16" if ON_GPU else "ours, eager fused nhwc"
     rows = []
     for steps in STEPS:
-        on_cpu = (*PEERS, *ON_CPU, *(ON_CPU_IN_BF16 if bfloat16_time() < SLOW else ()))
+        on_cpu = (*PEERS, f"{PEER} memopt", *ON_CPU, *(ON_CPU_IN_BF16 if bfloat16_time() < SLOW else ()))
         names = (PEER, *ON_CUDA) if ON_GPU else on_cpu
         functions = {name: step(name, steps, images, fast if "ours" in name else teacher) for name in names}
         functions |= {

@@ -13,6 +13,7 @@ import pytest
 from tser_lightning.cli.main import main
 from tser_lightning.config.hydra_loader import Configs
 from tser_lightning.config.run import compose_run
+from tser_lightning.records.sweep_record import read_sweeps
 
 Told = Callable[..., list[tuple[str, str, str]]]
 
@@ -135,6 +136,8 @@ def test_two_jobs_that_start_together_train_one_teacher(folder: Path) -> None:
     hashes = {json.loads((home / "run.json").read_text())["inputs"]["teacher"] for home in finished(folder)}
     assert len(hashes) == 1
     assert (teacher / "teacher.safetensors").is_file()
+    (sweep,) = read_sweeps(folder / "records")
+    assert [asked.settings["student.timesteps"] for asked in sweep.runs] == [6, 6]  # a run that never began has its T
 
 
 @pytest.mark.slow

@@ -117,7 +117,12 @@ def _asked(runs: Sequence[Run], missing: Sequence[Run]) -> list[AskedRun]:
     """Write a sweep down: the runs of all its jobs, with the logs of those that are to be done."""
     logs = {_home(run): f"{number}.log" for number, run in enumerate(missing, 1)}
     homes = {home: run for run in runs if (home := _home(run)) is not None}
-    return [AskedRun(home.name, run.overrides, run.settings, logs.get(home, "")) for home, run in homes.items()]
+    return [AskedRun(home.name, run.overrides, _settings(run), logs.get(home, "")) for home, run in homes.items()]
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """Give what a run is, with T: a run that never began has no measure to count its time steps by."""
+    return {**run.settings, "student.timesteps": run.config["student"]["timesteps"]}
 
 
 def _jobs(runs: Sequence[Run], configs: Configs) -> Jobs:

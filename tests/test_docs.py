@@ -76,3 +76,12 @@ def test_the_reference_of_settings_is_that_of_the_declarations() -> None:
 def test_every_page_is_reached_from_the_navigation() -> None:
     listed = set(re.findall(r"[\w/]+\.md", (DOCS.parent / "mkdocs.yml").read_text()))
     assert {str(page.relative_to(DOCS)) for page in PAGES} == listed
+
+
+def test_a_network_of_spikingjelly_on_the_page_is_computed_to_the_last_bit(folder: Path) -> None:
+    pytest.importorskip("spikingjelly")
+    (block,) = (
+        block for block in blocks(DOCS / "guides" / "own_parts.md", "python") if "functional.reset_net" in block
+    )
+    ended = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, cwd=folder)
+    assert not ended.returncode, ended.stderr

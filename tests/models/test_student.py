@@ -173,8 +173,8 @@ def test_neurons_of_another_library_are_refused_unless_one_of_ours_holds_them() 
             return self.node(currents_TB), None
 
     layers = [nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8)]
-    with pytest.raises(UsageError, match=r"2 is a neuron of spikingjelly \(LIFNode\)") as refused:
-        Student(nn.Sequential(*layers, neuron.LIFNode(), LIF()), 4)
+    with pytest.raises(UsageError, match=r"2 \(QIFNode of spikingjelly\)") as refused:
+        Student(nn.Sequential(*layers, neuron.QIFNode(), LIF()), 4)
     assert "class Wrapped(Neuron)" in refused.value.fix
     rest = [nn.Flatten(), nn.Linear(8 * 36, 10)]
     ours, theirs = (Student(nn.Sequential(*layers, spike, *rest), 4) for spike in (LIF(8), JellyLIF(8)))

@@ -73,6 +73,7 @@ def step_cka(student: Student, images: Tensor, paths: Sequence[str] | None = Non
     def hook(path: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def compare(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
             assert clock.steps is not None
+            output = output.flatten(0, 1) if student.time_first else output
             if clock.steps > 1 and len(output) == clock.images:
                 raise ValueError(f"{path!r} comes before the first neuron: it says the same at every time step")
             found[path] = linear_cka(output.unflatten(0, (clock.steps, -1)))

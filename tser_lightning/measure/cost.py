@@ -97,6 +97,7 @@ def _values(x: Tensor) -> Cost:
 def _conv(module: _ConvNd, x: Tensor, y: Tensor, counts: bool) -> Cost:
     macs = y.numel() * module.weight[0].numel()
     bias = 0 if module.bias is None else y.numel()
+    x = x.flatten(0, -2 - len(module.kernel_size))  # where time is an axis of its own
     reach = _reach(module.kernel_size, module.stride, module.padding, module.dilation, x.shape[2:], x.device)
     spikes = _spikes(x, counts).sum((0, 1))
     met = (spikes * reach).sum() * (module.out_channels // module.groups)

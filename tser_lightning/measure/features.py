@@ -33,7 +33,8 @@ def penultimate_features(
     device = next(model.parameters()).device
     seen: list[Tensor] = []
     labels: list[Tensor] = []
-    handle = classifier.register_forward_pre_hook(lambda _, args: seen.append(args[0].flatten(1)))
+    first = 2 if getattr(model, "time_first", False) else 1  # axis of the features
+    handle = classifier.register_forward_pre_hook(lambda _, args: seen.append(args[0].flatten(0, first - 1).flatten(1)))
     try:
         with evaluating(model), torch.no_grad():
             for images, labels_B, *_ in batches:

@@ -45,8 +45,8 @@ def recomputed_blocks(net: nn.Module, clock: Clock) -> Iterator[None]:
 
 
 def _sequences(module: nn.Module) -> Iterator[nn.Sequential]:
-    """Sequences of a network that lie in no other."""
-    if isinstance(module, nn.Sequential):
+    """Sequences of a network that lie in no other; a class with a forward of its own is none."""
+    if isinstance(module, nn.Sequential) and type(module).forward in (nn.Sequential.forward, Layers.forward):
         yield module
         return
     for child in module.children():

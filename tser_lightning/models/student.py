@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tser_lightning.errors import UsageError
 from tser_lightning.kernels.packing import packed_spikes
-from tser_lightning.models.foreign import refuse_foreign_neurons
+from tser_lightning.models.foreign import adopt_neurons, called_once
 from tser_lightning.models.recompute import recomputed_blocks
 from tser_lightning.neurons.clock import Clock, OverTime
 
@@ -26,9 +26,11 @@ class Student(nn.Module):
     Attributes:
         saves_memory: Whether spikes are kept for the backward pass as bits (`packed_spikes`): the same gradients.
         recomputes: Whether blocks are computed again in the backward pass (`recomputed_blocks`): the same gradients.
+        time_first: Whether `net` maps [T, B, C, H, W] to [T, B, classes], as SpikingJelly's in step mode "m" do.
 
     Args:
         net: Maps the folded batch [T*B, C, H, W] to [T*B, classes]; at least one of its modules is an `OverTime`.
+            Neurons of SpikingJelly and snnTorch in it are replaced (`adopt_neurons`).
         timesteps: T. It may be changed at any time, also after training.
 
     Raises:
@@ -51,7 +53,7 @@ class Student(nn.Module):
                 "what student._target_ names is called and must give a torch.nn.Module",
                 "return the network: a class that inherits nn.Module, or a function that makes one",
             )
-        refuse_foreign_neurons(self.net)
+        self._unproven = adopt_neurons(self.net)
         over_time = [module for module in self.net.modules() if isinstance(module, OverTime)]
         if not over_time:
             raise UsageError(
@@ -60,6 +62,7 @@ class Student(nn.Module):
                 "activation(channels) in __init__, which makes the neuron that neuron=lif names",
             )
         self._causal = all(module.causal for module in over_time)
+        self.time_first = any(module.time_first for module in over_time)
         for module in over_time:
             module.clock = self.clock
 
@@ -144,14 +147,28 @@ class Student(nn.Module):
         clock.steps, clock.images, clock.first, clock.carry = steps, images, first, carry
         try:
             learns = torch.is_grad_enabled()
+            if self.time_first:
+                folded, clock.images = clock.unfold(folded), None
             with (
+                called_once(self._unproven) if self._unproven and not torch.compiler.is_compiling() else nullcontext(),
                 packed_spikes() if self.saves_memory and learns else nullcontext(),
                 recomputed_blocks(self.net, clock) if self.recomputes and learns and carry is None else nullcontext(),
             ):
-                logits = self.net(folded)
+                logits: Tensor = self.net(folded)
         finally:
             clock.steps, clock.images, clock.first, clock.carry = None, None, 0, None
-        return cast(Tensor, logits.unflatten(0, (steps, -1)))
+        self._unproven = []
+        return self._with_time(logits, folded) if self.time_first else cast(Tensor, logits.unflatten(0, (steps, -1)))
+
+    @staticmethod
+    def _with_time(logits: Tensor, images_TBCHW: Tensor) -> Tensor:
+        if logits.ndim == 3 and logits.shape[:2] == images_TBCHW.shape[:2]:
+            return logits
+        raise UsageError(
+            what=f"this network gives {list(logits.shape)} for images {list(images_TBCHW.shape)}, not [T, B, classes]",
+            why="its neurons are in step mode 'm': it is called with all time steps, and their mean is taken outside",
+            fix="return the logits of all steps as they come: no mean over time, no repeat of the images",
+        )
 
     @staticmethod
     def _check(images: Tensor) -> None:

@@ -28,6 +28,15 @@ class Clock:
     first: int = 0
     carry: dict["OverTime", Any] | None = field(default=None, repr=False)
 
+    def unfold(self, folded: Tensor) -> Tensor:
+        """Turn [T*B, ...] into [T, B, ...]; one image for all steps, [B, ...], is expanded without a copy."""
+        if self.steps is None:
+            return folded
+        if self.steps > 1 and folded.shape[0] == self.images:
+            return folded.unsqueeze(0).expand(self.steps, *folded.shape)
+        unfolded: Tensor = folded.unflatten(0, (self.steps, -1))
+        return unfolded
+
 
 class OverTime(nn.Module):
     """A module that sees the time axis: a neuron, a norm with weights per step, an attention over time.
@@ -35,24 +44,21 @@ class OverTime(nn.Module):
     Attributes:
         clock: Set by the student that the module belongs to.
         causal: Whether step t needs no later step. Students with a module that does cannot compute while they stream.
+        time_first: Whether it is called with [T, B, ...] inside a student too, as in the networks of others that keep
+            time apart (`Student.time_first`).
     """
 
     causal = True
+    time_first = False
 
     def __init__(self) -> None:
         super().__init__()
         self.clock = Clock()
 
     def unfold(self, folded: Tensor) -> Tensor:
-        """Turn [T*B, ...] into [T, B, ...]; one image for all steps, [B, ...], is expanded without a copy."""
-        steps = self.clock.steps
-        if steps is None:
-            return folded
-        if steps > 1 and folded.shape[0] == self.clock.images:
-            return folded.unsqueeze(0).expand(steps, *folded.shape)
-        unfolded: Tensor = folded.unflatten(0, (steps, -1))
-        return unfolded
+        """Turn [T*B, ...] into [T, B, ...]; see `Clock.unfold`."""
+        return folded if self.time_first else self.clock.unfold(folded)
 
     def fold(self, unfolded: Tensor) -> Tensor:
         """Turn [T, B, ...] back into [T*B, ...]."""
-        return unfolded if self.clock.steps is None else unfolded.flatten(0, 1)
+        return unfolded if self.clock.steps is None or self.time_first else unfolded.flatten(0, 1)

@@ -72,6 +72,7 @@ class StudentHooks:
 
     def __init__(self, student: nn.Module, loss: nn.Module | None) -> None:
         net, self._needs = getattr(student, "net", student), needs_of(loss)
+        self._time_first = bool(getattr(student, "time_first", False))
         names = dict.fromkeys((*_taps(loss, "student_taps"), *self._needs.student_features))
         self._layers = FeatureHooks(net, tuple(names), "student")
         self._neurons = {path: module for path, module in net.named_modules() if isinstance(module, Neuron)}
@@ -88,6 +89,8 @@ class StudentHooks:
     def take(self, steps: int, images: int) -> Seen:
         """Give what the last run of the student left, [T, B, ...], and forget it."""
         caught = self._layers.take()
+        if self._time_first:
+            caught = {name: feature.flatten(0, 1) for name, feature in caught.items()}
         features = {name: over_steps(name, feature, steps, images) for name, feature in caught.items()}
         currents, charged, spikes = self._wanted
         seen = NOTHING._replace(

@@ -222,7 +222,8 @@ class _StudentProbe(_Called):
         if isinstance(self.whole, Once):
             return (size,)
         if isinstance(self.whole, Student):
-            return ((len(images) if images.ndim == 5 else self.whole.timesteps) * size,)
+            steps = len(images) if images.ndim == 5 else self.whole.timesteps
+            return (steps, size) if self.whole.time_first else (steps * size,)
         return None
 
     def probed(self, batch: Batch, loss: nn.Module | None, machine: Machine) -> tuple[Tensor, Seen]:

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import torch
 
 from benchmarks.gpu_check.comparison import Case, Results, compare, gap
 from benchmarks.gpu_check.lines import Line, Report, exit_code, read
-from benchmarks.gpu_check.packages import told
+from benchmarks.gpu_check.packages import NEEDED, told
 from benchmarks.gpu_check.page import summary, write
 from benchmarks.gpu_check.parts import COMPARING, SLOWER, TIMING, Part, run, run_all
 
@@ -109,8 +111,29 @@ def test_the_page_and_the_file_hold_every_line(tmp_path: Path, capsys: pytest.Ca
 
 def test_missing_packages_are_one_list_for_pip() -> None:
     text = told(["rich", "safetensors"])
-    assert "pip download --dest wheels rich safetensors" in text
+    assert "pip download --no-deps --dest wheels rich safetensors" in text
     assert "does not have: rich safetensors\n" in text
+
+
+IMPORTED = """
+import sys
+import lightning.pytorch, rich.console, rich.table, safetensors.torch, torchmetrics, torch, numpy
+import tser_lightning.training.trainer
+print(*{name.partition(".")[0] for name in sys.modules})
+"""
+
+
+def test_the_list_holds_what_is_imported_without_what_torch_and_python_bring() -> None:
+    """Against the packages of the modules that a training imports, where these say that they need them."""
+    done = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=True, cwd=ROOT)
+    imported = {name.lower().replace("-", "_") for name in done.stdout.split()}
+    required = {
+        re.split(r"[^\w.-]", requirement)[0].lower().replace("-", "_").replace("pyyaml", "yaml")
+        for package in ("lightning", "torchmetrics", "rich", "safetensors", "lightning-utilities")
+        for requirement in requires(package) or []
+        if "extra ==" not in requirement
+    }
+    assert required & imported <= set(NEEDED)
 
 
 def test_a_wrong_gradient_and_a_case_that_breaks_fail_their_group_and_are_named(tmp_path: Path) -> None:

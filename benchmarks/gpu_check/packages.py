@@ -2,14 +2,30 @@
 
 from importlib.util import find_spec
 
-NEEDED = ("torch", "numpy", "lightning", "torchmetrics", "safetensors", "rich")
-ON_A_GPU = ("triton",)
+# Modules and their packages, with what lightning imports besides: wheels come without what they depend on, because a
+# download of lightning alone would bring another torch.
+NEEDED = {
+    "torch": "torch",
+    "numpy": "numpy",
+    "lightning": "lightning",
+    "lightning_utilities": "lightning-utilities",
+    "fsspec": "fsspec",
+    "packaging": "packaging",
+    "yaml": "PyYAML",
+    "tqdm": "tqdm",
+    "typing_extensions": "typing-extensions",
+    "torchmetrics": "torchmetrics",
+    "safetensors": "safetensors",
+    "rich": "rich",
+}
+ON_A_GPU = {"triton": "triton"}
 PEER = "spikingjelly"
 
 
 def missing(on_gpu: bool) -> list[str]:
     """Names of the packages without which the check cannot run."""
-    return [name for name in (*NEEDED, *(ON_A_GPU if on_gpu else ())) if find_spec(name) is None]
+    needed = NEEDED | (ON_A_GPU if on_gpu else {})
+    return [package for module, package in needed.items() if find_spec(module) is None]
 
 
 def told(absent: list[str]) -> str:
@@ -18,7 +34,7 @@ def told(absent: list[str]) -> str:
     return (
         f"gpu-check needs packages that this Python does not have: {names}\n"
         f"With a network: pip install {names}\n"
-        f"Without: where there is one, pip download --dest wheels {names}; "
+        f"Without: where there is one, with the same Python, pip download --no-deps --dest wheels {names}; "
         f"here, pip install --no-deps wheels/*\n"
         f"Another Python: PYTHON=.venv/bin/python make gpu-check. For the comparison with {PEER}, bring it too."
     )

@@ -67,9 +67,9 @@ bench: setup  ## Speed and memory against peers, about 20 minutes; JSON goes to 
 	for script in lif_layer step profile memory growth inference overhead; do $(BENCH) benchmarks.$$script || exit 1; done
 	for script in lif_layer step profile memory growth inference; do DEVICE=cuda $(BENCH) benchmarks.$$script || exit 1; done
 
-bench-cifar10: setup  ## Time to the paper's 95.58 % on CIFAR-10 on a GPU, with TEACHER=file; where its steps go
+bench-cifar10: setup  ## Time to the paper's 95.58 % on CIFAR-10 on a GPU; TEACHER=file or trained first; where steps go
 	$(UV) pip install --quiet --python $(PY) --constraint requirements.lock --editable '.[dev,bench]'
-	$(BENCH) benchmarks.cifar10
+	$(BENCH) benchmarks.cifar10 $(SETTINGS)
 	DEVICE=cuda T=2 $(BENCH) benchmarks.profile
 
 gpu-check:  ## What a GPU gives, in 9 minutes, without .venv: kernels, speed, training, memory; CIFAR10=file, OUT=folder

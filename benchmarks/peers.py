@@ -185,7 +185,7 @@ def student(name: str, steps: int, classes: int = 100) -> nn.Module:
     torch.manual_seed(0)
     peer = peer_of(name)
     if peer is not None:
-        made = PeerStudent(peer, steps, classes).to(DEVICE)
+        made: nn.Module = PeerStudent(peer, steps, classes).to(DEVICE)
         made = with_less_memory(made) if "memopt" in name else made
         return in_bfloat16(made) if "policy" in name else made
     ours = Student(resnet18(classes, 3, partial(LIF, backend=backend_of(name))), steps).to(DEVICE)

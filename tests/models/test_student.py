@@ -82,6 +82,44 @@ def test_stream_equals_the_full_call(images_BCHW: Tensor, frames: bool) -> None:
     torch.testing.assert_close(torch.stack(list(student.stream(images))), student(images))
 
 
+def test_a_stream_computes_what_comes_before_the_first_neuron_once(images_BCHW: Tensor) -> None:
+    student = eval_student()
+    seen: list[str] = []
+    convs = {name: conv for name, conv in student.net.named_modules() if isinstance(conv, nn.Conv2d)}
+    for name, conv in convs.items():
+        conv.register_forward_hook(lambda conv, _, y, name=name: seen.append(f"{name} {id(y)}"))
+    with torch.no_grad():
+        expected = student(images_BCHW)
+        seen.clear()
+        found = list(student.stream(images_BCHW))
+        assert len({call for call in seen if call.startswith("conv1 ")}) == 1  # the same tensor at all steps
+        torch.testing.assert_close(torch.stack(found), expected)
+        stream = student.stream(images_BCHW)
+        next(stream)
+        keep_B = torch.tensor([False, True, True, False])
+        torch.testing.assert_close(stream.send(keep_B), expected[1, keep_B])
+        torch.testing.assert_close(next(stream), expected[2, keep_B])
+    assert not any("forward" in vars(module) for module in student.modules())
+
+
+class Changes(nn.Module):
+    """Adds to what its convolution gives, in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.spike, self.fc = nn.Conv2d(1, 4, 3), LIF(), nn.Linear(144, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.fc(self.spike(self.conv(x).add_(0.5)).flatten(1))
+        return logits
+
+
+def test_what_was_changed_in_place_is_computed_again_while_a_student_streams(images_BCHW: Tensor) -> None:
+    student = Student(Changes(), 3).double().eval()
+    with torch.no_grad():
+        torch.testing.assert_close(torch.stack(list(student.stream(images_BCHW))), student(images_BCHW))
+
+
 def test_stream_of_a_network_that_looks_ahead_equals_the_full_call(images_BCHW: Tensor) -> None:
     net = nn.Sequential(LIF(), LooksAhead(), nn.Flatten(), nn.Linear(64, 10)).double()
     student = Student(net, 3)

@@ -14,6 +14,7 @@ from tser_lightning.errors import UsageError
 from tser_lightning.kernels.packing import packed_spikes
 from tser_lightning.models.foreign import adopt_neurons, called_once
 from tser_lightning.models.recompute import recomputed_blocks
+from tser_lightning.models.still import StillLayers
 from tser_lightning.neurons.clock import Clock, OverTime
 
 
@@ -101,7 +102,8 @@ class Student(nn.Module):
         Yields:
             logits_BC of step 0, 1, ...: in eval mode the same numbers as the full call. A network with a module that
             looks ahead in time computes all steps at the first. `send(keep_B)` in place of `next` goes on with those
-            images alone for which the mask is true.
+            images alone for which the mask is true. Without gradients, what comes before the first neuron of a network
+            in eval mode is computed once.
         """
         if not self._causal:
             logits_TBC = self(images)
@@ -112,15 +114,23 @@ class Student(nn.Module):
         static = images.dim() == 4
         if static:
             self._check(images)
+        answers = not self.training and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        still = StillLayers(self.net, images) if static and answers else None
         carry: dict[OverTime, Any] = {}
         for step in range(self.timesteps if static else len(images)):
             frame = images if static else images[step]
-            keep_B = yield self._call(
-                frame, steps=1, images=frame.shape[0] if static else None, first=step, carry=carry
-            )[0]
+            with nullcontext() if still is None else still.remembered():
+                logits_BC = self._call(
+                    frame, steps=1, images=frame.shape[0] if static else None, first=step, carry=carry
+                )[0]
+            keep_B = yield logits_BC
             if keep_B is not None:
-                images = images[keep_B] if static else images[:, keep_B]
                 carry = {module: _kept(state, keep_B) for module, state in carry.items()}
+                if still is None:
+                    images = images[keep_B] if static else images[:, keep_B]
+                else:
+                    still.keep(keep_B)
+                    images = still.images_B
 
     def step(self, frame_BCHW: Tensor, carry: dict[OverTime, Any]) -> Tensor:
         """Run one time step.

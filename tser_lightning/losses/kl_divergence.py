@@ -1,5 +1,6 @@
 """Kullback-Leibler divergence from the teacher."""
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from tser_lightning.losses.log_probs import Over, check_over, log_probs, student_log_probs
@@ -8,7 +9,7 @@ from tser_lightning.losses.term import Term, positive
 
 def mean_kl(target_log_p: Tensor, log_p: Tensor) -> Tensor:
     """Compute the mean over all leading axes of KL(target || p) of two log-probabilities [..., C]."""
-    return (target_log_p.exp() * (target_log_p - log_p)).sum(-1).mean()
+    return F.kl_div(log_p, target_log_p, reduction="none", log_target=True).sum(-1).mean()
 
 
 class KLDivergence(Term):
@@ -34,6 +35,5 @@ class KLDivergence(Term):
     def forward(self, student_TBC: Tensor, teacher_BC: Tensor, labels_B: Tensor) -> Tensor:
         """Return the scalar; `labels_B` is not looked at."""
         student_log_p = student_log_probs(student_TBC, self.over, self.tau)
-        teacher_log_p = log_probs(teacher_BC.detach(), self.tau)
-        divergence = (teacher_log_p.exp() * (teacher_log_p - student_log_p)).sum(-1).mean()
+        divergence = mean_kl(log_probs(teacher_BC.detach(), self.tau), student_log_p)
         return self.tau**2 * divergence if self.tau_squared else divergence

@@ -121,11 +121,11 @@ def qkformer(
     check_heads(dim, heads)
     check_heads(dim // 4 * 8, 8 * heads)
     if patch_size not in (4, 16):
-        raise UsageError(f"student.patch_size={patch_size} is not 4 or 16", "QKFormer is for CIFAR or ImageNet", "4")
+        raise UsageError(f"patch_size={patch_size} is not 4 or 16", "QKFormer is for CIFAR or ImageNet", "patch_size=4")
     large = patch_size == 16
     depths = (1, 2, depth - 3) if large else (1, 1, depth - 2)
     if depths[-1] < 1:
-        raise UsageError(f"student.depth={depth} is too small", "every stage has a block", "student.depth=4")
+        raise UsageError(f"depth={depth} is too small", "every stage has a block", "depth=4")
     stages = []
     for number, (width, blocks) in enumerate(zip((dim // 4, dim // 2, dim), depths, strict=True)):
         patches = _next_patches(width, parts, large) if number else _first_patches(in_channels, width, parts, large)

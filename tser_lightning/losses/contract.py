@@ -31,6 +31,10 @@ class Loss(Protocol):
     It may have the attributes `needs_teacher` (True: `teacher_BC` is given) and `needs` (a `Needs`: the keyword
     `context` is given). `student_taps` and `teacher_taps`, names of layers, give the keywords `student_features` and
     `teacher_features`.
+
+    `sums_over_steps` (True) says that it is a sum over time steps: with logits, features, currents and spikes of T
+    steps it is the mean of what it is with those of each step alone, `loss(z) = mean_t loss(z[t : t + 1])`. A student
+    can then learn from it step by step (`trainer.through_time=false`). Its word is tried before a training.
     """
 
     def __call__(

@@ -42,6 +42,7 @@ class CrossEntropy(Term):
                 f"label_smoothing = {label_smoothing}", "it is a share in [0, 1)", "give 0.1, or 0 for none"
             )
         self.over, self.label_smoothing = over, label_smoothing
+        self.sums_over_steps = over == "steps"
 
     def forward(self, student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tensor) -> Tensor:
         """Return the scalar; `teacher_BC` is not looked at."""

@@ -61,6 +61,7 @@ class Relation(Term):
         super().__init__(weight)
         check_over_logits(over)
         self.axis, self.over, self.tau = axis, over, positive("tau", tau)
+        self.sums_over_steps = over == "steps"
 
     def forward(self, student_TBC: Tensor, teacher_BC: Tensor, labels_B: Tensor) -> Tensor:
         """Return the scalar; `labels_B` is not looked at."""

@@ -34,6 +34,7 @@ class DistillationLoss(nn.Module):
         needs_teacher: Whether any term compares with the teacher.
         student_taps: Layers of the student that any term looks at; empty for a loss on logits alone.
         teacher_taps: Likewise for the teacher.
+        sums_over_steps: Whether every term is a sum over time steps.
     """
 
     def __init__(self, terms: Mapping[str, Term]) -> None:
@@ -42,6 +43,7 @@ class DistillationLoss(nn.Module):
         self.terms = nn.ModuleDict(dict(terms.items()))
         self.weights = {name: term.weight for name, term in terms.items()}
         self.needs_teacher = any(term.needs_teacher for term in terms.values())
+        self.sums_over_steps = all(term.sums_over_steps for term in terms.values())
         self.student_taps = _union(term.student_taps for term in terms.values())
         self.teacher_taps = _union(term.teacher_taps for term in terms.values())
         self.schedules: dict[str, Callable[[float], float]] = {}

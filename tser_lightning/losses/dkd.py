@@ -64,6 +64,7 @@ class _Decoupled(Term):
         super().__init__(weight)
         check_over_logits(over)
         self.over, self.tau = over, positive("tau", tau)
+        self.sums_over_steps = over == "steps"
 
     def split(self, student_TBC: Tensor, teacher_BC: Tensor, labels_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Give log-probabilities [T, B, C] of the student, [B, C] of the teacher, and where the label is, [B, C]."""

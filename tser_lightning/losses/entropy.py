@@ -23,6 +23,8 @@ class Entropy(Term):
         tau: Temperature of the distribution; the paper gives none.
     """
 
+    sums_over_steps = True
+
     def __init__(self, weight: float = -0.01, tau: float = 1.0) -> None:
         super().__init__(weight)
         self.tau = positive("entropy_tau", tau)

@@ -55,6 +55,7 @@ class HeadTailKL(Term):
         super().__init__(weight)
         check_over(over)
         self.over, self.tau, self.head = over, positive("tau", tau), share("head", head)
+        self.sums_over_steps = over == "steps"
 
     def forward(self, student_TBC: Tensor, teacher_BC: Tensor, labels_B: Tensor) -> Tensor:
         """Return the scalar; `labels_B` is not looked at."""

@@ -31,6 +31,7 @@ class KLDivergence(Term):
         super().__init__(weight)
         check_over(over)
         self.over, self.tau, self.tau_squared = over, positive("tau", tau), tau_squared
+        self.sums_over_steps = over == "steps"
 
     def forward(self, student_TBC: Tensor, teacher_BC: Tensor, labels_B: Tensor) -> Tensor:
         """Return the scalar; `labels_B` is not looked at."""

@@ -14,6 +14,8 @@ class LogitMSE(Term):
         phi: The value that every logit is pulled to.
     """
 
+    sums_over_steps = True
+
     def __init__(self, weight: float = 1e-3, phi: float = 1.0) -> None:
         super().__init__(weight)
         self.phi = phi

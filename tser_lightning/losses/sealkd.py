@@ -54,6 +54,7 @@ class ErrorAwareAlignment(Term):
     """
 
     needs_teacher = True
+    sums_over_steps = True
 
     def __init__(self, weight: float = 0.6, tau: float = 3.0) -> None:
         super().__init__(weight)

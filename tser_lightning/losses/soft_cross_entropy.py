@@ -23,6 +23,7 @@ class SoftCrossEntropy(Term):
         super().__init__(weight)
         check_over(over)
         self.over, self.tau = over, positive("tau", tau)
+        self.sums_over_steps = over == "steps"
 
     def forward(self, student_TBC: Tensor, teacher_BC: Tensor, labels_B: Tensor) -> Tensor:
         """Return the scalar; `labels_B` is not looked at."""

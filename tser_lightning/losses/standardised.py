@@ -34,6 +34,7 @@ class Standardised(Term):
         self.term, self.over = term, over
         self.needs_teacher, self.needs = term.needs_teacher, term.needs
         self.student_taps, self.teacher_taps = term.student_taps, term.teacher_taps
+        self.sums_over_steps = over == "steps" and term.sums_over_steps
 
     def forward(self, student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tensor, **asked: Any) -> Tensor:
         """Return the term's scalar."""

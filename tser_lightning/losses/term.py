@@ -22,12 +22,14 @@ class Term(nn.Module):
         student_taps: The student's layers that it looks at: stage names ("stage4") or module paths.
         teacher_taps: The teacher's layers that it looks at.
         needs: What else it asks for.
+        sums_over_steps: Whether it is a sum over time steps, the mean of what it is for each step alone; see `Loss`.
     """
 
     needs_teacher: bool = False
     student_taps: tuple[str, ...] = ()
     teacher_taps: tuple[str, ...] = ()
     needs: Needs = Needs()
+    sums_over_steps: bool = False
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()

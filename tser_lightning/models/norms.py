@@ -97,8 +97,8 @@ class NormByStep(nn.BatchNorm2d, OverTime):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise [T*B, C, H, W]; one image for all steps becomes T*B. Outside a student: [T, B, C, H, W]."""
         x_T = self.unfold(x)
-        if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
+        if self.training and self.num_batches_tracked is not None and self.clock.first == 0:
+            self.num_batches_tracked.add_(1)  # of batches, also where their steps come one by one
         normed = torch.cat([self.at_step(x_T, t) for t in range(len(x_T))])
         return normed if self.clock.steps else normed.unflatten(0, x_T.shape[:2])
 

@@ -3,7 +3,7 @@
 Legend: T time step, B image, C class (of logits) or channel (of images), H, W.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from typing import Any, cast
 
@@ -25,6 +25,7 @@ class Student(nn.Module):
     state of the neurons lives inside one call: there is nothing to reset.
 
     Attributes:
+        causal: Whether step t needs no later step, so that it can be computed step by step.
         saves_memory: Whether spikes are kept for the backward pass as bits (`packed_spikes`): the same gradients.
         recomputes: Whether blocks are computed again in the backward pass (`recomputed_blocks`): the same gradients.
         time_first: Whether `net` maps [T, B, C, H, W] to [T, B, classes], as SpikingJelly's in step mode "m" do.
@@ -44,7 +45,7 @@ class Student(nn.Module):
         self.clock = Clock()
         self.timesteps = timesteps
         self.saves_memory = self.recomputes = False
-        self._causal = True
+        self.causal = True
         self._give_clock()
 
     def _give_clock(self) -> None:
@@ -62,7 +63,7 @@ class Student(nn.Module):
                 "a student is a spiking network, whose neurons are there before it is called; with ReLU it is an ANN",
                 "activation(channels) in __init__, which makes the neuron that neuron=lif names",
             )
-        self._causal = all(module.causal for module in over_time)
+        self.causal = all(module.causal for module in over_time)
         self.time_first = any(module.time_first for module in over_time)
         for module in over_time:
             module.clock = self.clock
@@ -96,16 +97,26 @@ class Student(nn.Module):
         self._check(images)
         return self._call(images, steps=self.timesteps, images=images.shape[0])
 
-    def stream(self, images: Tensor) -> Generator[Tensor, Tensor | None, None]:
+    def stream(self, images: Tensor, through_time: bool = True) -> Generator[Tensor, Tensor | None, None]:
         """Classify step by step, e.g. to stop as soon as the answer is sure.
+
+        Args:
+            images: As in a call.
+            through_time: Whether a gradient reaches the state (membranes) that the step before left. False: the graph
+                of a step ends at that state, and may be gone back through before the next step is asked for.
 
         Yields:
             logits_BC of step 0, 1, ...: in eval mode the same numbers as the full call. A network with a module that
             looks ahead in time computes all steps at the first. `send(keep_B)` in place of `next` goes on with those
             images alone for which the mask is true. Without gradients, what comes before the first neuron of a network
             in eval mode is computed once.
+
+        Raises:
+            ValueError: `through_time=False` with such a network.
         """
-        if not self._causal:
+        if not self.causal:
+            if not through_time:
+                raise ValueError("through_time=False: a module of this network needs all steps at once")
             logits_TBC = self(images)
             for step in range(len(logits_TBC)):
                 keep_B = yield logits_TBC[step]
@@ -131,6 +142,8 @@ class Student(nn.Module):
                 else:
                     still.keep(keep_B)
                     images = still.images_B
+            if not through_time:
+                carry = {module: _changed(state, Tensor.detach) for module, state in carry.items()}
 
     def step(self, frame_BCHW: Tensor, carry: dict[OverTime, Any]) -> Tensor:
         """Run one time step.
@@ -194,9 +207,14 @@ class Student(nn.Module):
 
 def _kept(state: Any, keep_B: Tensor) -> Any:
     """The state of some images: of tensors [B, ...], one or several; a number is that of all."""
+    return _changed(state, lambda value: value if value.ndim == 0 else value[keep_B])
+
+
+def _changed(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A state, one tensor or several, with each of them changed."""
     if isinstance(state, Tensor):
-        return state if state.ndim == 0 else state[keep_B]
+        return change(state)
     if isinstance(state, tuple):
-        inner = [_kept(each, keep_B) for each in state]
+        inner = [_changed(each, change) for each in state]
         return type(state)(*inner) if hasattr(state, "_fields") else tuple(inner)
     return state

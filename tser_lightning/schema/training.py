@@ -32,6 +32,10 @@ class TrainerSettings(Settings, group="trainer"):
         "decay of the weights' moving average, which is then what is measured, e.g. 0.999; null: none"
     )
     validate_every: Count = about("epochs between two validations; the last epoch is always validated")
+    through_time: bool = about(
+        "gradients through the membranes of all steps; false: step by step (online, SLTT), memory does not grow with T",
+        default=True,
+    )
 
 
 class TeacherTrainingSettings(Settings, group="teacher.training"):

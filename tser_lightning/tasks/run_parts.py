@@ -21,6 +21,7 @@ from tser_lightning.tasks.teachers import obtain_teacher
 from tser_lightning.training import Machine, Recipe, Teacher
 from tser_lightning.training.evaluation_memory import bound_evaluation
 from tser_lightning.training.loss_context import check_needs
+from tser_lightning.training.online import check_online
 from tser_lightning.training.probe import probe
 from tser_lightning.training.sharding import strategy_for
 from tser_lightning.training.speed import check_speed, keep_freed_memory
@@ -85,6 +86,7 @@ def built(config: Mapping[str, Any], teacher_name: str) -> RunParts:
     torch.manual_seed(config["seed"])
     with arguments_as_settings("student", config["student"]):
         student = build.build_student(config, num_classes=data.num_classes, in_channels=data.shape[0])
+    check_online(student, loss, recipe, machine)
     teacher = obtain_teacher(config, teacher_name, data)
     if config["student"]["weights"] is not None:
         start_student(student, config["student"]["weights"], card_of(config, data), teacher and teacher.net)

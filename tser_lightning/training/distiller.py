@@ -23,12 +23,14 @@ from tser_lightning.losses import LossTerms
 from tser_lightning.measure.student_measures import StudentMeasures
 from tser_lightning.models.fusing import allow_fusing
 from tser_lightning.models.shared_statistics import shared_statistics
+from tser_lightning.models.student import Student
 from tser_lightning.training.accumulated import AccumulatedGradients, share_of_the_last
 from tser_lightning.training.answers import Answers, cache_for
 from tser_lightning.training.average import Average
 from tser_lightning.training.loop_state import LoopState, seed_step
 from tser_lightning.training.loss_context import Gatherer, Live, check_needs, fraction_done
 from tser_lightning.training.nonfinite import LossGuard
+from tser_lightning.training.online import check_online, online, warn_of_norms
 from tser_lightning.training.optimizer import make_optimizer
 from tser_lightning.training.recipe import Machine, Recipe
 from tser_lightning.training.sharding import shard, share_buffers
@@ -99,6 +101,7 @@ class Distiller(pl.LightningModule):
             )
         self.average = None if recipe.ema is None else Average(student, recipe.ema)  # no submodule either
         check_needs(loss, recipe)
+        check_online(student, loss, recipe, machine)
         self._asked = Gatherer(loss, student, teacher)
         self._run = compiled(student, how=False)
         self._answers: Answers | None = None
@@ -148,6 +151,8 @@ class Distiller(pl.LightningModule):
         if self.trainer.state.fn == "fit":
             self._share_statistics()
             self._prepare_teacher()
+            if not self.recipe.through_time and self.trainer.is_global_zero:
+                warn_of_norms(self.student)
         if self.device_mesh is not None:
             shard(self.student, self.device_mesh)
 
@@ -259,10 +264,14 @@ class Distiller(pl.LightningModule):
             ask = self._answers
             teacher_BC = self.teacher(batch.images) if ask is None else ask(batch, self.current_epoch)
         with self._shared():
-            return self._student_terms(batch, teacher_BC)
+            if self.recipe.through_time or not torch.is_grad_enabled():
+                return self._loss_of(self._run(batch.images), teacher_BC, batch)
+            assert isinstance(self.student, Student)  # check_online
+            logits = self.student.stream(batch.images, through_time=False)
+            steps = (self._loss_of(logits_BC.unsqueeze(0), teacher_BC, batch) for logits_BC in logits)
+            return online(steps, [parameter for parameter in self.parameters() if parameter.requires_grad])
 
-    def _student_terms(self, batch: Batch, teacher_BC: Tensor | None) -> LossTerms:
-        student_TBC = self._run(batch.images)
+    def _loss_of(self, student_TBC: Tensor, teacher_BC: Tensor | None, batch: Batch) -> LossTerms:
         live = Live(lambda: fraction_done(self.trainer), None if self.average is None else self.average.logits)
         asked = self._asked.keywords(student_TBC, teacher_BC, batch, live)
         return _as_terms(self.loss(student_TBC, teacher_BC, batch.labels, **asked))

@@ -51,6 +51,12 @@ class Seen(NamedTuple):
         """What a gradient goes through."""
         return self.student_features, self.currents, self.membranes, self.spikes
 
+    def of(self, steps: slice) -> "Seen":
+        """Give what belongs to some of the time steps."""
+        parts = ({name: value[steps] for name, value in group.items()} for group in self.of_the_student)
+        features, currents, membranes, spikes = parts
+        return self._replace(student_features=features, currents=currents, membranes=membranes, spikes=spikes)
+
     def each(self, change: Callable[[Tensor], Tensor]) -> "Seen":
         """Change every tensor."""
         return Seen(*({name: change(value) for name, value in group.items()} for group in self))

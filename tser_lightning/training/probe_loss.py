@@ -33,6 +33,7 @@ def probe_loss(
     """Call a loss on logits and features that a gradient is wanted for.
 
     One that depends on the fraction of the training that is done is called at its begin, in the middle and at its end.
+    One that says that it is a sum over time steps is called on each step alone besides.
 
     Args:
         loss: As `fit` takes it; a copy, for it may make what it trains itself.
@@ -43,7 +44,8 @@ def probe_loss(
         heads: The classifiers, for a loss that asks for them.
 
     Raises:
-        UsageError: It fails; it gives no finite scalar with a finite gradient; a part has a name that is taken.
+        UsageError: It fails; it gives no finite scalar with a finite gradient; a part has a name that is taken; it
+            is not the sum that it says it is.
     """
     student_TBC = student_TBC.cpu().requires_grad_()
     seen = seen.each(lambda value: value.cpu())
@@ -52,6 +54,8 @@ def probe_loss(
         live = Live(lambda done=progress: done, lambda images: student_TBC.detach().clone())  # type: ignore[misc]
         asked = keywords(loss, seen, batch, heads, live)
         _probe_call(loss, student_TBC, teacher_BC, batch.labels, asked, leaves)
+        if getattr(loss, "sums_over_steps", False):
+            _probe_sum(loss, student_TBC.detach(), teacher_BC, batch, seen, heads, live)
 
 
 def _probe_call(
@@ -91,6 +95,42 @@ def _probe_call(
             what=f"{who} has a gradient that is not finite on the first training images, though the logits are finite",
             why="a square root or a log at 0, or a division by 0, inside the loss",
             fix="log_softmax in place of softmax and log, and a small number added before a root or a division",
+        )
+
+
+@torch.no_grad()
+def _probe_sum(
+    loss: nn.Module,
+    student_TBC: Tensor,
+    teacher_BC: Tensor | None,
+    batch: Batch,
+    seen: Seen,
+    heads: Heads | None,
+    live: Live,
+) -> None:
+    """Try whether a loss is the mean of what it is for each step alone, on logits that differ from step to step."""
+    spread_TBC = student_TBC + torch.randn_like(student_TBC)
+
+    def over(steps: slice) -> Tensor:
+        asked = keywords(loss, seen.of(steps), batch, heads, live)
+        value = loss(spread_TBC[steps], teacher_BC, batch.labels, **asked)
+        return value.total if isinstance(value, LossTerms) else value
+
+    whole, again, who = over(slice(None)), over(slice(None)), named("loss", loss)
+    try:
+        apart = torch.stack([over(slice(t, t + 1)) for t in range(len(spread_TBC))]).mean()
+    except Exception as error:
+        why = "sums_over_steps = True says that it is the mean of what it is for each step alone"
+        raise failed(
+            error, who, "on a single time step", why, "no sums_over_steps, or a loss of any number of steps"
+        ) from error
+    draws = not torch.equal(whole, again)  # random numbers of its own: no two calls compare
+    if not draws and not torch.allclose(whole, apart, rtol=1e-3, atol=1e-5):
+        raise UsageError(
+            what=f"{who} says sums_over_steps = True, but is {float(whole):.6g} for all steps and "
+            f"{float(apart):.6g} as the mean over each step alone",
+            why="it compares steps with each other, or averages their logits before it does anything with them",
+            fix="no sums_over_steps, or a loss of student_TBC[t] for each t and then .mean()",
         )
 
 

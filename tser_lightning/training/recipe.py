@@ -25,6 +25,8 @@ class Recipe:
             place, reached over the first steps (see `Average`); None for none.
         validate_every: Epochs between two validations; the last epoch is validated besides.
         steps: Batches per epoch and split, for a trial; None for all of them.
+        through_time: Whether gradients go back through the membranes of all steps; False: step by step, see
+            `training.online`.
     """
 
     epochs: int = 300
@@ -36,6 +38,7 @@ class Recipe:
     ema: float | None = None
     validate_every: int = 1
     steps: int | None = None
+    through_time: bool = True
 
 
 @dataclass(frozen=True)

@@ -64,8 +64,8 @@ BENCH := env BENCH_OUT=$(BENCH_OUT) OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=429
 
 bench: setup  ## Speed and memory against peers, about 20 minutes; JSON goes to BENCH_OUT
 	$(UV) pip install --quiet --python $(PY) --constraint requirements.lock --editable '.[dev,bench]'
-	for script in lif_layer step profile memory growth inference stream overhead; do $(BENCH) benchmarks.$$script || exit 1; done
-	for script in lif_layer step profile memory growth inference; do DEVICE=cuda $(BENCH) benchmarks.$$script || exit 1; done
+	for script in lif_layer step profile memory growth online inference stream overhead; do $(BENCH) benchmarks.$$script || exit 1; done
+	for script in lif_layer step profile memory growth online inference; do DEVICE=cuda $(BENCH) benchmarks.$$script || exit 1; done
 
 bench-cifar10: setup  ## Time to the paper's 95.58 % on CIFAR-10 on a GPU; TEACHER=file or trained first; where steps go
 	$(UV) pip install --quiet --python $(PY) --constraint requirements.lock --editable '.[dev,bench]'

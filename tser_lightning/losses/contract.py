@@ -34,7 +34,7 @@ class Loss(Protocol):
 
     `sums_over_steps` (True) says that it is a sum over time steps: with logits, features, currents and spikes of T
     steps it is the mean of what it is with those of each step alone, `loss(z) = mean_t loss(z[t : t + 1])`. A student
-    can then learn from it step by step (`trainer.through_time=false`). Its word is tried before a training.
+    can then learn from it step by step (`trainer.through_time=false`), before which its word is tried.
     """
 
     def __call__(

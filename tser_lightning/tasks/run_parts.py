@@ -90,7 +90,8 @@ def built(config: Mapping[str, Any], teacher_name: str) -> RunParts:
     teacher = obtain_teacher(config, teacher_name, data)
     if config["student"]["weights"] is not None:
         start_student(student, config["student"]["weights"], card_of(config, data), teacher and teacher.net)
-    probe(student, loss, teacher, data, machine=machine, seed=config["seed"])
+    seed, through_time = config["seed"], recipe.through_time
+    probe(student, loss, teacher, data, machine=machine, seed=seed, through_time=through_time)
     bound_evaluation(student, teacher, data, machine)
     return RunParts(data, student, loss, teacher, recipe, machine, callbacks, config["student"]["weights"])
 

@@ -26,6 +26,7 @@ def probe(
     *,
     machine: Machine = Machine(),  # noqa: B008 - frozen
     seed: int = 1,
+    through_time: bool = True,
 ) -> None:
     """Call student, teacher and loss on a few training images, and refuse what a training would take without a word.
 
@@ -38,6 +39,7 @@ def probe(
         data: Where the images come from.
         machine: Its `channels_last` is how maps will lie in memory.
         seed: Of order and augmentation.
+        through_time: False: the loss must be the sum over time steps that it says it is.
 
     Raises:
         UsageError: A part that fails; that gives something else than finite logits of the right shape, or
@@ -54,7 +56,7 @@ def probe(
             seen = seen._replace(teacher_features=inside.teacher_features, teachers=inside.teachers)
         heads = heads_of(student, teacher) if needs_of(loss).heads else None
         with borrowed(heads) as heads_copy:
-            probe_loss(loss_copy, student_TBC, teacher_BC, batch, seen, _on_cpu(heads_copy, heads))
+            probe_loss(loss_copy, student_TBC, teacher_BC, batch, seen, _on_cpu(heads_copy, heads), through_time)
 
 
 def probe_teacher(teacher: Teacher, data: ImageData, name: str, machine: Machine) -> None:

@@ -29,11 +29,12 @@ def probe_loss(
     batch: Batch,
     seen: Seen,
     heads: Heads | None,
+    through_time: bool = True,
 ) -> None:
     """Call a loss on logits and features that a gradient is wanted for.
 
     One that depends on the fraction of the training that is done is called at its begin, in the middle and at its end.
-    One that says that it is a sum over time steps is called on each step alone besides.
+    One that a student learns from step by step is called on each step alone besides.
 
     Args:
         loss: As `fit` takes it; a copy, for it may make what it trains itself.
@@ -42,6 +43,7 @@ def probe_loss(
         batch: What student and teacher have seen.
         seen: What the loss asks for of it.
         heads: The classifiers, for a loss that asks for them.
+        through_time: Whether gradients go back through all steps; False: it must be a sum over them.
 
     Raises:
         UsageError: It fails; it gives no finite scalar with a finite gradient; a part has a name that is taken; it
@@ -54,7 +56,7 @@ def probe_loss(
         live = Live(lambda done=progress: done, lambda images: student_TBC.detach().clone())  # type: ignore[misc]
         asked = keywords(loss, seen, batch, heads, live)
         _probe_call(loss, student_TBC, teacher_BC, batch.labels, asked, leaves)
-        if getattr(loss, "sums_over_steps", False):
+        if not through_time:
             _probe_sum(loss, student_TBC.detach(), teacher_BC, batch, seen, heads, live)
 
 

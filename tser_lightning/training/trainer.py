@@ -144,7 +144,7 @@ def fit(
     if sharded:
         check_sharding(student, loss, recipe)
     split = FOLLOWED[selection]
-    probe(student, loss, teacher, data, machine=machine, seed=seed)
+    probe(student, loss, teacher, data, machine=machine, seed=seed, through_time=recipe.through_time)
     images = ImageDataModule(data, seed=seed, selection=split, workers=machine.workers)
     learner = copy.deepcopy(student) if sharded else student  # the caller's own stays whole
     distiller = Distiller(learner, loss, teacher, recipe=recipe, seed=seed, machine=machine, record=record)

@@ -36,3 +36,7 @@ BUSY = 75  # the exit code of EX_TEMPFAIL in sysexits.h: try again later
 
 class Busy(RunError):
     """Another process does the same work; exit code 75, at which a sweep waits and tries again."""
+
+
+class Pruned(Exception):
+    """A run that its sweep has ended early, as it was asked to; exit code 0."""

@@ -36,7 +36,7 @@ def result_of(loss: str, seed: int, steps: int = 4, quality: float | None = None
     result |= {"test/agreement": level + 0.5, "test/firing_rate": 12 + 0.1 * seed, "test/energy_mj": 0.002 * steps}
     result |= {"test/energy_folded_mj": 0.0015 * steps, "test/ops": 5e6 * steps, "test/acs": 6e5 * steps}
     result |= {"test/macs": 3e5 * steps, "test/ece": 3.0, "teacher/acc": 98.5, "teacher/energy_mj": 0.023}
-    return result | {"train/seconds": 20.0 + seed, "train/peak_memory_mb": 812.5}
+    return result | {"train/seconds": 20.0 + seed, "train/seconds_per_step": 0.125, "train/peak_memory_mb": 812.5}
 
 
 def metrics_of(result: dict[str, Any], epochs: int = 10) -> list[dict[str, float]]:

@@ -53,3 +53,15 @@ def test_debug_runs_and_other_epochs_are_said_and_not_compared(build: Build, tmp
     assert "differ in trainer.epochs (trainer.epochs=5, trainer.epochs=30)" in said
     differences = [cell.comparison.difference for cell in comparisons.cells.values() if cell.comparison]
     assert differences == [None, None]
+
+
+def test_a_baseline_that_differs_in_more_than_the_loss_is_named(build: Build, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        build("vanilla_kd", seed, neuron="lif")
+        build("tser", seed, neuron="lif")
+        build("tser", seed, neuron="plif")
+    (said,) = compare_methods(make_grid(collect(tmp_path / "runs" / "*"))).warnings
+    assert said == (
+        "tser neuron=plif is compared with vanilla_kd neuron=lif, which differs in more than the loss: "
+        "neuron is plif, there lif."
+    )

@@ -23,7 +23,7 @@ SMALL = [
 ]
 # Draws its masks from torch's generator, mixes the images, steps every second batch and averages the weights.
 HARD = ["loss=bkdsnn", "data.mixup.alpha=0.4", "data.mixup.smoothing=0.1", "trainer.accumulate=2", "trainer.ema=0.9"]
-OWN_TIME = ("train/seconds", "train/peak_memory_mb")
+OWN_TIME = ("train/seconds", "train/seconds_per_step", "train/peak_memory_mb")
 
 Sabotage = Callable[[], Any]
 

@@ -51,6 +51,7 @@ def test_a_run_leaves_its_records(runs: Path) -> None:
     result = json.loads((home / "result.json").read_text())
     names = {"test/acc", "test/acc_t1", "test/acc_t2", "test/acc_step1", "test/acc_step2", "test/agreement", "test/ece"}
     names |= {"test/firing_rate", "test/energy_mj", "teacher/acc", "train/seconds", "train/peak_memory_mb", "selection"}
+    names |= {"train/seconds_per_step"}
     assert names <= set(result)
     assert result["test/acc"] == result["test/acc_t2"]
     assert (result["experiment"], result["loss"], result["neuron"], result["seed"]) == ("digits", "tser", "lif", 1)

@@ -94,6 +94,7 @@ def compose_run(
         )
         mistakes += check_files(composed.config, composed.choices, composed.spoiled)
         mistakes += _not_for_this_task(composed)
+        mistakes += _not_to_prune(composed)
     refuse(mistakes)
     return _described(composed, list(overrides))
 
@@ -115,6 +116,24 @@ def _not_for_this_task(composed: Composed) -> list[UsageError]:
         )
         for key in given
         if key.partition(".")[0] not in FOR_EVALUATION and key not in FOR_EVALUATION
+    ]
+
+
+def _not_to_prune(composed: Composed) -> list[UsageError]:
+    """Refuse to end runs early by what they do not measure: the accuracy on validation images."""
+    config, rule = composed.config, f"prune={composed.choices['prune']}"
+    if not config["prune"].get("_target_"):
+        return []
+    if config["task"] != "distill":
+        what, fix = f"{rule} does nothing to task={config['task']}", "prune=none"
+    elif config["selection"] != "val":
+        what, fix = f"{rule} has nothing to go by with selection={config['selection']}", "selection=val, or prune=none"
+    elif config["data"].get("validation") == 0:
+        what, fix = f"{rule} has nothing to go by with data.validation=0", "data.validation=0.1, or prune=none"
+    else:
+        return []
+    return [
+        UsageError(what, "it ends students early by their accuracy on validation images, never on the test split", fix)
     ]
 
 

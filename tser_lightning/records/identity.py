@@ -26,6 +26,7 @@ IRRELEVANT = (
     "export",
     "format",
     "sweep",
+    "prune",
     "measure",
     "hydra",
     "data.root",

@@ -253,6 +253,11 @@ OF_TRAINING = (
         bounds=(0, inf), kind="cost",
     ),
     Measure(
+        "train/seconds_per_step", "time per step", "s", LOWER,
+        "an epoch, its validation included, by its optimiser steps: the median over epochs", "tasks.distill", 4,
+        bounds=(0, inf), kind="cost",
+    ),
+    Measure(
         "train/peak_memory_mb", "peak memory", "MiB", LOWER, "the most that the training held at once",
         "training.trainer", 0, bounds=(0, inf), kind="cost",
     ),

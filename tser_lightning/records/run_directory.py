@@ -23,7 +23,7 @@ import yaml
 
 from tser_lightning import operating_system
 from tser_lightning.atomic_io import first_process, itself, remove_parts, telling, write_json, write_text
-from tser_lightning.errors import Busy, RunError, UsageError
+from tser_lightning.errors import Busy, Pruned, RunError, UsageError
 
 log = logging.getLogger("tser_lightning")
 
@@ -278,7 +278,7 @@ def _status(error: BaseException) -> str:
         return "interrupted"
     if isinstance(error, SystemExit) and error.code == 143:
         return "terminated"
-    return "failed"
+    return "pruned" if isinstance(error, Pruned) else "failed"
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 from tser_lightning.atomic_io import write_json
 
 FOLDER = ".sweeps"
+SWEEP_VARIABLE = "TSER_SWEEP"  # tells the processes of its jobs the folder of a sweep
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import wandb
 
 from tser_lightning.atomic_io import first_process
-from tser_lightning.errors import UsageError
+from tser_lightning.errors import Pruned, UsageError
 from tser_lightning.records.measures import HIGHER, LOWER, MEASURES, NEITHER
 
 if TYPE_CHECKING:
@@ -210,6 +210,8 @@ def wandb_run(
         yield run
     except BaseException as error:
         with warned_of("W&B could not be closed"):
+            if isinstance(error, Pruned):
+                run.summary["pruned"] = str(error)
             run.finish(exit_code=_exit_code(error))
         raise
     with warned_of("W&B could not be closed"):
@@ -242,4 +244,4 @@ def _exit_code(error: BaseException) -> int:
         return 130
     if isinstance(error, SystemExit) and isinstance(error.code, int):
         return error.code
-    return 1
+    return 0 if isinstance(error, Pruned) else 1

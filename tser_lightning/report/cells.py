@@ -160,7 +160,7 @@ def compare_methods(
                 best=row in best,
             )
     notes = tuple(_notes(grid, against, cells, what))
-    return Comparisons(grid, cells, against, what, notes, tuple(warnings(grid)), {**NAMES, **(names or {})})
+    return Comparisons(grid, cells, against, what, notes, tuple(warnings(grid, against)), {**NAMES, **(names or {})})
 
 
 def _known(grid: Grid, name: str) -> Measure:
@@ -193,7 +193,7 @@ def _best(summaries: Mapping[Label, Summary], what: Measure) -> set[Label]:
 
 def _printed(column: Label, records: Sequence[RunRecord]) -> Published | None:
     """Give the published number of what was run; None unless method, network and teacher are those published."""
-    methods = {_method(record) for record in records}
+    methods = {published_method(record) for record in records}
     method = methods.pop()
     if methods or method is None:
         return None
@@ -205,7 +205,7 @@ def _printed(column: Label, records: Sequence[RunRecord]) -> Published | None:
     return replace(found, here=tuple(sorted({word for record in records for word in _otherwise(record)})))
 
 
-def _method(record: RunRecord) -> str | None:
+def published_method(record: RunRecord) -> str | None:
     """Name what a run is of the published methods: a loss, or a neuron or attention trained without a teacher."""
     settings = record.settings
     loss, neuron = str(settings.get("loss")), str(settings.get("neuron", "lif"))

@@ -22,7 +22,7 @@ from tser_lightning.records.sweep_record import SweepRecord, asked_by, read_swee
 
 SKIPPED = {"teachers", "wandb", ".sweeps"}
 RECORDS = ("result.json", "run.json", "config.yaml", "metrics.csv")
-ENDED_BADLY = {"failed", "interrupted", "terminated"}
+ENDED_EARLY = {"failed", "interrupted", "terminated", "pruned"}
 FINISHED = "finished"
 
 
@@ -36,9 +36,9 @@ class RunRecord:
 
     Attributes:
         path: Its directory.
-        status: "finished", "running", "failed", "interrupted", "terminated", "killed" (nobody holds its lock, and it
-            said nothing), "missing" (a sweep asked for it, and it never began), "damaged", or "not finite" (it ended,
-            with an accuracy that is NaN or infinite).
+        status: "finished", "running", "failed", "interrupted", "terminated", "pruned" (its sweep ended it early),
+            "killed" (nobody holds its lock, and it said nothing), "missing" (a sweep asked for it, and it never began),
+            "damaged", or "not finite" (it ended, with an accuracy that is NaN or infinite).
         reason: Why it is not finished; empty if it is.
         settings: What was run: the names and dotted settings of result.json, e.g. {"loss": "tser", "loss.lam": 0.1}.
             For a run without a result, those of run.json; empty if it has none either.
@@ -195,20 +195,20 @@ def _with_result(path: Path, result: dict[str, Any], info: dict[str, Any]) -> Ru
 
 def _without_result(path: Path, info: dict[str, Any]) -> RunRecord:
     status = info.get("status")
-    if status in ENDED_BADLY:
+    if status in ENDED_EARLY:
         said = " ".join(map(str, info.get("error") or []))
-        where = f"{status} {_progress(path)}"
+        where = f"{status} {_progress(path, is_whole=status == 'pruned')}"
         reason = said if status == "failed" and said else f"{where}: {said}" if said else where
         return RunRecord(path, str(status), reason, _settings(info), info=info)
     now = "running" if RunDirectory(path).busy() else "killed"
     return RunRecord(path, now, f"{now} {_progress(path)}", _settings(info), info=info)
 
 
-def _progress(path: Path) -> str:
-    """Say how far a run got: "at epoch 13 of 40"."""
+def _progress(path: Path, is_whole: bool = False) -> str:
+    """Say how far a run got: "at epoch 13 of 40", or "after epoch 12 of 40" if it ended with a whole epoch."""
     epochs, total = len(RunRecord(path, "").metrics.get("epoch", [])), epochs_of(path)
-    if epochs == total:
-        return f"after epoch {epochs} of {total}"
+    if is_whole or epochs == total:
+        return f"after epoch {epochs} of {'?' if total is None else total}"
     return f"at epoch {epochs + 1} of {'?' if total is None else total}"
 
 

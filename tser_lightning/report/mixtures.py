@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tser_lightning.report.collect import RunRecord
-from tser_lightning.report.grid import APART, Grid
-from tser_lightning.report.labels import word_for
+from tser_lightning.report.grid import APART, OWN, Grid
+from tser_lightning.report.labels import Label, word_for
 
 UNLIKE = "\N{DAGGER}"
 SHOWN = 3
@@ -33,10 +33,27 @@ def _values(records: Iterable[RunRecord]) -> dict[str, Counter[str]]:
     return found
 
 
-def warnings(grid: Grid) -> list[str]:
-    """Say what is mixed in a report, for its top."""
+def warnings(grid: Grid, baselines: Mapping[Label, Label]) -> list[str]:
+    """Say what is mixed in a report, for its top.
+
+    Args:
+        grid: The runs.
+        baselines: By row, the row that it is compared with.
+    """
     records = [record for found in grid.cells.values() for record in found if record.finished]
-    return [*_apart(grid), *_debug(records), *_origins(records), *(_sentence(note) for note in grid.notes)]
+    mixed = [*_apart(grid), *_debug(records), *_origins(records), *_baselines(baselines)]
+    return [*mixed, *(_sentence(note) for note in grid.notes)]
+
+
+def _baselines(baselines: Mapping[Label, Label]) -> list[str]:
+    """Say where a method is compared with one of another loss that differs from it besides."""
+    said = []
+    for row, base in baselines.items():
+        keys = [key for key in row.keys if key.partition(".")[0] not in OWN and row.get(key) != base.get(key)]
+        if keys and row.get("loss") != base.get("loss"):
+            words = ", ".join(f"{key} is {row.get(key)}, there {base.get(key)}" for key in keys)
+            said.append(f"{row} is compared with {base}, which differs in more than the loss: {words}.")
+    return said[:SHOWN] + ([f"So do {len(said) - SHOWN} more."] if len(said) > SHOWN else [])
 
 
 def _apart(grid: Grid) -> list[str]:

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from math import floor, log10
 
 from tser_lightning.records.measures import HIGHER, LOWER, MEASURES, NEITHER, Measure, measure, measured
-from tser_lightning.report.cells import Comparisons
+from tser_lightning.report.cells import ACCURACY, Cell, Comparisons, published_method
 from tser_lightning.report.collect import RunRecord
 from tser_lightning.report.drawing import main_rows, point, reader, shown
 from tser_lightning.report.labels import Label
-from tser_lightning.report.published import paper
+from tser_lightning.report.published import paper, published, published_methods
 from tser_lightning.report.table import difference, printed, spread
 
 SWITCHES = {  # loss: separated CE, separated KL, entropy regulariser
@@ -69,6 +69,49 @@ def ablation(comparisons: Comparisons) -> PlainTable | None:
     return PlainTable("Ablation of temporal separation and entropy (as Table 3)", head, lines)
 
 
+NOT_RUN = "not run here"
+
+
+def accuracies(comparisons: Comparisons, column: Label) -> PlainTable | None:
+    """List what the paper prints in a setting, as Tables 1 and 2, beside what was run of it; None if it prints nothing.
+
+    A run stands beside a printed number only where method, network and teacher are those published.
+    """
+    data, student, steps = (column.get(key) for key in ("data", "student", "student.timesteps"))
+    methods = published_methods(str(data), str(student), steps)
+    if not methods or comparisons.measure.name != ACCURACY:
+        return None
+    cells = _cells_by_method(comparisons, column)
+    lines, notes = [], []
+    for method in methods:
+        number = published(str(data), str(student), steps, method)
+        assert number is not None
+        cell = cells.get(method)
+        std = "" if number.std is None else f" {PLUS_MINUS} {number.std:.2f}"
+        here = ", ".join(cell.published.here) if cell and cell.published else ""
+        lines.append(
+            [
+                comparisons.names.get(method, method),
+                f"{number.mean:.2f}{std}{'?' if number.doubt else ''}",
+                spread(cell, PLUS_MINUS) if cell else NOT_RUN,
+                here,
+            ]
+        )
+        notes += [f"? {method}: {number.doubt}."] if number.doubt else []
+    title = f"Published and run: {', '.join(column.parts)} (as Table {2 if data == 'imagenet' else 1}, and others')"
+    return PlainTable(title, ["method", "published", "here", "otherwise here"], lines, notes)
+
+
+def _cells_by_method(comparisons: Comparisons, column: Label) -> dict[str, Cell]:
+    found = {}
+    for row in comparisons.rows:
+        cell = comparisons.cell(row, column)
+        if cell.published is not None:
+            method = published_method(comparisons.grid.cells[row, column][0])
+            found.setdefault(str(method), cell)
+    return found
+
+
 ASSUMPTIONS = (
     "Per image, over all time steps; mean and standard deviation over seeds. Energy at 45 nm, arithmetic alone: 0.9 pJ "
     "per AC, 4.6 pJ per MAC; by the paper's convention the stem is charged at every step and BatchNorm counts."
@@ -122,8 +165,12 @@ def _table_4(column: Label) -> list[str]:
         return []
     energies = ", ".join(f"{value:.2f}" for value in printed_there["energy_mj"])
     doubt = f" ({printed_there['doubt']})" if "doubt" in printed_there else ""
+    batch, unclear = paper()["table4"]["seconds_per_batch"]["range"], paper()["table4"]["seconds_per_batch"]["doubt"]
     ops, macs = printed_there["ops"] * 1e-6, printed_there["macs"] * 1e-6
-    return [f"The paper prints {ops:.0f} M OPs, {macs:.1f} M MACs and, by row, {energies} mJ{doubt}."]
+    return [
+        f"The paper prints {ops:.0f} M OPs, {macs:.1f} M MACs and, by row, {energies} mJ{doubt}; "
+        f"{batch[0]} to {batch[1]} s per batch ({unclear})."
+    ]
 
 
 def step_numbers(comparisons: Comparisons, column: Label) -> PlainTable | None:

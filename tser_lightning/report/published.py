@@ -62,6 +62,11 @@ def published(data: str, student: str, timesteps: int | None, method: str) -> Pu
     return Published(mean, std, _doubt(data, student, timesteps, method))
 
 
+def published_methods(data: str, student: str, timesteps: int | None) -> list[str]:
+    """List the methods for which a number is printed in a setting, in the order of paper.yaml."""
+    return list(_at(paper()["accuracy"], data, student, timesteps) or ())
+
+
 def _doubt(data: str, student: str, timesteps: int | None, method: str) -> str:
     places = [(steps, name) for steps in (timesteps, ANY) for name in (method, ANY)]
     found = (_at(paper()["doubts"], data, student, steps, name) for steps, name in places)

@@ -16,7 +16,7 @@ from tser_lightning.report.collect import RunRecord, epochs_of
 from tser_lightning.report.labels import word_for
 
 LAST_EPOCHS = 5  # whose seconds tell how long the next ones take
-STYLES = {"finished": "green", "running": "bold", "waiting": "dim", "missing": "dim"}
+STYLES = {"finished": "green", "running": "bold", "waiting": "dim", "missing": "dim", "pruned": "yellow"}
 ALWAYS = ("loss", "seed")
 
 
@@ -110,8 +110,8 @@ def status_table(runs: Iterable[Progress], title: str = "") -> Table:
     words = what_differs([each.record.settings for each in found])
     for each, differs in zip(found, words, strict=True):
         name = Text(differs or each.record.name)
-        if each.record.status not in STYLES:
-            name.append(f"\n{each.record.reason}", style="red")
+        if each.record.status not in ("finished", "running", "missing"):
+            name.append(f"\n{each.record.reason}", style=STYLES.get(each.record.status, "red"))
         table.add_row(name, *_state(each))
     return table
 

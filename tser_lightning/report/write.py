@@ -58,14 +58,18 @@ def write_report(
     claimed = claim(grid, baseline, names)
     Console().print(*summary_tables(comparisons, claimed))
     from tser_lightning.report.page import page  # drawing is imported late: the table does not need it
-    from tser_lightning.report.paper_tables import ablation, costs, every_measure, step_numbers
+    from tser_lightning.report.paper_tables import ablation, accuracies, costs, every_measure, step_numbers
 
     folder = Path(folder)
     remove_parts(folder / "figures")  # also of figures that are not drawn again
     drawn = _draw(comparisons, folder / "figures")
     tables = [ablation(comparisons)]
     for column in comparisons.columns:
-        tables += [step_numbers(comparisons, column), costs(comparisons, column)]
+        tables += [
+            accuracies(comparisons, column),
+            step_numbers(comparisons, column),
+            costs(comparisons, column),
+        ]
     texts = {
         "report.html": page(
             comparisons,

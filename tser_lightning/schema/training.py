@@ -80,6 +80,20 @@ class OneCycleSettings(Settings, targets=("tser_lightning.training.schedule.OneC
     rising: Share = about("share of the training in which the rate rises")
 
 
+class MedianSettings(Settings, targets=("tser_lightning.training.pruning.Median",)):
+    """Which jobs of a sweep end early, by their accuracy on validation images."""
+
+    min_epochs: Count = about("epochs before the first comparison")
+
+
+class ASHASettings(MedianSettings, targets=("tser_lightning.training.pruning.ASHA",)):
+    """Which jobs of a sweep end early, by their accuracy on validation images."""
+
+    eta: Annotated[int, Field(ge=2, le=100)] = about(
+        "the best 1 / eta goes on; the epochs between two comparisons grow by it"
+    )
+
+
 class MachineSettings(Settings, group="machine"):
     """What may differ from machine to machine without another result (`tser_lightning.training.Machine`)."""
 

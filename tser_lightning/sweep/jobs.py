@@ -1,7 +1,6 @@
 """The jobs of a sweep as processes: as many at once as there are slots, each ending alone."""
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -18,6 +17,8 @@ from tser_lightning.atomic_io import first_process, telling
 from tser_lightning.errors import BUSY
 from tser_lightning.operating_system import WINDOWS
 from tser_lightning.records.run_directory import RunDirectory
+from tser_lightning.records.sweep_record import SWEEP_VARIABLE
+from tser_lightning.report.collect import read_run
 from tser_lightning.sweep.live import LiveTable
 from tser_lightning.sweep.slots import Slot, give_back, slots_of, take
 
@@ -175,7 +176,12 @@ class Jobs:
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **slot.environment},
+                env={
+                    **os.environ,
+                    "PYTHONUNBUFFERED": "1",
+                    SWEEP_VARIABLE: os.path.abspath(self.folder),
+                    **slot.environment,
+                },
                 pass_fds=() if WINDOWS else held,  # there the sweep itself holds them
             )
         return Running(job, process, slot, held, log)
@@ -187,7 +193,7 @@ class Jobs:
         if job.code:
             say(f"{job.place} FAILED with exit code {job.code}: {job}", *_tail(ended.log), f"all it said: {ended.log}")
         else:
-            say(f"{job.place} done in {minutes}:{seconds:02}: {job}{_accuracy(job.home)}")
+            say(f"{job.place} done in {minutes}:{seconds:02}: {job}{_outcome(job.home)}")
             if job.home is None:  # what it says is what it was asked for
                 print(ended.log.read_text(errors="replace"), end="", flush=True)
         return job
@@ -208,11 +214,11 @@ def _tail(log: Path) -> list[str]:
     return log.read_text(errors="replace").splitlines()[-TAIL:]
 
 
-def _accuracy(home: Path | None) -> str:
-    try:
-        return f", test/acc {json.loads(((home or Path()) / 'result.json').read_text())['test/acc']:.2f} %"
-    except (OSError, ValueError, KeyError, TypeError):
+def _outcome(home: Path | None) -> str:
+    if home is None or not home.is_dir():
         return ""
+    found = read_run(home)
+    return f", test/acc {found.numbers['test/acc']:.2f} %" if found.finished else f", {found.reason}"
 
 
 def _end(running: Sequence[Running], patience: float) -> None:

@@ -102,12 +102,12 @@ class LiveTable:
         ended = done.get(key)
         state = "running" if key in since else "waiting"
         if ended is not None:
-            state = f"failed ({ended.code})" if ended.code else "finished"
+            state = f"failed ({ended.code})" if ended.code else _ended(progress)
         epoch = f"{progress.epoch}/{progress.epochs or '?'}" if progress and progress.epoch else ""
         accuracy = "" if progress is None or progress.accuracy is None else f"{progress.accuracy:.2f}"
         name = Text(words or " ".join(job.overrides))
-        if ended is not None and ended.code and progress is not None:
-            name.append(f"\n{progress.record.reason}", style="red")
+        if ended is not None and progress is not None and (ended.code or state == "pruned"):
+            name.append(f"\n{progress.record.reason}", style=STYLES.get(state, "red"))
         left = duration(progress.left) if progress and key in since else ""
         return name, Text(state, style=STYLES.get(state, "red")), Text(epoch), Text(accuracy), Text(left)
 
@@ -133,3 +133,8 @@ class LiveTable:
         waiting = len(self._jobs) - done - len(running)
         rest = sum(max(0.0, mean - seconds) for _, seconds in running)
         return (rest + waiting * mean) / max(1, min(self._slots, len(running) + waiting))
+
+
+def _ended(progress: Progress | None) -> str:
+    """Say how a job ended well."""
+    return "pruned" if progress is not None and progress.record.status == "pruned" else "finished"

@@ -24,6 +24,7 @@ from tser_lightning.config.hydra_loader import PRIMARY, Configs, with_hydra
 from tser_lightning.config.run import Run, compose_run
 from tser_lightning.config.usage_errors import UsageErrors, refuse
 from tser_lightning.errors import UsageError
+from tser_lightning.records.decisions import stop_of
 from tser_lightning.records.run_directory import RunDirectory
 from tser_lightning.records.sweep_record import AskedRun, write_sweep
 from tser_lightning.registry.trust import untrusted_targets
@@ -54,6 +55,7 @@ def multirun(overrides: Sequence[str], configs: Configs) -> int:
     jobs = _jobs(runs, configs)
     texts = [f"hydra.sweep.dir='{jobs.folder}'", *texts, "hydra.mode=MULTIRUN"]
     if not is_basic(settings["sweeper"]):
+        refuse([_without_others(run) for run in runs if run.config["prune"].get("_target_")])
         say("the sweeper chooses the jobs, one process each")
         return _summary(_by_hydra(configs, lambda hydra: hydra.multirun(PRIMARY, jobs, texts, True)))
     missing = _missing(runs)
@@ -103,13 +105,30 @@ def _finished(run: Run, hashes: Callable[[str], dict[str, str]]) -> bool:
     return true and (run.config["measure"] != "full" or (home / "measures.json").exists())
 
 
+def _pruned(run: Run) -> bool:
+    """Tell whether the same rule has ended a run before; so the same command gives the same again."""
+    home, rule = _home(run), run.config["prune"]
+    return home is not None and not run.config["force"] and stop_of(home, rule) is not None
+
+
+def _without_others(run: Run) -> UsageError:
+    return UsageError(
+        what=f"prune={run.choices['prune']} compares the jobs of a sweep, and this sweeper chooses them as it goes",
+        why="what a job is compared with has to be known before it begins",
+        fix="prune=none, or the values of the sweep in the command, e.g. loss.lam=0.001,0.01,0.1",
+    )
+
+
 def _missing(runs: Sequence[Run]) -> list[Run]:
-    """Leave out what is finished, and what is another job's run under other words."""
+    """Leave out what is finished or pruned, and what is another job's run under other words."""
     once = {_home(run) or index: run for index, run in reversed(list(enumerate(runs)))}
     hashes = cache(hashes_of_data)
-    missing = [run for run in reversed(once.values()) if not _finished(run, hashes)]
+    left = [run for run in reversed(once.values()) if not _finished(run, hashes)]
+    missing = [run for run in left if not _pruned(run)]
     same = f", {len(runs) - len(once)} more are the same runs in other words" if len(once) < len(runs) else ""
-    say(f"{len(once)} jobs{same}, {len(once) - len(missing)} finished before, {len(missing)} to do, one process each")
+    pruned = f", {len(left) - len(missing)} pruned before (prune=none goes on)" if len(missing) < len(left) else ""
+    done = len(once) - len(left)
+    say(f"{len(once)} jobs{same}, {done} finished before{pruned}, {len(missing)} to do, one process each")
     return missing
 
 

@@ -1,6 +1,7 @@
 """`task=distill`: train a student from its teacher. Imports no torch before it is known that there is work to do."""
 
 import logging
+import statistics
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -8,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from tser_lightning.config.run import Run
+from tser_lightning.errors import Pruned
+from tser_lightning.records.decisions import forget_decisions
 from tser_lightning.records.run_directory import RunDirectory
 from tser_lightning.records.source_code import code_hashes
 from tser_lightning.registry.targets import targets
 from tser_lightning.report.table import steps_table
+from tser_lightning.tasks.competition import Competition, competition_of
 from tser_lightning.tasks.evaluate import finished, is_still_true, measure_fully, scores
 
 if TYPE_CHECKING:
@@ -21,13 +25,21 @@ log = logging.getLogger("tser_lightning")
 
 
 def distill(run: Run) -> dict[str, Any]:
-    """Train a student from its teacher, or give the result of the same run if it is finished."""
-    home = RunDirectory(run.home)
+    """Train a student from its teacher, or give the result of the same run if it is finished.
+
+    Returns:
+        The content of result.json; what the run is and no numbers, if its sweep has ended it early.
+    """
+    home, competition = RunDirectory(run.home), competition_of(run)
     if run.config["force"]:
         home.set_aside()
     result = home.result()
     if result is None:
-        result = _distilled(run, home, partial(_train, run, home))
+        try:
+            result = _distilled(run, home, partial(_train, run, home, competition))
+        except Pruned as pruned:
+            log.info("pruned: %s; the same command with prune=none goes on from here", pruned)
+            return run.settings
     elif is_still_true(home, run):
         log.info("%s is finished; force=true does it again", home.path)
         if run.config["measure"] == "full" and not (home.path / "measures.json").exists():
@@ -73,12 +85,19 @@ def _measured_again(home: RunDirectory, result: Mapping[str, Any], parts: "RunPa
     return {**result, **scores(parts)}
 
 
-def _train(run: Run, home: RunDirectory, parts: "RunParts", logged: Any) -> dict[str, Any]:
+def _train(
+    run: Run, home: RunDirectory, competition: Competition | None, parts: "RunParts", logged: Any
+) -> dict[str, Any]:
     from tser_lightning.records.weights_and_biases import lightning_logger
     from tser_lightning.tasks.run_parts import card_of
     from tser_lightning.training import fit, save_network
+    from tser_lightning.training.pruning import Pruning
 
     config = run.config
+    if competition is None:
+        forget_decisions(home.path)
+    else:
+        competition.check()
     _settle_backend(home, parts)
     numbers = fit(
         parts.student,
@@ -92,12 +111,24 @@ def _train(run: Run, home: RunDirectory, parts: "RunParts", logged: Any) -> dict
         selection=config["selection"],
         loggers=[] if logged is None else [lightning_logger(logged)],
         log_every=config["logging"]["every_n_steps"],
-        callbacks=parts.callbacks,
+        callbacks=parts.callbacks if competition is None else [*parts.callbacks, Pruning(competition.stops)],
         record=home.record,
     )
+    if competition is not None:
+        competition.check()  # what is on the disk: processes that Lightning forks do not give their answer back
     measured = scores(parts)
     save_network(parts.student, home.path / "student.safetensors", card_of(config, parts.data))
-    return {**run.settings, **_selected(run, home), **measured, **numbers}
+    return {**run.settings, **_selected(run, home), **measured, **numbers, **_seconds_per_step(home)}
+
+
+def _seconds_per_step(home: RunDirectory) -> dict[str, float]:
+    """Divide the seconds of each epoch by its optimiser steps; the median knows neither the start nor a pause."""
+    found, before = [], 0
+    for row in home.metrics():
+        steps, before = int(row["step"]) - before, int(row["step"])
+        if row.get("seconds") and steps > 0:
+            found.append(float(row["seconds"]) / steps)
+    return {"train/seconds_per_step": round(statistics.median(found), 4)} if found else {}
 
 
 def _settle_backend(home: RunDirectory, parts: "RunParts") -> None:

@@ -16,7 +16,12 @@ from tser_lightning.losses.contract import needs_of
 from tser_lightning.training.loss_context import Live, Seen, keywords
 from tser_lightning.training.user_code import PASSED_ON, described, failed, named
 
-RESERVED = ("loss", "seconds", "peak_memory_mb")  # what is recorded under train/ besides the parts of a loss
+RESERVED = (
+    "loss",
+    "seconds",
+    "seconds_per_step",
+    "peak_memory_mb",
+)  # what is recorded under train/ besides the parts of a loss
 _LOSS = (
     "a loss is called as loss(student_TBC, teacher_BC, labels_B), time first, and returns a scalar tensor or LossTerms"
 )

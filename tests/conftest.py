@@ -14,6 +14,7 @@ from tser_lightning.config.run import Run, compose_run
 from tser_lightning.config.usage_errors import UsageErrors
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["TSER_CONFIG_DIR"] = os.devnull  # no test reads the defaults of the site that it runs at
 
 # How long an example takes says more of the machine, which may be at work elsewhere, than of the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -2,11 +2,17 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from tser_lightning.cli.help import help_text
 from tser_lightning.config.hydra_loader import Configs
+from tser_lightning.config.run import compose_run
 from tser_lightning.registry.places import folder as find
 
+Refused = Callable[..., list[tuple[str, str, str]]]
 CHECKOUT = Path(__file__).parents[2]
 
 
@@ -73,3 +79,44 @@ def test_composing_leaves_hydra_free_for_others(configs: Configs) -> None:
 
     configs.compose()
     assert not GlobalHydra.instance().is_initialized()
+
+
+def at_a_site(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    (folder / "etc").mkdir()
+    (folder / "etc" / "site.yaml").write_text(text)
+    monkeypatch.setenv("TSER_CONFIG_DIR", str(folder / "etc"))
+
+
+def test_a_site_has_defaults_of_its_own_below_experiments_and_commands(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, configs: Configs
+) -> None:
+    plain = compose_run([], configs=configs)
+    text = "machine: {runs_dir: /scratch/me, workers: 3, threads: 9}\nlogging: {wandb: {project: ours}}\n"
+    at_a_site(folder, monkeypatch, text)
+    run = compose_run(["machine.workers=1"], check_data=False, configs=configs)
+    assert run.config["machine"]["runs_dir"] == "/scratch/me"
+    assert run.config["machine"]["workers"] == 1
+    assert run.config["machine"]["threads"] == 1  # experiment=digits says so
+    assert run.config["logging"]["wandb"]["project"] == "ours"
+    assert run.given == {"machine.workers": 1}
+    assert run.name == plain.name
+    assert f"{folder}/etc/site.yaml" in help_text(configs)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("machine: {worker: 3}", "sets machine.worker, which is no setting of machine or logging"),
+        ("machine: {workers: many}", "sets machine.workers=many, which is not"),
+        ("loss: {lam: 0.1}", "sets loss.lam, which is no setting of machine or logging"),
+        ("- machine", "holds no settings by name"),
+        ("machine: {", "cannot be read"),
+    ],
+)
+def test_a_site_file_that_says_something_else_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused, text: str, said: str
+) -> None:
+    at_a_site(folder, monkeypatch, text)
+    ((what, _, fix),) = refused("loss=ce")
+    assert f"site.yaml {said}" in what
+    assert "runs_dir" in fix

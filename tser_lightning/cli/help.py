@@ -7,6 +7,7 @@ from typing import Any
 
 from tser_lightning.config.hydra_loader import Configs
 from tser_lightning.config.run import compose_run
+from tser_lightning.config.site import site_file
 from tser_lightning.config.usage_errors import as_typed, nearest
 from tser_lightning.errors import UsageError
 from tser_lightning.schema.setting import declared
@@ -50,6 +51,8 @@ def help_text(configs: Configs) -> str:
             "",
             "Settings: e.g. loss.lam=0.1 student.timesteps=2 trainer.epochs=100; `tser --help loss=tser trainer`",
             "explains those of an option and of a group",
+            "",
+            f"This site's defaults of machine and logging: {site_file()} (TSER_CONFIG_DIR names another folder)",
             "",
             "Examples",
             EXAMPLES.strip("\n"),

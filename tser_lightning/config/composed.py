@@ -16,6 +16,7 @@ from tser_lightning.config.defaults import Defaults, leaves
 from tser_lightning.config.found_files import outside
 from tser_lightning.config.hydra_errors import uncomposable
 from tser_lightning.config.hydra_loader import Composition, Configs
+from tser_lightning.config.site import site_settings
 from tser_lightning.config.unknown_settings import unknown_setting
 from tser_lightning.config.usage_errors import as_typed, refuse
 from tser_lightning.errors import UsageError
@@ -55,6 +56,7 @@ class Composed:
         self._leave_out()
         self.experiment: dict[str, Any] = plain(self.raw)
         self.mistakes += outside(self.experiment, self.command.settings)
+        self._settle_in()
         self._apply()
         self._expand()
         broken: dict[str, str] = {}
@@ -113,6 +115,18 @@ class Composed:
             if group != "loss" and self.defaults.at(f"{group}._target_") is not None:
                 note = f"experiment={name} sets {key}, which {self.defaults.place(key)} does not have: left out"
                 self.notes.append(note)
+
+    def _settle_in(self) -> None:
+        """Take this site's defaults, where neither the experiment nor the command says otherwise."""
+        try:
+            found = site_settings()
+        except UsageError as mistake:
+            self.mistakes.append(mistake)
+            return
+        said = dict(leaves(self.experiment))
+        for key, value in found.items():
+            if said.get(key) == self.defaults.at(key):
+                OmegaConf.update(self.raw, key, value, force_add=True)
 
     def bare_experiment(self) -> Composition | None:
         """Compose what the experiment chooses by itself; None if it asks for an option that there is not."""

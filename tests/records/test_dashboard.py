@@ -31,6 +31,19 @@ def test_ablations_are_grouped_and_filtered_by_the_names_of_their_settings() -> 
     assert '"xAxis": "by_step/t"' in found
 
 
+def test_lambda_stands_on_a_logarithmic_axis_and_sweeps_show_validation_before_test() -> None:
+    found = definition(workspace("me/snn"))
+    panels = [
+        panel["config"] for section in found["section"]["panelBankConfig"]["sections"] for panel in section["panels"]
+    ]
+    drawn = [(each["xAxis"], each["yAxis"], each.get("xAxisLogScale", False)) for each in panels if "yAxis" in each]
+    assert [row for row in drawn if "lam" in row[0]] == [
+        ("config:loss.value.lam", "summary:val/best_acc", True),
+        ("config:loss.value.lam", "summary:test/acc", True),
+    ]
+    assert not any(log for axis, _, log in drawn if "lam" not in axis)
+
+
 @pytest.mark.parametrize("place", ["me", "me/", "/snn", "me/snn/runs", ""])
 def test_a_place_is_an_entity_and_a_project(place: str) -> None:
     with pytest.raises(UsageError, match="names no project"):

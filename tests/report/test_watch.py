@@ -48,6 +48,11 @@ def test_the_state_has_every_run_and_a_curve_with_a_band_per_method(served: Thre
     assert set(state["curves"]) == {"vanilla_kd", "ts_ce", "ts_kl", "ts", "tser"}
     assert len(state["curves"]["tser"]["mean"]) == 10
     assert all(std > 0 for std in state["curves"]["tser"]["std"])
+    assert {method: sorted(each["seeds"]) for method, each in state["results"].items()} == {
+        **{method: ["1", "2", "3"] for method in ("vanilla_kd", "ts", "tser")},
+        "ts_ce": ["1", "2"],
+        "ts_kl": ["1", "3"],
+    }
 
 
 def test_two_runs_are_told_apart_by_what_differs_alone(served: ThreadingHTTPServer) -> None:
@@ -83,6 +88,22 @@ def test_only_files_of_the_runs_are_given_and_only_to_this_machine(served: Threa
     for path in (f"/file?run={name}&name=../x", "/file?run=..%2F..&name=run.json", "/file", "/etc/passwd"):
         assert asked(served, path)[0] == 404
     assert asked(served, "/state", Host="elsewhere.example:80")[0] == 404  # a page of the web that names us
+
+
+def test_runs_on_other_data_are_not_held_against_each_other(build: Build, tmp_path: Path) -> None:
+    build("ts", 1)
+    build("tser", 1)
+    build("tser", 1, data="cifar10")
+    build("tser", 1, selection="last")
+    found = Watched(str(tmp_path / "runs" / "*")).state()["results"].values()
+    among = [each["among"] for each in found]
+    assert sorted(map(among.count, among)) == [1, 1, 2, 2]
+
+
+def test_accuracies_are_those_of_the_test_split(served: ThreadingHTTPServer, runs: Path) -> None:
+    (path,) = runs.glob("*-loss_tser-seed_2-*")
+    accuracy = json.loads((path / "result.json").read_text())["test/acc"]
+    assert state_of(served)["results"]["tser"]["seeds"]["2"] == pytest.approx(accuracy, abs=1e-3)
 
 
 def test_a_hundred_runs_are_all_read(build: Build, tmp_path: Path) -> None:

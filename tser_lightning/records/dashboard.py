@@ -10,6 +10,7 @@ from tser_lightning.records.measures import MEASURES, Measure, families
 
 AXES = ("loss.name", "loss.alpha", "loss.tau", "loss.lam", "student.name", "student.timesteps", "seed")
 
+LOGARITHMIC = ("loss.lam",)  # which are swept over powers of ten
 KINDS = {"teacher": "Teacher", "certainty": "Certainty", "activity": "Activity"}
 
 
@@ -51,8 +52,8 @@ def workspace(place: str) -> Any:
     def bars(name: str) -> Any:
         return wr.BarPlot(metrics=[wr.SummaryMetric(name)], groupby=loss, groupby_aggfunc="mean")
 
-    def against(x: Any) -> Any:
-        return wr.ScatterPlot(x=x, y=accuracy)
+    def against(x: Any, y: Any = accuracy) -> Any:
+        return wr.ScatterPlot(x=x, y=y, log_x=getattr(x, "name", "") in LOGARITHMIC)
 
     columns = [wr.ParallelCoordinatesPlotColumn(metric=wr.Config(axis)) for axis in AXES[:-1]]
     columns.append(wr.ParallelCoordinatesPlotColumn(metric=accuracy))
@@ -60,7 +61,11 @@ def workspace(place: str) -> Any:
         "Accuracy": [bars("test/acc"), line("epoch", "val/acc"), wr.ParallelCoordinatesPlot(columns=columns)],
         "Time steps": [line("by_step/t", f"by_step/{name}") for name in families()],
         **{title: [bars(each.name) for each in _of(kind)] for kind, title in KINDS.items()},
-        "Sweeps": [against(wr.Config(axis)) for axis in ("loss.lam", "loss.tau", "loss.alpha", "student.timesteps")],
+        "Sweeps": [
+            against(wr.Config(axis), wr.SummaryMetric(name))
+            for axis in ("loss.lam", "loss.tau", "loss.alpha", "student.timesteps")
+            for name in ("val/best_acc", "test/acc")  # what a choice may go by, and what came of it
+        ],
         "Cost": [
             *(against(wr.SummaryMetric(each.name)) for each in _of("cost") if each.name == "test/energy_mj"),
             *(bars(each.name) for each in _of("cost")),

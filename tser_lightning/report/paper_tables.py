@@ -103,7 +103,7 @@ def accuracies(comparisons: Comparisons, column: Label) -> PlainTable | None:
 
 
 def _cells_by_method(comparisons: Comparisons, column: Label) -> dict[str, Cell]:
-    found = {}
+    found: dict[str, Cell] = {}
     for row in comparisons.rows:
         cell = comparisons.cell(row, column)
         if cell.published is not None:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 from tser_lightning.records.measures import measured
 from tser_lightning.report.collect import RunRecord, collect
 from tser_lightning.report.curves import over_seeds
+from tser_lightning.report.grid import APART
 from tser_lightning.report.status import Progress, counted, progress_of, what_differs
 
 LOOK_SECONDS = 2.0
@@ -51,6 +52,7 @@ class Watched:
             "counted": counted(runs),
             "runs": [_row(*each) for each in zip(runs, words, methods, strict=True)],
             "curves": _curves(records, methods),
+            "results": _results(records, methods),
         }
 
     def differences(self, one: str, other: str) -> list[tuple[str, Any, Any]]:
@@ -110,6 +112,17 @@ def _curves(records: Sequence[RunRecord], methods: Sequence[str]) -> dict[str, d
         epochs, mean, std = over_seeds(metrics, CURVE)
         curves[method] = {name: _finite(values) for name, values in (("x", epochs), ("mean", mean), ("std", std))}
     return curves
+
+
+def _results(records: Sequence[RunRecord], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Give the test accuracies of finished runs by method and seed, and among which methods they may be compared."""
+    found: dict[str, dict[str, Any]] = {}
+    for record, method in zip(records, methods, strict=True):
+        if record.finished:
+            among = " ".join(f"{key}={record.settings.get(key)}" for key in ("data", *APART))
+            seeds = found.setdefault(method, {"among": among, "seeds": {}})["seeds"]
+            seeds[str(record.seed)] = round(record.numbers["test/acc"], 3)
+    return found
 
 
 def _finite(values: Any) -> list[float | None]:

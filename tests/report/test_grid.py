@@ -14,6 +14,15 @@ def grid_of(folder: Path) -> Grid:
     return make_grid(collect(folder / "runs" / "*"))
 
 
+def test_where_a_student_starts_from_is_of_its_method(build: Build, tmp_path: Path) -> None:
+    build("ce", 1)
+    build("ce", 1, neuron="qcfs", **{"student.weights": "teacher"})
+    build("tser", 1)
+    grid = make_grid(collect(tmp_path / "runs" / "*"))
+    assert len(grid.columns) == 1
+    assert [str(row) for row in grid.rows] == ["ce neuron=lif", "ce neuron=qcfs", "tser neuron=lif"]
+
+
 def test_losses_are_rows_in_their_usual_order_and_the_setting_is_the_column(runs: Path, tmp_path: Path) -> None:
     grid = grid_of(tmp_path)
     assert [str(row) for row in grid.rows] == ["vanilla_kd", "ts_ce", "ts_kl", "ts", "tser"]

@@ -11,7 +11,8 @@ multiplication with accumulation (MAC) (Horowitz, ISSCC 2014); no memory access,
 residual addition, no activation function. Per image, over all its time steps, mean over the data.
 Both conventions: a layer whose input is binary (all values 0 or 1 over all the data) does ACs, any other does MACs;
 integer inputs, as after the ADD of SEW-ResNet, do MACs. Where neurons put out numbers of spikes (I-LIF), which run as
-binary steps, an integer input of k is k spikes and does k ACs.
+binary steps, an integer input of k is k spikes and does k ACs. Where spikes weigh something else than 1 (QCFS), an
+input of 0 and one other value is binary: the weights take the factor in.
 Paper's convention (energy_mj; reproduces the OPs and MACs of Table 4): operations of a convolution or linear layer are
 kernel MACs, padding included, and one per bias; ACs are operations times the share of the input that spikes; a norm is
 2 MACs per value; a pooling is one operation per input value; what comes before the first neuron is charged at every

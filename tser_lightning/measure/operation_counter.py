@@ -55,6 +55,7 @@ class OperationCounter:
     def __init__(self, model: nn.Module) -> None:
         self._model, self._modules = model, named_modules(model)
         self._counts = any(isinstance(each, Neuron) and each.max_spikes > 1 for each in self._modules.values())
+        self._weighted = any(isinstance(each, Neuron) and each.weighted for each in self._modules.values())
         self._kinds: dict[str, str] = {}
         self._costs: dict[str, Cost] = {}
         self._images = 0
@@ -98,7 +99,10 @@ class OperationCounter:
         def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             kind = kind_of(module)
             if kind is not None:
-                self._add(path, kind, cost_of(module, args[0].detach(), output.detach(), self._counts))
+                x = args[0].detach()
+                if self._weighted:  # spikes that all weigh the same do what spikes of 1 do with scaled weights
+                    x = x / x.abs().amax().clamp(min=torch.finfo(x.dtype).tiny)
+                self._add(path, kind, cost_of(module, x, output.detach(), self._counts))
             self._open.pop()
 
         return leave

@@ -15,6 +15,7 @@ from tser_lightning.kernels.packing import packed_spikes
 from tser_lightning.models.foreign import adopt_neurons, called_once
 from tser_lightning.models.recompute import recomputed_blocks
 from tser_lightning.models.still import StillLayers
+from tser_lightning.models.unconvertible import refuse_unconvertible
 from tser_lightning.neurons.clock import Clock, OverTime
 
 
@@ -56,6 +57,7 @@ class Student(nn.Module):
                 "return the network: a class that inherits nn.Module, or a function that makes one",
             )
         self._unproven = adopt_neurons(self.net)
+        refuse_unconvertible(self.net)
         over_time = [module for module in self.net.modules() if isinstance(module, OverTime)]
         if not over_time:
             raise UsageError(
@@ -63,10 +65,16 @@ class Student(nn.Module):
                 "a student is a spiking network, whose neurons are there before it is called; with ReLU it is an ANN",
                 "activation(channels) in __init__, which makes the neuron that neuron=lif names",
             )
+        self._over_time = over_time
         self.causal = all(module.causal for module in over_time)
         self.time_first = any(module.time_first for module in over_time)
         for module in over_time:
             module.clock = self.clock
+
+    @property
+    def is_ann(self) -> bool:
+        """Whether all steps are alike now, so that `net` is called for one of them: with QCFS neurons in training."""
+        return not any(module.tells_steps_apart for module in self._over_time)
 
     @property
     def timesteps(self) -> int:
@@ -181,6 +189,8 @@ class Student(nn.Module):
         finally:
             clock.steps, clock.images, clock.first, clock.carry = None, None, 0, None
         self._unproven = []
+        if images is not None and self.is_ann:
+            return logits.expand(steps, *logits.shape)
         return self._with_time(logits, folded) if self.time_first else cast(Tensor, logits.unflatten(0, (steps, -1)))
 
     @staticmethod

@@ -11,6 +11,7 @@ from tser_lightning.neurons.membranes import membranes
 from tser_lightning.neurons.mpbn import MPBN
 from tser_lightning.neurons.neuron import IF, LIF, PLIF, Neuron
 from tser_lightning.neurons.pfa import PFA
+from tser_lightning.neurons.qcfs import QCFS
 
 __all__ = [
     "GLIF",
@@ -22,6 +23,7 @@ __all__ = [
     "MPBN",
     "PFA",
     "PLIF",
+    "QCFS",
     "SURROGATES",
     "Clock",
     "Neuron",

@@ -55,6 +55,11 @@ class OverTime(nn.Module):
         super().__init__()
         self.clock = Clock()
 
+    @property
+    def tells_steps_apart(self) -> bool:
+        """Whether steps with the same input may have different outputs."""
+        return True
+
     def unfold(self, folded: Tensor) -> Tensor:
         """Turn [T*B, ...] into [T, B, ...]; see `Clock.unfold`."""
         return folded if self.time_first else self.clock.unfold(folded)

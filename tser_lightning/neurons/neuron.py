@@ -24,12 +24,14 @@ class Neuron(OverTime):
     Attributes:
         lr_scales: Factor on the learning rate of a parameter of its own, by name; 1 for those that are not in it.
         max_spikes: The most spikes that it puts out at one step; above 1 what it puts out are their numbers.
+        weighted: Whether its spikes weigh something else than 1, the same for the whole layer.
         kaiming_start: Whether the networks that were published with it start as `models.initialisation.kaiming`.
     """
 
     lr_scales: ClassVar[dict[str, float]] = {}
     kaiming_start: ClassVar[bool] = False
     max_spikes: int = 1
+    weighted: bool = False
 
     def forward(self, currents: Tensor) -> Tensor:
         """Map currents [T*B, ...] to spikes of the same shape, layout and dtype."""

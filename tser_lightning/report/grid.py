@@ -12,6 +12,7 @@ from tser_lightning.report.labels import Key, Label, in_usual_order
 CHOICES = ("experiment", "loss", "student", "teacher", "neuron", "norm", "data")
 COLUMN = ("data", "student", "student.timesteps")
 APART = ("selection", "trainer.epochs", "debug")  # runs that differ in them are not compared as alike
+START = "student.weights"  # where a method starts from, not what it is compared on
 OWN = ("loss", "teacher")  # what methods differ in by their nature
 
 
@@ -93,7 +94,7 @@ def _laid_out(records: Sequence[RunRecord], values: Values) -> Grid:
     apart = {"selection"} if len(protocols) > 1 else set()  # numbers of different protocols do not compare anywhere
     apart |= set(_telling(records, COLUMN, APART, values))
     always = [*COLUMN, *(key for key in APART if key in apart)]
-    aside = ["experiment", *sorted(key for key in keys if key.startswith(("data.", "student.")))]
+    aside = ["experiment", *sorted(key for key in keys if key.startswith(("data.", "student.")) and key != START)]
     column_keys = [*always, *_telling(records, always, aside, values)]
     candidates = sorted(keys - {"loss", *aside}, key=lambda key: (not key.startswith("loss."), "." in key, key))
     kept = _telling(records, (*column_keys, "loss"), candidates, values)

@@ -45,6 +45,7 @@ NAMES = {
     "lsg": "LSG",
     "mpbn": "MPBN",
     "im_lif": "IM-LIF",
+    "qcfs": "QCFS (conversion)",
     "pfa": "PFA",
     "bn": "BN",
     "tdbn": "tdBN",

@@ -86,6 +86,13 @@ class ILIFSettings(NeuronSettings, targets=(f"{ROOM}ILIF",)):
     detach_reset: bool = about("true: the gradient ignores the reset (the public code's)")
 
 
+class QCFSSettings(NeuronSettings, targets=(f"{ROOM}QCFS",)):
+    """An ANN's activation in training, the IF neuron that it is converted to in evaluation."""
+
+    v_threshold: Positive = about("where the learnt threshold of a layer starts")
+    levels: Count = about("L, the levels of the activation; T = L is converted best")
+
+
 class GLIFSettings(WithSurrogateSettings, targets=(f"{ROOM}GLIF",)):
     """Learnt gates between two forms of leak, input and reset."""
 

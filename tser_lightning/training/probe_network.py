@@ -95,7 +95,8 @@ class _Called(ABC):
             raise self.explained(whole, images, error) from error
         finally:
             handle.remove()
-        self.check_shape(caught[-1] if caught else logits, images)
+        alike = isinstance(whole, Student) and whole.is_ann  # then the student makes T of the one step of its network
+        self.check_shape(logits.flatten(0, 1) if alike else caught[-1] if caught else logits, images)
         if not torch.equal(given.nan_to_num(), images.nan_to_num()):
             raise UsageError(
                 what=f"{self.who} changes the images that it is given, in place",

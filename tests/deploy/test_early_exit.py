@@ -8,8 +8,9 @@ import torch
 from scipy.stats import binom
 from torch import Tensor, nn
 
-from tser_lightning.deploy.early_exit import THRESHOLDS, Exit, exit_steps, fit_exit, images_needed, predict
+from tser_lightning.deploy.early_exit import Exit, fit_exit, images_needed, predict
 from tser_lightning.errors import UsageError
+from tser_lightning.measure.exit_curve import THRESHOLDS, exit_steps
 from tser_lightning.models import Student, resnet_small
 from tser_lightning.neurons import GLIF, IMLIF, LIF, MPBN, PFA, PLIF
 

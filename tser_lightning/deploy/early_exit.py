@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tser_lightning.errors import UsageError
+from tser_lightning.measure.exit_curve import THRESHOLDS, exit_steps
 from tser_lightning.models import Student
 
 Bound = Literal["clopper_pearson", "conformal", "none"]
 BOUNDS = ("clopper_pearson", "conformal", "none")
 FOR_TEMPERATURES = 5  # every fifth image fits temperatures, the others the threshold
-THRESHOLDS = tuple(1 - 2 ** (-j / 4) for j in range(80, -1, -1))  # from nearly 1 to 0: before any image is seen
 
 
 @dataclass(frozen=True)
@@ -186,13 +186,6 @@ def images_needed(max_loss: float, bound: Bound, confidence: float) -> int:
         return 1 << 30
     fitting = math.log(1 - confidence) / math.log1p(-share) if bound == "clopper_pearson" else 1 / share - 1
     return math.ceil(math.ceil(fitting) * FOR_TEMPERATURES / (FOR_TEMPERATURES - 1))
-
-
-def exit_steps(confidence_TB: Tensor, threshold: float) -> Tensor:
-    """The step at which each image is decided, 0 being the first, int64 [B]."""
-    sure_TB = confidence_TB >= threshold
-    sure_TB[-1] = True
-    return sure_TB.int().argmax(0)
 
 
 def _running_means(logits_TBC: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tser_lightning.deploy.early_exit import THRESHOLDS, Exit, exit_steps, predict
+from tser_lightning.deploy.early_exit import Exit, predict
 from tser_lightning.measure import OperationCounter, student_energy
+from tser_lightning.measure.exit_curve import ExitCurve
 from tser_lightning.models import Student
 
 TIMED_IMAGES, REPEATS = 50, 3
@@ -39,6 +40,8 @@ def measure_exit(student: Student, rule: Exit, loader: Iterable[Any]) -> dict[st
     labels_B = torch.cat([batch.labels for batch in batches])
     found = [predict(student, batch.images, rule) for batch in batches]
     full_TBC, _ = logits_of(student, batches)
+    curve = ExitCurve(rule.temperatures)
+    curve.update(full_TBC, labels_B)
     classes_B, steps_B = (torch.cat([getattr(each, name) for each in found]) for name in ("classes", "steps"))
     images = torch.cat([batch.images for batch in batches], 1 if batches[0].images.ndim == 5 else 0)
     return {
@@ -50,7 +53,7 @@ def measure_exit(student: Student, rule: Exit, loader: Iterable[Any]) -> dict[st
         "energy_mj": _energy(student, images, steps_B),
         "energy_full_mj": _energy(student, images, torch.full_like(steps_B, len(full_TBC))),
         **_latency(student, images, rule),
-        "curve": _curve(full_TBC, labels_B, rule),
+        "curve": curve.points(),
     }
 
 
@@ -92,19 +95,3 @@ def _milliseconds(student: Student, images: Tensor, rule: Exit | None) -> float:
     begin = time.perf_counter()
     predict(student, images, rule).classes.tolist()  # waits for the device
     return 1000 * (time.perf_counter() - begin)
-
-
-def _curve(logits_TBC: Tensor, labels_B: Tensor, rule: Exit) -> list[dict[str, float]]:
-    """Mean steps and accuracy in percent at every threshold, from the logits of the full run."""
-    counts = torch.arange(1, len(logits_TBC) + 1, device=logits_TBC.device)
-    means_TBC = logits_TBC.cumsum(0) / counts[:, None, None]
-    confidence_TB = torch.stack([rule.probabilities(mean, step).amax(-1) for step, mean in enumerate(means_TBC)])
-    right_TB = means_TBC.argmax(-1) == labels_B
-    points: list[dict[str, float]] = []
-    for threshold in THRESHOLDS:
-        steps_B = exit_steps(confidence_TB, threshold)
-        accuracy = _percent(right_TB.gather(0, steps_B[None])[0])
-        point = {"threshold": threshold, "mean_steps": 1 + float(steps_B.float().mean()), "accuracy": accuracy}
-        if not points or (point["mean_steps"], accuracy) != (points[-1]["mean_steps"], points[-1]["accuracy"]):
-            points.append(point)
-    return points

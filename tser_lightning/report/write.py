@@ -93,13 +93,14 @@ def write_report(
 
 
 def _draw(comparisons: Comparisons, folder: Path) -> "list[tuple[Figure, list[Path]]]":
-    from tser_lightning.report import curves, embedding, figures, layers, sweeps
+    from tser_lightning.report import curves, early_exit, embedding, figures, layers, sweeps
     from tser_lightning.report.style import save
 
     parts: Sequence[Callable[[Comparisons], list[Figure]]] = (
         figures.steps,
         sweeps.sweeps,
         figures.any_time,
+        early_exit.early_exit,
         figures.energy,
         layers.by_layer,
         layers.step_maps,

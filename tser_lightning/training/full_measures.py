@@ -13,6 +13,7 @@ from tser_lightning.data.batch import Batch
 from tser_lightning.data.image_data import ImageData
 from tser_lightning.measure.cka import step_cka
 from tser_lightning.measure.energy import energy_mj
+from tser_lightning.measure.exit_curve import ExitCurve
 from tser_lightning.measure.features import penultimate_features
 from tser_lightning.measure.firing import FiringRates
 from tser_lightning.measure.gradients import gradient_cosines
@@ -39,15 +40,15 @@ def full_measures(
         data: The data set.
 
     Returns:
-        `measures`: firing_by_layer, energy_by_layer, cka, gradient_cosine ([T][T] by layer), full_range (accuracy in
-        percent by T'; static images only), all plain containers. `features`: student [N, D], teacher [N, D'] and
-        labels [N].
+        `measures`: firing_by_layer, energy_by_layer, early_exit (`ExitCurve`), cka, gradient_cosine ([T][T] by layer),
+        full_range (accuracy in percent by T'; static images only), all plain containers. `features`: student [N, D],
+        teacher [N, D'] and labels [N].
     """
     device = next(student.parameters()).device
     batches = list(_first(data, _compared(student, data, device)))
     images = torch.cat([batch.images for batch in batches], batches[0].images.ndim - 4).to(device)  # frames: axis 1
     labels_B = torch.cat([batch.labels for batch in batches]).to(device)
-    measures = _by_layer(student, data, device)
+    measures = _of_all_images(student, data, device)
     measures["cka"] = {path: matrix.tolist() for path, matrix in step_cka(student, images).items()}
     alone = teacher is None and getattr(loss, "needs_teacher", False)
     if not alone and not getattr(loss, "student_taps", ()):
@@ -86,13 +87,15 @@ def _first(data: ImageData, images: int) -> Iterator[Batch]:
         seen += len(batch.labels)
 
 
-def _by_layer(student: Student, data: ImageData, device: torch.device) -> dict[str, Any]:
+def _of_all_images(student: Student, data: ImageData, device: torch.device) -> dict[str, Any]:
+    curve = ExitCurve()
     with FiringRates(student) as rates, OperationCounter(student) as counter, torch.no_grad():
         student.eval()
         for batch in data.loader("test"):
-            student(batch.images.to(device))
+            curve.update(student(batch.images.to(device)), batch.labels.to(device))
     firing, operations = rates.compute().layers, counter.compute().layers
     return {
+        "early_exit": curve.points(),
         "firing_by_layer": {
             path: {"rate": layer.rate, "rate_by_step": list(layer.rate_by_step), "dead_neurons": layer.dead_neurons}
             for path, layer in firing.items()

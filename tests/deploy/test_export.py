@@ -50,17 +50,30 @@ def test_onnx_computes_the_same_for_any_batch_and_a_fault_is_found(step: bool, t
         assert proof["equal"]
         assert proof["largest_difference"] < 1e-5
         assert set(proof["other_spikes"].values()) == ({None} if step else {0})
-    model = onnx.load(file)
-    weights = {each.name: each for each in model.graph.initializer}
-    name = next(name for name in weights if name.endswith("fc.bias"))
-    bias = onnx.numpy_helper.to_array(weights[name]).copy()
-    bias[2] += 0.1
-    weights[name].CopyFrom(onnx.numpy_helper.from_array(bias, name))
-    onnx.save(model, file)
-    found = prove(student, IMAGES_BCHW, file, "onnx", step=step)
-    assert not found["equal"]
+    for fault in ("a swapped channel", "another reset", "a wrong bias"):
+        _plant(onnx, fault, file, tmp_path / "faulty.onnx")
+        found = prove(student, IMAGES_BCHW, tmp_path / "faulty.onnx", "onnx", step=step)
+        assert not found["equal"], fault
     with pytest.raises(RunError, match="does not compute what the student computes: 40 of 40 images"):
         require_equal(found, "student.onnx", "onnxruntime")
+
+
+def _plant(onnx: Any, fault: str, file: Path, faulty: Path) -> None:
+    """Write an ONNX file with a fault."""
+    model = onnx.load(file)
+    weights = {each.name: each for each in model.graph.initializer}
+    if fault == "another reset":  # a membrane is multiplied with 1 - spikes: 1.5 - spikes leaves half of it
+        fired = {node.output[0] for node in model.graph.node if node.op_type == "Cast"}
+        (name,) = {n.input[0] for n in model.graph.node if n.op_type == "Sub" and n.input[1] in fired}
+        value = onnx.numpy_helper.to_array(weights[name]) + np.float32(0.5)
+    elif fault == "a swapped channel":
+        name = next(name for name in weights if name.endswith("layer1.0.conv2.weight"))
+        value = onnx.numpy_helper.to_array(weights[name])[[1, 0, 2, 3]]
+    else:
+        name = next(name for name in weights if name.endswith("fc.bias"))
+        value = onnx.numpy_helper.to_array(weights[name]) + np.eye(5, dtype=np.float32)[2] / 10
+    weights[name].CopyFrom(onnx.numpy_helper.from_array(np.asarray(value), name))
+    onnx.save(model, faulty)
 
 
 NIR: dict[str, Any] = {

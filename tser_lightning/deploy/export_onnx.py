@@ -7,27 +7,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tser_lightning.deploy.proof import Array, Computed
+from tser_lightning.deploy.proof import Array, Computed, seen_at
 from tser_lightning.deploy.step_model import StepModel
 from tser_lightning.models import Student
 
 BATCH = torch.export.Dim("batch", min=1, max=1 << 16)
 
 
-def exported(model: Student | StepModel, images_BCHW: Tensor) -> torch.export.ExportedProgram:
-    """Trace a model as a program of torch's own operators, for any batch size."""
+def exported(model: Student | StepModel, images: Tensor) -> torch.export.ExportedProgram:
+    """Trace a model as a program of torch's own operators, for any batch size.
+
+    Args:
+        model: Of all steps, or of one.
+        images: [B, C, H, W]; frames [T, B, C, H, W] for a student of recordings, whose T stays.
+    """
+    images = images.contiguous()  # a part of a larger tensor would tie the batch size to that one's
     if isinstance(model, StepModel):
-        states = model.at_rest(images_BCHW)
+        frame_BCHW = seen_at(images, 0)
+        states = model.at_rest(frame_BCHW)
         shapes: Any = ({0: BATCH}, [{0: BATCH} for _ in states])
-        return torch.export.export(model, (images_BCHW, states), dynamic_shapes=shapes, strict=False)
-    return torch.export.export(model, (images_BCHW,), dynamic_shapes=({0: BATCH},), strict=False)
+        return torch.export.export(model, (frame_BCHW, states), dynamic_shapes=shapes, strict=False)
+    return torch.export.export(model, (images,), dynamic_shapes=({images.ndim - 4: BATCH},), strict=False)
 
 
-def write_onnx(model: Student | StepModel, images_BCHW: Tensor, file: Path) -> None:
+def write_onnx(model: Student | StepModel, images: Tensor, file: Path) -> None:
     """Write a model; inputs `images` and, of one step, a state for each neuron under its path."""
     names = [f"state.{name}" for name in model.names] if isinstance(model, StepModel) else []
     program = torch.onnx.export(
-        exported(model, images_BCHW),
+        exported(model, images),
         dynamo=True,
         input_names=["images", *names],
         output_names=["logits", *(f"{name}.next" for name in names)],
@@ -37,12 +44,12 @@ def write_onnx(model: Student | StepModel, images_BCHW: Tensor, file: Path) -> N
     program.save(str(file))
 
 
-def run_onnx(file: Path, images_BCHW: Tensor, steps: int, neurons: list[str]) -> Computed:
+def run_onnx(file: Path, images: Tensor, steps: int, neurons: list[str]) -> Computed:
     """Run the model of all steps in onnxruntime.
 
     Args:
         file: What was written.
-        images_BCHW: Normalised images.
+        images: Normalised images or frames.
         steps: T.
         neurons: Their paths in the order in which they compute: each compares its membrane with its threshold once a
             step, and what comes of it is its spikes.
@@ -56,7 +63,7 @@ def run_onnx(file: Path, images_BCHW: Tensor, steps: int, neurons: list[str]) ->
     for name in shown:
         model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.BOOL, None))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    logits_TBC, *spikes = session.run(["logits", *shown], {"images": images_BCHW.numpy()})
+    logits_TBC, *spikes = session.run(["logits", *shown], {"images": images.numpy()})
     return Computed(np.asarray(logits_TBC), by_neuron([np.asarray(each) for each in spikes], steps, neurons))
 
 
@@ -66,18 +73,16 @@ def by_neuron(spikes: list[Array], steps: int, neurons: list[str]) -> dict[str, 
     return {path: np.stack([each.reshape(len(each), -1) for each in some]) for path, some in sorted_.items()}
 
 
-def run_onnx_steps(file: Path, images_BCHW: Tensor, steps: int) -> Computed:
+def run_onnx_steps(file: Path, images: Tensor, steps: int) -> Computed:
     """Run the model of one step in onnxruntime, T times, from zeros."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     inputs = session.get_inputs()
-    given = {inputs[0].name: images_BCHW.numpy()}
-    for each in inputs[1:]:
-        given[each.name] = np.zeros((len(images_BCHW), *each.shape[1:]), np.float32)
+    given = {each.name: np.zeros((len(seen_at(images, 0)), *each.shape[1:]), np.float32) for each in inputs[1:]}
     logits = []
-    for _ in range(steps):
-        outputs = session.run(None, given)
+    for step in range(steps):
+        outputs = session.run(None, {**given, inputs[0].name: seen_at(images, step).numpy()})
         logits.append(np.asarray(outputs[0]))
         given |= dict(zip((each.name for each in inputs[1:]), outputs[1:], strict=True))
     return Computed(np.stack(logits), {})

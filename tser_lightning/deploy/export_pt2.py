@@ -8,19 +8,19 @@ import torch
 from torch import Tensor, fx
 
 from tser_lightning.deploy.export_onnx import by_neuron, exported
-from tser_lightning.deploy.proof import Array, Computed
+from tser_lightning.deploy.proof import Array, Computed, seen_at
 from tser_lightning.deploy.step_model import StepModel
 from tser_lightning.errors import RunError
 from tser_lightning.models import Student
 
 
-def write_pt2(model: Student | StepModel, images_BCHW: Tensor, file: Path) -> None:
+def write_pt2(model: Student | StepModel, images: Tensor, file: Path) -> None:
     """Write a model.
 
     Raises:
         RunError: An operator of the program is not torch's own.
     """
-    program = exported(model, images_BCHW)
+    program = exported(model, images)
     theirs = sorted({str(node.target) for node in program.graph.nodes if "tser_lightning" in str(node.target)})
     if theirs:
         raise RunError(
@@ -46,22 +46,22 @@ class _Listening(fx.Interpreter):
 
 
 @torch.no_grad()
-def run_pt2(file: Path, images_BCHW: Tensor, steps: int, neurons: list[str]) -> Computed:
+def run_pt2(file: Path, images: Tensor, steps: int, neurons: list[str]) -> Computed:
     """Run the model of all steps as it was written; see `export_onnx.run_onnx`."""
     module = torch.export.load(str(file)).module()
     assert isinstance(module, fx.GraphModule)
     listening = _Listening(module)
-    logits_TBC = listening.run(images_BCHW)
+    logits_TBC = listening.run(images)
     shown = listening.compared if len(listening.compared) == steps * len(neurons) else []
     return Computed(logits_TBC.numpy(), by_neuron(shown, steps, neurons))
 
 
 @torch.no_grad()
-def run_pt2_steps(file: Path, images_BCHW: Tensor, steps: int, shapes: list[tuple[int, ...]]) -> Computed:
+def run_pt2_steps(file: Path, images: Tensor, steps: int, shapes: list[tuple[int, ...]]) -> Computed:
     """Run the model of one step, T times, from zeros."""
     module = torch.export.load(str(file)).module()
-    states, logits = [images_BCHW.new_zeros(len(images_BCHW), *shape) for shape in shapes], []
-    for _ in range(steps):
-        logits_BC, states = module(images_BCHW, states)
+    states, logits = [images.new_zeros(len(seen_at(images, 0)), *shape) for shape in shapes], []
+    for step in range(steps):
+        logits_BC, states = module(seen_at(images, step), states)
         logits.append(logits_BC.numpy())
     return Computed(np.stack(logits), {})

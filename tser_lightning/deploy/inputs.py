@@ -1,4 +1,4 @@
-"""Image files as a student sees them: brought to size, scaled and normalised as in its evaluation."""
+"""Images and recordings as a student sees them: brought to size, scaled and normalised as in its evaluation."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,7 +30,8 @@ def image_files(path: str | Path) -> list[Path]:
     if not files:
         raise UsageError(
             what=f"input={path}: {'no file in it is an image' if path.is_dir() else 'there is no such file or folder'}",
-            why="an image file, a folder of them, or an array [N, H, W, C] of bytes in a .npy file is classified",
+            why="an image file, a folder of them, or an array of bytes in a .npy file is classified: images "
+            "[N, H, W, C], or event counts [N, T, C, H, W]",
             fix="input=FOLDER or input=FILE",
         )
     return files
@@ -40,22 +41,29 @@ def batches(path: str | Path, card: Card, size: int = 100) -> Iterator[tuple[lis
     """Read what is to be classified.
 
     Args:
-        path: An image file, a folder, or a .npy file with uint8 [N, H, W, C].
-        card: Of the student: `shape`, `resize`, `mean`, `std`.
+        path: An image file, a folder, or a .npy file with images, uint8 [N, H, W, C], or with the frames of
+            recordings, numbers of events uint8 [N, T, C, H, W].
+        card: Of the student: `shape`, `frames`, `resize`, `mean`, `std`.
         size: Images at a time.
 
     Yields:
-        The names of some images, and they as the student sees them [B, C, H, W].
+        The names of some images, and they as the student sees them: [B, C, H, W], or frames [T, B, C, H, W].
 
     Raises:
-        UsageError: An image that cannot be read, or a student of event frames.
+        UsageError: An image that cannot be read, or image files for a student of event frames.
     """
     if str(path).endswith(".npy"):
         array = _array(Path(path), card)
         for first in range(0, len(array), size):
-            part = torch.from_numpy(array[first : first + size].copy()).permute(0, 3, 1, 2)
-            yield [f"{path}[{first + index}]" for index in range(len(part))], _normalised(part, card)
+            part = torch.from_numpy(array[first : first + size].copy())
+            yield [f"{path}[{first + index}]" for index in range(len(part))], _seen(part, card)
         return
+    if card.get("frames"):
+        raise UsageError(
+            what=f"input={path}: this student sees recordings of {card['frames']} event frames",
+            why="an image has no events; what an event camera wrote is cut into frames by other programs, e.g. tonic",
+            fix=f"input=FILE.npy with {_form(card)}",
+        )
     files = image_files(path)
     for first in range(0, len(files), size):
         some = files[first : first + size]
@@ -84,20 +92,38 @@ def _pixels(file: Path, card: Card) -> Tensor:
 
 
 def _array(file: Path, card: Card) -> Any:
-    channels, height, width = card["shape"]
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"input={file} cannot be read: {error}", "it is no array of numpy", "np.save(FILE, images)"
         ) from error
-    if array.dtype != np.uint8 or array.shape[1:] != (height, width, channels):
+    if array.dtype != np.uint8 or array.ndim == 0 or array.shape[1:] != _shape(card):
         raise UsageError(
             what=f"input={file} holds {array.dtype} {list(array.shape)}",
-            why=f"this student sees images as bytes, uint8 [N, {height}, {width}, {channels}]",
+            why=f"this student sees {_form(card)}",
             fix="an array of this form",
         )
     return array
+
+
+def _shape(card: Card) -> tuple[int, ...]:
+    """Of what is classified, as files have it: images with channels last, frames with channels first."""
+    channels, height, width = card["shape"]
+    return (card["frames"], channels, height, width) if card.get("frames") else (height, width, channels)
+
+
+def _form(card: Card) -> str:
+    kind = "recordings as numbers of events" if card.get("frames") else "images as bytes"
+    return f"{kind}, uint8 [N, {', '.join(map(str, _shape(card)))}]"
+
+
+def _seen(part: Tensor, card: Card) -> Tensor:
+    """Bring what a file has into the order of a student's input, and normalise it."""
+    if not card.get("frames"):
+        return _normalised(part.permute(0, 3, 1, 2), card)
+    frames_BTCHW: Tensor = _normalised(part.flatten(0, 1), card).unflatten(0, (-1, card["frames"]))
+    return frames_BTCHW.transpose(0, 1).contiguous()
 
 
 def _normalised(images_BCHW: Tensor, card: Card) -> Tensor:
@@ -105,7 +131,7 @@ def _normalised(images_BCHW: Tensor, card: Card) -> Tensor:
     if images_BCHW.shape[1] != channels:
         raise UsageError(
             what=f"this student sees {channels} channels, an image has {images_BCHW.shape[1]}",
-            why="it was trained on event frames or on images of another kind",
+            why="it was trained on images of another kind",
             fix="input=FILE.npy with uint8 [N, H, W, C] of its own kind",
         )
     mean, std = card.get("mean") or [0.0] * channels, card.get("std") or [1.0] * channels

@@ -12,12 +12,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 from tser_lightning.deploy.proof import Array, Computed
 
 
-def run_nir(file: Path, images_BCHW: Array, steps: int, step_seconds: float) -> Computed:
-    """Run a feed-forward graph for T steps, the same images at each, in float64.
+def run_nir(file: Path, images: Array, steps: int, step_seconds: float) -> Computed:
+    """Run a feed-forward graph for T steps in float64.
 
     Args:
         file: What was written.
-        images_BCHW: Normalised images.
+        images: Normalised images [B, C, H, W], the same at each step, or frames [T, B, C, H, W].
         steps: T.
         step_seconds: Time of a step: tau dv/dt = v_leak - v + r x becomes v + (v_leak - v + r x) step / tau.
 
@@ -34,11 +34,11 @@ def run_nir(file: Path, images_BCHW: Array, steps: int, step_seconds: float) -> 
     states: dict[str, Array] = {}
     spikes: dict[str, list[Array]] = {}
     outputs = []
-    for _ in range(steps):
+    for step in range(steps):
         values: dict[str, Array] = {}
         for name in order:
             node = graph.nodes[name]
-            x = images_BCHW.astype(np.float64)
+            x = (images if images.ndim == 4 else images[step]).astype(np.float64)
             if before[name]:
                 x = np.sum([values[each] for each in before[name]], axis=0)
             if type(node).__name__ in ("LIF", "IF"):

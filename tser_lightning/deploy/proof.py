@@ -37,8 +37,13 @@ class Computed:
     spikes: Mapping[str, Array]
 
 
+def seen_at(images: Tensor, step: int) -> Tensor:
+    """What a student sees at a step [B, C, H, W]: images [B, C, H, W], or of frames [T, B, C, H, W] one."""
+    return images if images.ndim == 4 else images[step]
+
+
 @torch.no_grad()
-def computed_by(student: Student, images_BCHW: Tensor) -> Computed:
+def computed_by(student: Student, images: Tensor) -> Computed:
     """Run the student itself, and listen to its neurons."""
     spikes: dict[str, Array] = {}
 
@@ -51,7 +56,7 @@ def computed_by(student: Student, images_BCHW: Tensor) -> Computed:
     neurons = {path: module for path, module in named_modules(student).items() if isinstance(module, Neuron)}
     handles = [module.register_forward_hook(listen(path)) for path, module in neurons.items()]
     try:
-        logits_TBC = student(images_BCHW)
+        logits_TBC = student(images)
     finally:
         for handle in handles:
             handle.remove()

@@ -21,7 +21,7 @@ class StepModel(nn.Module):
 
     Args:
         student: In eval mode.
-        images_BCHW: Some images, for the shapes.
+        images_BCHW: Some images, or what is seen of some recordings at a step, for the shapes.
 
     Raises:
         UsageError: A module of the student does not do the same at every step, or looks ahead.

@@ -22,7 +22,7 @@ from tser_lightning.config.run import Run
 from tser_lightning.deploy import export_nir, export_onnx, export_pt2
 from tser_lightning.deploy.load import load_student
 from tser_lightning.deploy.nir_interpreter import run_nir
-from tser_lightning.deploy.proof import Computed, compared, computed_by, require_equal
+from tser_lightning.deploy.proof import Computed, compared, computed_by, require_equal, seen_at
 from tser_lightning.deploy.step_model import StepModel
 from tser_lightning.deploy.trained import TrainedStudent
 from tser_lightning.errors import UsageError
@@ -31,6 +31,7 @@ from tser_lightning.neurons.neuron import Neuron
 from tser_lightning.records.run_directory import RunDirectory
 from tser_lightning.registry import build
 from tser_lightning.tasks.evaluate import received
+from tser_lightning.tasks.hub_folder import write_hub_folder
 from tser_lightning.tasks.run_parts import use_cpu
 
 log = logging.getLogger("tser_lightning")
@@ -45,7 +46,8 @@ NOT_EXPRESSED = {
     "pt2": ["how the images are normalised: see the input", "surrogate gradients: the file is for inference"],
     "nir": [
         "how the images are normalised: see the input",
-        "T and the mean of the outputs over the steps: the runner shows the image so often and averages",
+        "T and the mean of the outputs over the steps: the runner shows the image so often, or one frame of a "
+        "recording after the other, and averages",
         "how long a step is: 1e-4 s here (LIF; the r of IF counts a step)",
         "whether a membrane at its threshold fires: it does here",
         "the value that a spike resets a membrane to: 0 here, which nir 1.0.4 has no field for",
@@ -57,7 +59,7 @@ def export(run: Run) -> dict[str, Any]:
     """Write the file of a format, its card and its page; nothing is left of a file that computes something else.
 
     Returns:
-        Where the files are, and what the proof measured.
+        Where the files are, and what the proof measured. `format=hub` hands over the student itself.
 
     Raises:
         UsageError: The network cannot be written in this format; it says why.
@@ -65,9 +67,11 @@ def export(run: Run) -> dict[str, Any]:
     """
     use_cpu(run.config)
     form, home = run.config["format"], RunDirectory(run.config["run"])
+    if form == "hub":
+        return write_hub_folder(home, run.config["output"], run.config["export"]["license"])
     _check_installed(form)
     student = load_student(home.path)
-    images_BCHW = _held_out(home, run.config["export"]["images"])
+    images = _held_out(home, run.config["export"]["images"])
     folder = Path(run.config["output"] or home.path / "export")
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"student.{form}", *([f"student_step.{form}"] if run.config["export"]["step"] and form != "nir" else [])]
@@ -77,7 +81,7 @@ def export(run: Run) -> dict[str, Any]:
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix=".unproved-", dir=folder) as beside:
         for name in names:
-            proof = _proved(student, images_BCHW, Path(beside, name), form, step="_step" in name)
+            proof = _proved(student, images, Path(beside, name), form, step="_step" in name)
             card = _card(student, Path(beside, name), form, proof, step="_step" in name)
             write_json(Path(beside, f"{name}.json"), card)
             page = _page(card)
@@ -102,56 +106,53 @@ def _check_installed(form: str) -> None:
 
 
 def _held_out(home: RunDirectory, count: int) -> Tensor:
-    """Images of the test split, spread over all of it."""
+    """Images of the test split, or frames of its recordings, spread over all of it."""
     data = build.build_data(received(home.path / "config.yaml"))
     data.verify()
-    images = torch.cat([batch.images for batch in data.loader("test")])
-    if images.ndim != 4:
-        raise UsageError(
-            what="students of event frames are not exported",
-            why="their input is [T, B, C, H, W], and the formats' models here are shown one image at every step",
-            fix="a run on static images",
-        )
-    chosen = torch.linspace(0, len(images) - 1, min(count, len(images))).round().long()
-    return images[chosen]
+    batches = [batch.images for batch in data.loader("test")]
+    images = torch.cat(batches, batches[0].ndim - 4)
+    there = images.shape[images.ndim - 4]
+    return images.index_select(images.ndim - 4, torch.linspace(0, there - 1, min(count, there)).round().long())
 
 
-def _proved(student: TrainedStudent, images_BCHW: Tensor, file: Path, form: str, step: bool) -> dict[str, Any]:
+def _proved(student: TrainedStudent, images: Tensor, file: Path, form: str, step: bool) -> dict[str, Any]:
     """Write a file, run what was written, and compare."""
-    model = StepModel(student, images_BCHW[:2]) if step else student
+    axis = images.ndim - 4
+    few = images.narrow(axis, 0, min(2, images.shape[axis]))
+    model = StepModel(student, seen_at(few, 0)) if step else student
     if form == "nir":
-        export_nir.write_nir(student, images_BCHW[:2], file)
+        export_nir.write_nir(student, seen_at(few, 0), file)
     elif form == "onnx":
-        export_onnx.write_onnx(model, images_BCHW[:2], file)
+        export_onnx.write_onnx(model, few, file)
     else:
-        export_pt2.write_pt2(model, images_BCHW[:2], file)
-    proof = prove(student, images_BCHW, file, form, step=step)
+        export_pt2.write_pt2(model, few, file)
+    proof = prove(student, images, file, form, step=step)
     require_equal(proof, file.name, RUNNERS[form].partition(" (")[0])
     return proof
 
 
-def prove(student: TrainedStudent, images_BCHW: Tensor, file: Path, form: str, *, step: bool = False) -> dict[str, Any]:
+def prove(student: TrainedStudent, images: Tensor, file: Path, form: str, *, step: bool = False) -> dict[str, Any]:
     """Run a written file beside the student; see `deploy.proof.compared`."""
-    steps = student.timesteps
+    steps, first_BCHW = student.timesteps if images.ndim == 4 else len(images), seen_at(images, 0)[:2]
     if form == "nir":  # both in float64, so that only the weights are rounded
         wide = copy.deepcopy(student).double()
-        paths = {export_nir.node_name(path): path for path in computed_by(wide, images_BCHW[:1].double()).spikes}
-        found = run_nir(file, images_BCHW.numpy(), steps, export_nir.STEP_SECONDS)
+        paths = {export_nir.node_name(path): path for path in computed_by(wide, first_BCHW.double()).spikes}
+        found = run_nir(file, images.numpy(), steps, export_nir.STEP_SECONDS)
         found = Computed(found.logits, {paths.get(name, name): fired for name, fired in found.spikes.items()})
-        return compared(computed_by(wide, images_BCHW.double()), found)
-    expected = computed_by(student, images_BCHW)
+        return compared(computed_by(wide, images.double()), found)
+    expected = computed_by(student, images)
     neurons = list(expected.spikes)
     if step and form == "onnx":
-        return compared(expected, export_onnx.run_onnx_steps(file, images_BCHW, steps))
+        return compared(expected, export_onnx.run_onnx_steps(file, images, steps))
     if step:
-        shapes = StepModel(student, images_BCHW[:2]).shapes
-        return compared(expected, export_pt2.run_pt2_steps(file, images_BCHW, steps, shapes))
+        shapes = StepModel(student, first_BCHW).shapes
+        return compared(expected, export_pt2.run_pt2_steps(file, images, steps, shapes))
     run = export_onnx.run_onnx if form == "onnx" else export_pt2.run_pt2
-    return compared(expected, run(file, images_BCHW, steps, neurons))
+    return compared(expected, run(file, images, steps, neurons))
 
 
 def _card(student: TrainedStudent, file: Path, form: str, proof: Mapping[str, Any], step: bool) -> dict[str, Any]:
-    known = student.card
+    known, frames = student.card, student.card.get("frames")
     versions = {name: importlib.metadata.version(name) for name in ("torch", "numpy", *NEEDS[form])}
     layers = [path for path, module in named_modules(student).items() if isinstance(module, Neuron)]
     return {
@@ -161,8 +162,8 @@ def _card(student: TrainedStudent, file: Path, form: str, proof: Mapping[str, An
         "model": "one step: images and states to logits and states; zeros at rest" if step else "all steps",
         "timesteps": student.timesteps,
         "input": {
-            "images": ["batch", *known["shape"]],
-            "scale": "bytes divided by 255, then minus mean, divided by std",
+            "images": [*([frames] if frames and form != "nir" and not step else []), "batch", *known["shape"]],
+            "scale": f"{'event counts' if frames else 'bytes'} divided by 255, then minus mean, divided by std",
             "mean": known.get("mean") or [],
             "std": known.get("std") or [],
         },

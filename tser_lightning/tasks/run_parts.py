@@ -111,6 +111,7 @@ def card_of(config: Mapping[str, Any], data: Any) -> dict[str, Any]:
         "num_classes": data.num_classes,
         "classes": list(data.classes) if data.classes else None,
         "shape": list(data.shape),
+        "frames": getattr(data, "timesteps", None),  # of a recording; None: images, shown at every step
         "resize": getattr(data, "resize", None),
         "mean": list(config["data"].get("mean") or []),
         "std": list(config["data"].get("std") or []),

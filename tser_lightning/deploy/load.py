@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from tser_lightning.deploy.hub import SCHEME, pulled
 from tser_lightning.deploy.trained import TrainedStudent
 from tser_lightning.errors import UsageError
 from tser_lightning.models import Student
@@ -21,12 +22,13 @@ def load_student(path: str | Path) -> TrainedStudent:
     """Load a trained student from `student.safetensors` and the `student.json` beside it; no config is needed.
 
     Args:
-        path: The file, or the folder that both lie in.
+        path: The file, the folder that both lie in, or a place on the Hugging Face Hub, `hf://OWNER/NAME[@REVISION]`.
 
     Raises:
         UsageError: A missing or damaged file.
     """
-    path = Path(path, "student.safetensors") if Path(path).is_dir() else Path(path)
+    path = pulled(str(path)) if str(path).startswith(SCHEME) else Path(path)
+    path = path / "student.safetensors" if path.is_dir() else path
     card_file = path.with_suffix(".json")
     if not card_file.is_file():
         raise UsageError(

@@ -21,11 +21,16 @@ class RunSettings(Settings, group=""):
     task: Text = about("what to do; a file of conf/task")
     measure: Literal["basic", "full"] = about("what is measured at the end; a file of conf/measure")
     run: Text | None = about("directory of a finished run; null: the student of student.weights")
-    input: Text | None = about("what is classified: an image, a folder of them or a .npy file; null: nothing")
-    output: Text | None = about(
-        "where it goes: FILE.csv or FILE.json of predictions, a folder for exports; null: in the directory of the run"
+    input: Text | None = about(
+        "what is classified: an image, a folder of them or a .npy file of images or event frames; null: nothing"
     )
-    format: Literal["onnx", "pt2", "nir"] = about("of the file that task=export writes")
+    output: Text | None = about(
+        "where it goes: FILE.csv or FILE.json of predictions, a folder for exports, hf://OWNER/NAME for format=hub; "
+        "null: in the directory of the run"
+    )
+    format: Literal["onnx", "pt2", "nir", "hub"] = about(
+        "what task=export writes: a file for another runtime, or (hub) the student with its model card"
+    )
     runs: Text | list[Text] = about("a glob of finished runs, or a list of globs")
 
 
@@ -46,6 +51,9 @@ class ExportSettings(Settings, group="export"):
 
     step: bool = about("true: besides, a model of one step with its states (onnx, pt2)")
     images: Count = about("held-out images that the written file is compared on")
+    license: Text | None = about(
+        "of the weights, for the model card of format=hub, as the Hub spells it, e.g. mit; null: not stated"
+    )
 
 
 class ReportSettings(Settings, group="report"):

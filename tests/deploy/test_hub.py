@@ -40,7 +40,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_no_folder_of_the_training_machine_is_in_the_card() -> None:
-    card = {"student": {"timesteps": 1}, "num_classes": 2, "shape": [1, 8, 8]}
+    card = {"student": {"timesteps": 1}, "num_classes": 2, "shape": [1, 8, 8], "mean": [0.5], "std": [0.5]}
     result = {"loss": "ce", "student.weights": "/home/ant/run/a.pth", "data.path": "/data/bees", "test/acc": 50.0}
     text = model_card("m", "DIR", card, result, None, {}, None)
     assert "student.weights: a.pth" in text

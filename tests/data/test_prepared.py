@@ -9,8 +9,11 @@ from safetensors.numpy import load_file
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tser_lightning.config.run import compose_run
+from tser_lightning.config.usage_errors import UsageErrors
 from tser_lightning.data import Prepared, write_prepared
 from tser_lightning.errors import UsageError
+from tser_lightning.records.identity import identity
 
 _SIZES = {"train": 30, "test": 12}
 
@@ -318,3 +321,36 @@ def test_settings_that_do_not_fit_are_a_mistake(tmp_path: Path, settings: dict[s
 def test_a_missing_file_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no prepared data set"):
         _data(tmp_path / "mine.safetensors").fingerprint()
+
+
+def test_a_file_says_classes_shape_mean_and_std_where_nobody_does(tmp_path: Path) -> None:
+    arrays = _arrays()
+    write_prepared(tmp_path / "mine.safetensors", arrays)
+    data = Prepared(tmp_path / "mine.safetensors")
+    pixels = arrays["train_images"].double() / 255
+    assert (data.num_classes, data.shape) == (3, (2, 6, 5))
+    assert data.augment.mean == pytest.approx(pixels.mean((0, 1, 2)).tolist(), abs=1e-4)
+    assert data.augment.std == pytest.approx(pixels.std((0, 1, 2), correction=0).tolist(), abs=1e-4)
+    assert Prepared(tmp_path / "mine.safetensors", mean=[0.0, 0.0]).augment.mean == [0.0, 0.0]
+    with pytest.raises(UsageError, match=r"data.num_classes=4, but .* has 3 classes"):
+        Prepared(tmp_path / "mine.safetensors", num_classes=4).check()
+
+
+def test_a_command_names_the_file_alone(tmp_path: Path) -> None:
+    file = tmp_path / "mine.safetensors"
+    write_prepared(file, _arrays())
+    run = compose_run(["data=prepared", f"data.path={file}"])
+    data = run.config["data"]
+    assert (data["num_classes"], data["shape"]) == (3, [2, 6, 5])
+    typed = [f"data.{key}={data[key]}".replace(" ", "") for key in ("num_classes", "shape", "mean", "std")]
+    assert identity(compose_run(["data=prepared", f"data.path={file}", *typed]).config) == identity(run.config)
+    assert not [part for part in run.differences if "mean" in part or "shape" in part]
+    with pytest.raises(UsageErrors, match="has 3 classes"):
+        compose_run(["data=prepared", f"data.path={file}", "data.num_classes=4"])
+
+
+def test_a_file_that_is_not_there_is_the_only_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UsageErrors) as refused:
+        compose_run(["data=prepared", f"data.path={tmp_path}/none.safetensors"])
+    (mistake,) = refused.value.mistakes
+    assert "there is no prepared data set" in mistake.what

@@ -10,6 +10,7 @@ from tser_lightning.config.defaults import AUGMENT, Defaults, leaves
 from tser_lightning.config.readings import meant_inside, readings
 from tser_lightning.config.unknown_settings import is_place_of_data, not_a_setting
 from tser_lightning.config.usage_errors import as_typed, nearest
+from tser_lightning.data.checks import FACTS, is_prepared
 from tser_lightning.errors import UsageError
 from tser_lightning.records.source_code import own_names
 from tser_lightning.registry.targets import MISSING, importable, is_foreign
@@ -161,7 +162,9 @@ def missing_settings(raw: Mapping[str, Any], defaults: Defaults) -> list[UsageEr
             fix=f"{key}={EXAMPLES.get(key, 'my_module.my_network' if key.endswith('_target_') else 'VALUE')}",
         )
         for key, value in leaves(raw)
-        if value == MISSING and (defaults.choices["task"], key) != ("init", "data.num_classes")  # which it counts
+        if value == MISSING
+        and (defaults.choices["task"], key) != ("init", "data.num_classes")  # which it counts
+        and not (is_prepared(raw["data"]) and key.removeprefix("data.") in FACTS)  # which the file says
     ]
 
 

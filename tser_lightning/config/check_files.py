@@ -61,8 +61,10 @@ def check_files(
 
 
 def _data(settings: Mapping[str, Any]) -> None:
-    from tser_lightning.data.checks import check_data
+    from tser_lightning.data.checks import FACTS, check_data, is_prepared, prepared_facts
 
+    if is_prepared(settings) and any(settings.get(key) == "???" for key in FACTS):
+        prepared_facts(Path(settings["path"]))  # says why it could not be asked
     ours = str(settings["_target_"]).startswith("tser_lightning.")
     if ours and not any(value == "???" for value in settings.values()):
         check_data(settings)

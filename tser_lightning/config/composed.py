@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -19,6 +20,7 @@ from tser_lightning.config.hydra_loader import Composition, Configs
 from tser_lightning.config.site import site_settings
 from tser_lightning.config.unknown_settings import unknown_setting
 from tser_lightning.config.usage_errors import as_typed, refuse
+from tser_lightning.data.checks import FACTS, is_prepared, prepared_facts
 from tser_lightning.errors import UsageError
 from tser_lightning.registry.architectures import with_sizes
 from tser_lightning.registry.targets import MISSING
@@ -39,6 +41,7 @@ class Composed:
         mistakes: What is wrong, those of the command included.
         spoiled: The first parts of the dotted names of settings that are wrong.
         notes: What was left out.
+        measured: Settings that nobody has set and that the data say of themselves.
 
     Raises:
         UsageErrors: The config files do not go together.
@@ -59,6 +62,7 @@ class Composed:
         self._settle_in()
         self._apply()
         self._expand()
+        self.measured = self._measure()
         broken: dict[str, str] = {}
         self.config: dict[str, Any] = plain(self.raw, broken)
         checker = Checker(self.defaults, self.command.settings, frozenset(self.derived()))
@@ -156,6 +160,19 @@ class Composed:
             if isinstance(text := value and value._value(), str) and text.startswith("~"):
                 node[name] = os.path.expanduser(text)
 
+    def _measure(self) -> tuple[str, ...]:
+        """Take what a prepared file says of itself where it is not set; a file that cannot be read is refused later."""
+        node = self.raw.get("data")
+        if not is_prepared(plain(node)) or not (wanted := [key for key in FACTS if OmegaConf.is_missing(node, key)]):
+            return ()
+        try:
+            facts = prepared_facts(Path(str(node.path)))
+        except UsageError:
+            return ()
+        for key in wanted:
+            node[key] = facts[key]
+        return tuple(f"data.{key}" for key in wanted)
+
     def _unresolved(self, broken: Mapping[str, str]) -> None:
         if self.mistakes:
             return  # what follows from another mistake is no news
@@ -170,7 +187,8 @@ class Composed:
         return tree
 
     def derived(self) -> Iterator[str]:
-        """Name the settings that are interpolations of others."""
+        """Name the settings that follow from others: interpolations, and what the data say of themselves."""
+        yield from self.measured
         for key, value in leaves(self.unresolved()):
             if isinstance(value, str) and "${" in value:
                 yield key

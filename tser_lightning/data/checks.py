@@ -19,6 +19,8 @@ from tser_lightning.data.folder_index import class_folders, empty_class, holds_i
 from tser_lightning.data.form import FORM, NAMES, Stored, WrongForm, check_form
 from tser_lightning.errors import UsageError
 
+FACTS = ("num_classes", "shape", "mean", "std")  # what a prepared file says of itself
+
 _DTYPES = {
     **{
         f"{letter}{bits}": f"{kind}{bits}" for letter, kind in (("U", "uint"), ("I", "int")) for bits in (8, 16, 32, 64)
@@ -147,15 +149,43 @@ def check_prepared(path: Path, num_classes: int, shape: Sequence[int], download:
             names = (file.metadata() or {}).get("classes")
             classes = json.loads(names) if names else None
             classes, found_shape = _checked(file, path, classes, shape, None if download is None else make)
-            check_fit(str(path), classes, found_shape, num_classes, shape, lambda: _normalisation(file))
+            check_fit(str(path), classes, found_shape, num_classes, shape, lambda: _typed(_normalisation(file)))
     except UsageError:
         raise
     except (SafetensorError, OSError, ValueError) as error:
         raise UsageError(f"{path} is damaged: {error}", f"it must hold {FORM}", make) from error
 
 
+def is_prepared(settings: Mapping[str, Any]) -> bool:
+    """Whether the settings of a set are those of a prepared file of the user's, and name it."""
+    return settings.get("_target_") == "tser_lightning.data.Prepared" and settings.get("path") not in (None, "???")
+
+
+def prepared_facts(path: Path) -> dict[str, Any]:
+    """Say what a prepared file says of itself: `FACTS`, as settings of the data.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UsageError: It is missing, damaged, or not in the prepared form.
+    """
+    check_kind(path)
+    if not path.is_file():
+        raise UsageError(f"there is no prepared data set {path}", "training reads this one file", _writing(path))
+    try:
+        with safe_open(path, framework="np") as file:
+            names = (file.metadata() or {}).get("classes")
+            classes, shape = _checked(file, path, json.loads(names) if names else None, None, None)
+            return {"num_classes": classes, "shape": list(shape), **_normalisation(file)}
+    except UsageError:
+        raise
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UsageError(f"{path} is damaged: {error}", f"it must hold {FORM}", _writing(path)) from error
+
+
 def _checked(
-    file: Any, path: Path, names: Sequence[str] | None, shape: Sequence[int], make: str | None
+    file: Any, path: Path, names: Sequence[str] | None, shape: Sequence[int] | None, make: str | None
 ) -> tuple[int, tuple[int, int, int]]:
     try:
         return check_form({name: _stored(file, name) for name in file.keys()}, names, shape)  # noqa: SIM118
@@ -176,13 +206,17 @@ def _stored(file: Any, name: str) -> Stored:
     )
 
 
-def _normalisation(file: Any) -> str:
-    """Give the settings of mean and std of a file's training images, of some thousands where there are more."""
+def _normalisation(file: Any) -> dict[str, list[float]]:
+    """Give mean and std of a file's training images, of some thousands where there are more."""
     images = file.get_slice("train_images")
     count, *sizes = images.get_shape()
     pixels = images[: min(count, max(1, 10**8 // int(np.prod(sizes))))] / np.float32(255)
-    values = {"mean": pixels.mean((0, 1, 2), dtype=float), "std": pixels.std((0, 1, 2), dtype=float)}
-    return " ".join(f"data.{key}=[{','.join(f'{each:.4f}' for each in found)}]" for key, found in values.items())
+    values = {"mean": pixels.mean((0, 1, 2), dtype=float), "std": pixels.std((0, 1, 2), dtype=float).clip(min=1e-3)}
+    return {key: [round(float(each), 4) for each in found] for key, found in values.items()}
+
+
+def _typed(normalisation: Mapping[str, Sequence[float]]) -> str:
+    return " ".join(f"data.{key}=[{','.join(f'{each:.4f}' for each in found)}]" for key, found in normalisation.items())
 
 
 def _writing(path: Path) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tser_lightning.atomic_io import write_bytes
 from tser_lightning.data.array_data import ArrayData
-from tser_lightning.data.checks import check_prepared
+from tser_lightning.data.checks import FACTS, check_prepared, prepared_facts
 from tser_lightning.data.form import NAMES, PARTS, Stored, check_form
 
 log = logging.getLogger("tser_lightning")
@@ -29,11 +29,15 @@ class Prepared(ArrayData):
 
     Args:
         path: The file.
-        settings: Those of `ImageData`.
+        settings: Those of `ImageData`. `num_classes`, `shape`, `mean` and `std` are those of the file where they are
+            not given; the first two have to agree with it.
+
+    Raises:
+        UsageError: Something is not given, and the file that would say it cannot be read.
     """
 
     def __init__(self, path: str | Path, **settings: Any) -> None:
-        super().__init__(**settings)
+        super().__init__(**settings if settings.keys() >= set(FACTS) else prepared_facts(Path(path)) | settings)
         self.path = Path(path)
         self.name = self.path.stem
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tser_lightning.cli.main import main
 from tser_lightning.cli.reference import reference
 from tser_lightning.config.hydra_loader import Configs
 from tser_lightning.config.run import compose_run
@@ -52,6 +53,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_command_is_a_right_one(name: str, words: list[str], folder: Path) -> None:
     if "--help" in words:
         return
+    words = [word for word in words if word != "job"]
     folders = [DOCS.parent / after for flag, after in itertools.pairwise(words) if flag == "--config-dir"]
     configs = Configs(str(folders[0]) if folders else None)
     said = [word for word in words if "=" in word and not word.startswith("hydra")]
@@ -65,6 +67,34 @@ def test_the_arrays_of_the_guide_are_a_prepared_set(folder: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     run = compose_run(["data=prepared", "data.path=mine.safetensors"])
     assert (run.config["data"]["num_classes"], run.config["data"]["shape"]) == (3, [3, 16, 16])
+
+
+def test_a_mistake_is_answered_as_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = blocks(DOCS / "commands.md", "console")
+    command, *answer = block.strip().splitlines()
+    assert main(shlex.split(command.removeprefix("$ python -m tser_lightning"))) == 2
+    assert capsys.readouterr().err.splitlines() == answer
+
+
+COMMANDS = [words for name, words in commands() if name.startswith("commands:") and "task" not in " ".join(words)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_command_of_the_first_page_runs(words: list[str], folder: Path) -> None:
+    show = "--help" in words or "--cfg" in words
+    trial = [] if show else ["debug=step", "logging.wandb.mode=disabled"]
+    ended = subprocess.run([sys.executable, "-m", "tser_lightning", *words, *trial], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert show or list(folder.glob("runs/digits-*/result.json"))
+
+
+@pytest.mark.slow
+def test_the_python_runs(folder: Path) -> None:
+    (block,) = (block for block in blocks(DOCS / "api.md", "python") if "tl.train" in block)
+    ended = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "'kl'" in ended.stdout
 
 
 def test_the_reference_of_settings_is_that_of_the_declarations() -> None:

@@ -67,7 +67,7 @@ def _ours(path: str, module: nn.Module) -> LIF:
             f"{path or 'the network'} is a neuron of {library} ({type(module).__name__}), which is not seen here: "
             "nothing sets its state back, and its spikes are not counted",
             "time, state, firing rates and energy are those of tser_lightning.neurons.Neuron modules",
-            "activation(channels) in its place, or class Wrapped(Neuron) around it, as README shows under Your own",
+            "activation(channels) in its place, or class Wrapped(Neuron) around it, as docs/guides/own_parts.md shows",
         )
     try:
         return _READ[library](module)

@@ -16,7 +16,7 @@ from tser_lightning.config.run import Run, compose_run
 from tser_lightning.config.usage_errors import UsageErrors
 from tser_lightning.deploy.load import load_student
 from tser_lightning.errors import UsageError
-from tser_lightning.models import Student
+from tser_lightning.models import Student, relu
 from tser_lightning.registry.build import build_network, factory, instantiate
 from tser_lightning.registry.trust import NAMES, trust, trusted
 from tser_lightning.sweep.combinations import jobs_of
@@ -391,7 +391,7 @@ def test_a_network_without_the_arguments_of_a_run_is_told_which_it_is_given(
             {"_target_": "nets_of_ones_own.Net"},
             num_classes=3,
             in_channels=1,
-            activation=lambda channels: None,
+            activation=relu,
             norm={"_target_": "torch.nn.BatchNorm2d"},
         )
 

@@ -29,7 +29,7 @@ _READ: dict[str, Callable[[Any], LIF]] = {
 def adopt_neurons(net: nn.Module) -> list[Neuron]:
     """Put a neuron of ours in the place of each of another library's, unless one of ours holds it.
 
-    See docs/guides/own_parts.md. The new ones give the same spikes, keep no state between calls, and are at the same paths. The networks of
+    The new ones give the same spikes, keep no state between calls, and are at the same paths. The networks of
     SpikingJelly whose neurons are in step mode "m" go on taking [T, B, ...] (`OverTime.time_first`); all others are
     called once with [T*B, ...] where they were called T times with [B, ...].
 

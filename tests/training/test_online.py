@@ -278,7 +278,8 @@ class IsSo(SaysSo):
     def forward(self, student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tensor, **asked: Any) -> Tensor:
         currents = asked["context"].currents.values()
         ce = [super(IsSo, self).forward(step_BC.unsqueeze(0), teacher_BC, labels_B) for step_BC in student_TBC]
-        return torch.stack(ce).mean() + sum(each.square().mean() for each in currents)
+        total: Tensor = torch.stack(ce).mean() + sum(each.square().mean() for each in currents)
+        return total
 
 
 def test_a_loss_that_says_wrongly_that_it_is_a_sum_is_found_out(digits: Digits) -> None:

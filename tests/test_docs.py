@@ -110,7 +110,7 @@ def test_every_page_is_reached_from_the_navigation() -> None:
 def test_a_network_of_spikingjelly_on_the_page_is_computed_to_the_last_bit(folder: Path) -> None:
     pytest.importorskip("spikingjelly")
     (block,) = (
-        block for block in blocks(DOCS / "guides" / "own_parts.md", "python") if "functional.reset_net" in block
+        block for block in blocks(DOCS / "guides" / "own_parts.md", "python") if "functional.reset_net(net)" in block
     )
     ended = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, cwd=folder)
     assert not ended.returncode, ended.stderr

@@ -23,6 +23,11 @@ from tser_lightning.tasks.export import prove
 IMAGES_BCHW = 2 * torch.randn(40, 2, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.fixture(autouse=True)
+def _same_weights() -> None:
+    torch.manual_seed(0)  # a fault in one channel shows with most weights, not with all
+
+
 def trained(net: Network, steps: int = 3) -> TrainedStudent:
     torch.manual_seed(1)
     for module in net.modules():

@@ -211,7 +211,14 @@ def test_numbers_that_cannot_be_written_are_printed(
 def test_all_measures_are_kept(runs: Path) -> None:
     home = only(runs, "digits-loss_tser-*")
     measures = json.loads((home / "measures.json").read_text())
-    assert set(measures) == {"firing_by_layer", "energy_by_layer", "cka", "gradient_cosine", "full_range"}
+    assert set(measures) == {
+        "firing_by_layer",
+        "energy_by_layer",
+        "cka",
+        "gradient_cosine",
+        "full_range",
+        "early_exit",
+    }
     assert len(measures["full_range"]) == 4
     result = json.loads((home / "result.json").read_text())
     assert measures["full_range"]["2"] == pytest.approx(result["test/acc_t2"])

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tser_lightning.errors import UsageError
-from tser_lightning.measure.exit_curve import THRESHOLDS, exit_steps
 from tser_lightning.models import Student
 
 Bound = Literal["clopper_pearson", "conformal", "none"]
@@ -150,6 +149,8 @@ def fit_exit(
     Raises:
         UsageError: There is no such bound, or no image.
     """
+    from tser_lightning.measure.exit_curve import THRESHOLDS, exit_steps  # only where an exit is fitted
+
     if bound not in BOUNDS:
         raise UsageError(
             f"exit.bound={bound!r} is not known", f"it is one of {', '.join(BOUNDS)}", f"exit.bound={BOUNDS[0]}"

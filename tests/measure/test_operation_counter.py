@@ -32,7 +32,7 @@ class Spike(LIF):
 @pytest.mark.parametrize(
     ("network", "ops", "macs"),
     [
-        # methods.md 6, from Table 4; per step: convolutions and fc, 2 x BatchNorm, pooling inputs
+        # Table 4 of the TSER paper; per step: convolutions and fc, 2 x BatchNorm, pooling inputs
         (resnet18, 4 * (555_468_900 + 1_228_800 + 8_192), 4 * 3_049_572),
         (vgg16, 4 * (313_524_324 + 552_960 + 124_928), 4 * 68_558_948),
     ],
@@ -90,7 +90,7 @@ def test_a_net_worked_out_by_hand() -> None:
 
 
 def test_energy_of_known_counts() -> None:
-    # methods.md 6: VGG-16's row, 274.2 M MACs and 160 M ACs
+    # Table 4 of the TSER paper, VGG-16's row, 274.2 M MACs and 160 M ACs
     assert energy_mj(Count(1.26e9, 160e6, 274.2e6)) == pytest.approx(1.405, abs=5e-4)
 
 

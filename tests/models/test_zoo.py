@@ -11,7 +11,7 @@ def test_vit_s_16_takes_small_images_and_shows_its_stages() -> None:
     pytest.importorskip("timm")
     torch.manual_seed(0)
     net = vit(100).eval()
-    assert sum(parameter.numel() for parameter in net.parameters()) == 21_704_164  # methods.md: ViT-S/16 at 224
+    assert sum(parameter.numel() for parameter in net.parameters()) == 21_704_164  # timm, 100 classes
     taps = FeatureHooks(net, ["stage1", "stage2", "stage3", "stage4"], "teacher")
     with torch.no_grad():
         logits_BC = net(torch.randn(1, 3, 32, 32))

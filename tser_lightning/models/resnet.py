@@ -21,7 +21,7 @@ Stem = Literal["cifar", "imagenet"]
 
 
 class BasicBlock(nn.Module):
-    """conv-norm-act-conv-norm, the shortcut added, then the second activation (He et al., 2016; `methods.md` 4).
+    """conv-norm-act-conv-norm, the shortcut added, then the second activation (He et al., 2016).
 
     Args:
         width_in: Channels that come in.

@@ -1,7 +1,7 @@
 """VGG with average pooling, biased convolutions and one linear classifier.
 
-The operation counts that the TSER paper prints for VGG-16 fit this network and neither max-pooling nor convolutions
-without bias (`methods.md` 6). Every network takes the attention settings of `parts_with`.
+The operation counts that the TSER paper prints for VGG-16 (Table 4) fit this network and neither max-pooling nor
+convolutions without bias. Every network takes the attention settings of `parts_with`.
 """
 
 from collections.abc import Sequence

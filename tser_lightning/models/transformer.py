@@ -5,6 +5,7 @@ Tokens stay a map [N, D, H, W] from the first convolution to the head: a linear 
 kernel, norms and neurons are those of every other network, and nothing is transposed on the way.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from math import ceil
 from typing import TypeVar, cast
@@ -22,7 +23,7 @@ ATTENTION_THRESHOLD = 0.5  # of the neuron behind attention
 M = TypeVar("M", bound=nn.Module)
 
 
-class TokenClassifier(Network):
+class TokenClassifier(Network, ABC):
     """The mean over tokens, then a linear head; a subclass makes the tokens.
 
     The publications average over time before their head; a linear head commutes with that mean, so that the mean of
@@ -44,9 +45,9 @@ class TokenClassifier(Network):
         self.head_act = head_act or nn.Identity()
         self.head = nn.Linear(dim, num_classes)
 
+    @abstractmethod
     def tokens(self, images: Tensor) -> Tensor:
         """Images [N, in_channels, H, W] -> tokens [N, D, H', W']."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [N, in_channels, H, W] -> logits [N, num_classes]."""

@@ -24,6 +24,7 @@ from tser_lightning.neurons import GLIF, IF, LIF, LSG, PLIF, Neuron, membranes
 from tser_lightning.training import Distiller, Machine, Recipe, Teacher, fit
 from tser_lightning.training.loss_context import Gatherer, Live
 from tser_lightning.training.probe import probe
+from tser_lightning.training.teacher_inference import TeacherInference
 
 CPU = Machine(accelerator="cpu", workers=0)
 TWO = Machine(accelerator="cpu", devices=2, strategy="ddp_fork", workers=0)
@@ -75,15 +76,15 @@ class Curious(nn.Module):
 
 def needs(**asked: Any) -> nn.Module:
     loss = nn.Module()
-    loss.needs = Needs(**asked)  # type: ignore[assignment]
+    loss.needs, loss.needs_teacher = Needs(**asked), "teachers" in asked or "teacher_features" in asked  # type: ignore[assignment]
     return loss
 
 
 def gathered(student: Student, teacher: Teacher | None, images: Tensor, **asked: Any) -> LossContext:
-    gatherer = Gatherer(needs(**asked), student, teacher)
+    loss = needs(**asked)
+    gatherer, inference = Gatherer(loss, student, teacher), TeacherInference(teacher, loss)
     batch = Batch(images, torch.zeros(len(images), dtype=torch.long), torch.arange(len(images)))
-    teacher_BC = None if teacher is None else teacher(images)
-    context: LossContext = gatherer.keywords(student(images), teacher_BC, batch, LIVE)["context"]
+    context: LossContext = gatherer.keywords(student(images), inference(batch, 0), batch, LIVE)["context"]
     return context
 
 
@@ -205,13 +206,13 @@ def test_what_was_not_asked_for_is_refused_with_how_to_ask() -> None:
 
 def test_a_loss_that_asks_for_nothing_hooks_nothing(teacher: Teacher, tser: DistillationLoss) -> None:
     student = small_student()
-    gatherer = Gatherer(tser, student, teacher)
+    gatherer, inference = Gatherer(tser, student, teacher), TeacherInference(teacher, tser)
     assert not any(
         module._forward_hooks or module._forward_pre_hooks for module in (*student.modules(), *teacher.modules())
     )
     images = torch.rand(2, 1, 8, 8)
     batch = Batch(images, torch.zeros(2, dtype=torch.long), torch.arange(2))
-    assert gatherer.keywords(student(images), teacher(images), batch, LIVE) == {}
+    assert gatherer.keywords(student(images), inference(batch, 0), batch, LIVE) == {}
 
 
 def steps_of(loss: Curious, contexts_before: int = 1) -> list[float]:
@@ -329,8 +330,10 @@ def test_a_loss_that_asks_for_what_there_is_not_is_refused(teacher: Teacher, dig
         Distiller(small_student(), Curious(), teacher, digits, dataclasses.replace(recipe, ema=None), **settings)
     with pytest.raises(UsageError, match="act9"):
         Distiller(small_student(), needs(currents=("act9*",)), None, digits, recipe, **settings)
+    forgets = needs(teacher_features=("stage4",))
+    forgets.needs_teacher = False  # type: ignore[assignment]
     with pytest.raises(UsageError, match="not for the teacher"):
-        Distiller(small_student(), needs(teacher_features=("stage4",)), teacher, digits, recipe, **settings)
+        Distiller(small_student(), forgets, teacher, digits, recipe, **settings)
 
 
 class FailsLate(nn.Module):

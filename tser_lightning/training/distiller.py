@@ -6,7 +6,6 @@ Legend: T time step, B image, C class, H, W.
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -25,7 +24,6 @@ from tser_lightning.models.fusing import allow_fusing
 from tser_lightning.models.shared_statistics import shared_statistics
 from tser_lightning.models.student import Student
 from tser_lightning.training.accumulated import AccumulatedGradients, share_of_the_last
-from tser_lightning.training.answers import Answers, cache_for
 from tser_lightning.training.average import Average
 from tser_lightning.training.loop_state import LoopState, seed_step
 from tser_lightning.training.loss_context import Gatherer, Live, check_needs, fraction_done
@@ -36,6 +34,7 @@ from tser_lightning.training.recipe import Machine, Recipe
 from tser_lightning.training.sharding import shard, share_buffers
 from tser_lightning.training.speed import compiled, prepare
 from tser_lightning.training.teacher import Teacher
+from tser_lightning.training.teacher_inference import TeacherInference, TeacherOutputs
 
 log = logging.getLogger("tser_lightning")
 
@@ -65,6 +64,7 @@ class Distiller(pl.LightningModule):
         record: Called with the row of numbers of every finished epoch.
 
     Attributes:
+        teacher_inference: Asks the teacher, or a file that knows its logits, for what the loss compares with.
         average: The moving average of the student, where the recipe has one; it is what is validated and tested.
         values: The loss and its parts for the batch that is being trained on, by name.
         latest: The same as numbers, as they were read last.
@@ -89,22 +89,14 @@ class Distiller(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.student, self.loss = student, loss
-        self._teacher = (teacher,)  # in a tuple, so that it is not registered
+        self.teacher_inference = TeacherInference(teacher, loss)  # no module, so that the teacher is not registered
         self.recipe, self.machine, self.seed, self.record = recipe, machine, seed, record
         self._own_images = data and ImageDataModule(data, seed=seed, selection=selection, workers=machine.workers)
-        self.asks_teacher = bool(getattr(loss, "needs_teacher", False))
-        if self.asks_teacher and teacher is None:
-            raise UsageError(
-                what="this loss compares with a teacher, and there is none",
-                why="teacher=none leaves nothing to distil from",
-                fix="teacher=resnet_small, for example, or a loss without a teacher: loss=tet",
-            )
         self.average = None if recipe.ema is None else Average(student, recipe.ema)  # no submodule either
         check_needs(loss, recipe)
         check_online(student, loss, recipe, machine)
         self._asked = Gatherer(loss, student, teacher)
         self._run = compiled(student, how=False)
-        self._answers: Answers | None = None
         self.values: dict[str, Tensor] = {}
         self.latest: dict[str, float] = {}
         self.standing, self._guard, self._gradients = LoopState(), LossGuard(), AccumulatedGradients()
@@ -121,7 +113,7 @@ class Distiller(pl.LightningModule):
     @property
     def teacher(self) -> Teacher | None:
         """The frozen teacher."""
-        return self._teacher[0]
+        return self.teacher_inference.teacher
 
     # ------------------------------------------------------------------ before the first batch
     def configure_callbacks(self) -> Sequence[Callback]:
@@ -150,7 +142,7 @@ class Distiller(pl.LightningModule):
         prepare(self.student, self.recipe, self.machine, self.images.data.shape, self.trainer.strategy.root_device)
         if self.trainer.state.fn == "fit":
             self._share_statistics()
-            self._prepare_teacher()
+            self.teacher_inference.prepare(self.images, self.machine, self.recipe.precision)
             if not self.recipe.through_time and self.trainer.is_global_zero:
                 warn_of_norms(self.student)
         if self.device_mesh is not None:
@@ -183,14 +175,6 @@ class Distiller(pl.LightningModule):
                 self.trainer.world_size,
             )
 
-    def _prepare_teacher(self) -> None:
-        if self.teacher is None or not self.asks_teacher or self._asked.looks_into_the_teacher:
-            return
-        images, machine = self.images, self.machine
-        place = Path(machine.runs_dir, "teachers", "logits")
-        cache = cache_for(self.teacher, images.data, images.seed, machine.teacher_cache, place, self.recipe.precision)
-        self._answers = Answers(self.teacher, images.data.shape, cache, machine.compile, machine.channels_last)
-
     def configure_optimizers(self) -> Any:
         """Optimiser over student and loss, schedule per step."""
         # A fused optimiser unscales float16's gradients by itself, after the clipping; and it knows no divided weights.
@@ -216,16 +200,12 @@ class Distiller(pl.LightningModule):
     # ------------------------------------------------------------------ training
     def on_fit_start(self) -> None:
         """Bring the teacher to the student's device; compile the student."""
-        if self.teacher is not None:
-            self.teacher.to(self.device)
-        if self._answers is not None:
-            self._answers.to(self.device)
+        self.teacher_inference.to(self.device)
         self._run = compiled(self.student, self.machine.compile)
 
     def on_fit_end(self) -> None:
         """Say what the cache of the teacher's logits was worth."""
-        if self._answers is not None:
-            self._answers.report()
+        self.teacher_inference.report()
 
     def on_train_start(self) -> None:
         """Take up the gradients of batches that wait for their optimiser step."""
@@ -258,23 +238,19 @@ class Distiller(pl.LightningModule):
             torch.compiler.cudagraph_mark_step_begin()
 
     def _terms(self, batch: Batch) -> LossTerms:
-        teacher_BC = None
-        if self.asks_teacher:
-            assert self.teacher is not None
-            ask = self._answers
-            teacher_BC = self.teacher(batch.images) if ask is None else ask(batch, self.current_epoch)
+        taught = self.teacher_inference(batch, self.current_epoch)
         with self._shared():
             if self.recipe.through_time or not torch.is_grad_enabled():
-                return self._loss_of(self._run(batch.images), teacher_BC, batch)
+                return self._loss_of(self._run(batch.images), taught, batch)
             assert isinstance(self.student, Student)  # check_online
             logits = self.student.stream(batch.images, through_time=False)
-            steps = (self._loss_of(logits_BC.unsqueeze(0), teacher_BC, batch) for logits_BC in logits)
+            steps = (self._loss_of(logits_BC.unsqueeze(0), taught, batch) for logits_BC in logits)
             return online(steps, [parameter for parameter in self.parameters() if parameter.requires_grad])
 
-    def _loss_of(self, student_TBC: Tensor, teacher_BC: Tensor | None, batch: Batch) -> LossTerms:
+    def _loss_of(self, student_TBC: Tensor, taught: TeacherOutputs, batch: Batch) -> LossTerms:
         live = Live(lambda: fraction_done(self.trainer), None if self.average is None else self.average.logits)
-        asked = self._asked.keywords(student_TBC, teacher_BC, batch, live)
-        return _as_terms(self.loss(student_TBC, teacher_BC, batch.labels, **asked))
+        asked = self._asked.keywords(student_TBC, taught, batch, live)
+        return _as_terms(self.loss(student_TBC, taught.logits, batch.labels, **asked))
 
     def _shared(self) -> AbstractContextManager[Any]:
         """The batch of all processes is what batch normalisation sees, where there are several."""

@@ -14,12 +14,12 @@ from tser_lightning.errors import UsageError
 from tser_lightning.losses import Heads, LossContext, Needs
 from tser_lightning.losses.contract import needs_of
 from tser_lightning.measure.features import classifier_of
-from tser_lightning.models import Ensemble
 from tser_lightning.models.recompute import recomputing
 from tser_lightning.neurons import Neuron, membranes
 from tser_lightning.training.feature_hooks import FeatureHooks, matching, over_steps
 from tser_lightning.training.recipe import Recipe
 from tser_lightning.training.teacher import Teacher
+from tser_lightning.training.teacher_inference import TeacherOutputs
 
 Named = dict[str, Tensor]
 
@@ -37,32 +37,20 @@ class Live(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What was caught inside a student and a teacher; see `Needs`."""
+    """What was caught inside a student; see `Needs`."""
 
     student_features: Named
-    teacher_features: Named
     currents: Named
     membranes: Named
     spikes: Named
-    teachers: Named
-
-    @property
-    def of_the_student(self) -> tuple[Named, ...]:
-        """What a gradient goes through."""
-        return self.student_features, self.currents, self.membranes, self.spikes
 
     def of(self, steps: slice) -> "Seen":
         """Give what belongs to some of the time steps."""
-        parts = ({name: value[steps] for name, value in group.items()} for group in self.of_the_student)
-        features, currents, membranes, spikes = parts
-        return self._replace(student_features=features, currents=currents, membranes=membranes, spikes=spikes)
+        return self.each(lambda value: value[steps])
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "Seen":
         """Change every tensor."""
         return Seen(*({name: change(value) for name, value in group.items()} for group in self))
-
-
-NOTHING = Seen({}, {}, {}, {}, {}, {})
 
 
 class StudentHooks:
@@ -99,7 +87,7 @@ class StudentHooks:
             caught = {name: feature.flatten(0, 1) for name, feature in caught.items()}
         features = {name: over_steps(name, feature, steps, images) for name, feature in caught.items()}
         currents, charged, spikes = self._wanted
-        seen = NOTHING._replace(
+        seen = Seen(
             student_features=features,
             currents={path: self._in[path] for path in currents},
             membranes={path: membranes(self._neurons[path], self._in[path], self._out[path]) for path in charged},
@@ -115,38 +103,11 @@ class StudentHooks:
         self._out.clear()
 
 
-class TeacherHooks:
-    """Catches in a teacher what a loss asks for.
-
-    Args:
-        teacher: Hooks stay on it; there are none for a loss that asks for nothing.
-        loss: With `teacher_taps` and `needs`, or None.
-
-    Raises:
-        UsageError: A layer that the teacher does not have.
-    """
-
-    def __init__(self, teacher: nn.Module, loss: nn.Module | None) -> None:
-        needs = needs_of(loss)
-        several = needs.teachers and isinstance(teacher, Ensemble)
-        self._members = [f"members.{name}" for name in teacher.members] if several else []  # type: ignore[union-attr]
-        names = dict.fromkeys((*_taps(loss, "teacher_taps"), *needs.teacher_features, *self._members))
-        self._layers = FeatureHooks(teacher, tuple(names), "teacher")
-
-    def take(self, teacher_BC: Tensor | None) -> Seen:
-        """Give what the last run of the teacher left, and forget it."""
-        caught = self._layers.take()
-        teachers = {path.removeprefix("members."): caught[path] for path in self._members if path in caught}
-        if not self._members and teacher_BC is not None:
-            teachers = {"teacher": teacher_BC}
-        return NOTHING._replace(teacher_features=caught, teachers=teachers)
-
-
 class Gatherer:
     """Gathers what a loss asks for: the keywords that it is called with besides logits and labels.
 
     Args:
-        loss: With `needs`, `student_taps`, `teacher_taps` or none of them.
+        loss: With `needs`, `student_taps` or none of them.
         student: Images to logits_TBC.
         teacher: Frozen; may be None.
 
@@ -157,42 +118,35 @@ class Gatherer:
     def __init__(self, loss: nn.Module, student: nn.Module, teacher: Teacher | None) -> None:
         self._loss, self._student, self._teacher = loss, student, teacher
         self._in_student = StudentHooks(student, loss)
-        self._in_teacher = None if teacher is None else TeacherHooks(teacher.net, loss)
 
     @property
     def looks_inside(self) -> bool:
         """Whether the loss sees more of a network than its logits, so that it may make parts that fit what it sees."""
         return bool(_taps(self._loss, "student_taps")) or needs_of(self._loss).observed
 
-    @property
-    def looks_into_the_teacher(self) -> bool:
-        """Whether the teacher itself has to run, not a file or a folded copy that knows its logits."""
-        needs = needs_of(self._loss)
-        return bool(_taps(self._loss, "teacher_taps")) or bool(needs.teacher_features) or needs.teachers
-
-    def keywords(self, student_TBC: Tensor, teacher_BC: Tensor | None, batch: Batch, live: Live) -> dict[str, Any]:
+    def keywords(self, student_TBC: Tensor, taught: TeacherOutputs, batch: Batch, live: Live) -> dict[str, Any]:
         """Give the keywords for the batch that student and teacher have just seen."""
         needs = needs_of(self._loss)
         if not needs and not _taps(self._loss, "student_taps"):
             return {}
         steps, images = student_TBC.shape[:2]
-        seen = self._in_student.take(steps, images)
-        if self._in_teacher is not None:
-            inside = self._in_teacher.take(teacher_BC)
-            seen = seen._replace(teacher_features=inside.teacher_features, teachers=inside.teachers)
         heads = heads_of(self._student, self._teacher) if needs.heads else None
-        return keywords(self._loss, seen, batch, heads, live)
+        return keywords(self._loss, self._in_student.take(steps, images), taught, batch, heads, live)
 
 
-def keywords(loss: nn.Module, seen: Seen, batch: Batch, heads: Heads | None, live: Live) -> dict[str, Any]:
+def keywords(
+    loss: nn.Module, seen: Seen, taught: TeacherOutputs, batch: Batch, heads: Heads | None, live: Live
+) -> dict[str, Any]:
     """Turn what was seen into what a loss is called with: the features of its taps, and the context of its needs."""
     needs, found = needs_of(loss), {}
     if _taps(loss, "student_taps"):
-        found = {"student_features": seen.student_features, "teacher_features": seen.teacher_features}
+        found = {"student_features": seen.student_features, "teacher_features": taught.features}
     if not needs:
         return found
     offered: Mapping[str, Callable[[], Any]] = {
         **{name: (lambda group=group: group) for name, group in seen._asdict().items()},  # type: ignore[misc]
+        "teacher_features": lambda: taught.features,
+        "teachers": lambda: taught.teachers,
         "heads": lambda: heads,
         "progress": live.progress,
         "indices": lambda: batch.indices,

@@ -83,7 +83,7 @@ def _not_finite(pl_module: Any, values: Mapping[str, float], step: int, batch: B
     """Say what is not finite first, and what to do about that."""
     parts = [name for name, value in values.items() if name != "loss" and not math.isfinite(value)]
     first = first_nonfinite(pl_module.student, batch.images)
-    asked = pl_module.teacher if pl_module.asks_teacher else None
+    asked = pl_module.teacher if pl_module.teacher_inference.is_asked else None
     why = "the learning rate is too high for this precision"
     fix = "optim.lr at a tenth, trainer.clip=1.0, trainer.precision=32-true"
     if first == "the images":

@@ -4,7 +4,7 @@ Legend: T time step, B image, C class.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tser_lightning.data.batch import Batch
 from tser_lightning.data.image_data import ImageData
@@ -12,10 +12,11 @@ from tser_lightning.losses import Heads
 from tser_lightning.losses.contract import needs_of
 from tser_lightning.training.loss_context import heads_of
 from tser_lightning.training.preserve_state import borrowed, own_random_numbers
-from tser_lightning.training.probe_loss import probe_loss
+from tser_lightning.training.probe_loss import LossCalls, probe_loss
 from tser_lightning.training.probe_network import probed_student, probed_teacher
 from tser_lightning.training.recipe import Machine
 from tser_lightning.training.teacher import Teacher
+from tser_lightning.training.teacher_inference import NO_TEACHER
 
 
 def probe(
@@ -50,13 +51,12 @@ def probe(
     with own_random_numbers(), borrowed(loss) as loss_copy:
         batch = _few(data, seed, int(getattr(student, "timesteps", 1)))
         student_TBC, seen = probed_student(student, batch, loss, classes, machine)
-        teacher_BC: Tensor | None = None
-        if teacher is not None and bool(getattr(loss, "needs_teacher", False)):
-            teacher_BC, inside = probed_teacher(teacher, batch, loss, classes, machine)
-            seen = seen._replace(teacher_features=inside.teacher_features, teachers=inside.teachers)
+        asked = teacher is not None and bool(getattr(loss, "needs_teacher", False))
+        taught = probed_teacher(teacher, batch, loss, classes, machine) if asked and teacher else NO_TEACHER
         heads = heads_of(student, teacher) if needs_of(loss).heads else None
         with borrowed(heads) as heads_copy:
-            probe_loss(loss_copy, student_TBC, teacher_BC, batch, seen, _on_cpu(heads_copy, heads), through_time)
+            calls = LossCalls(loss_copy, student_TBC, seen, taught, batch, _on_cpu(heads_copy, heads))
+            probe_loss(calls, through_time)
 
 
 def probe_teacher(teacher: Teacher, data: ImageData, name: str, machine: Machine) -> None:

@@ -14,6 +14,7 @@ from tser_lightning.errors import UsageError
 from tser_lightning.losses import Heads, LossTerms
 from tser_lightning.losses.contract import needs_of
 from tser_lightning.training.loss_context import Live, Seen, keywords
+from tser_lightning.training.teacher_inference import TeacherOutputs
 from tser_lightning.training.user_code import PASSED_ON, described, failed, named
 
 RESERVED = (
@@ -27,60 +28,81 @@ _LOSS = (
 )
 
 
-def probe_loss(
-    loss: nn.Module,
-    student_TBC: Tensor,
-    teacher_BC: Tensor | None,
-    batch: Batch,
-    seen: Seen,
-    heads: Heads | None,
-    through_time: bool = True,
-) -> None:
+class LossCalls:
+    """Calls a loss on what student and teacher gave for a few images.
+
+    Args:
+        loss: As `fit` takes it; a copy, for it may make what it trains itself.
+        student_TBC: Logits.
+        seen: What the loss asks for of the student.
+        taught: What it asks for of the teacher.
+        batch: What student and teacher have seen.
+        heads: The classifiers, for a loss that asks for them.
+
+    Attributes:
+        who: What the loss is called in messages.
+        leaves: What a gradient is wanted for: logits and features of the student.
+    """
+
+    def __init__(
+        self,
+        loss: nn.Module,
+        student_TBC: Tensor,
+        seen: Seen,
+        taught: TeacherOutputs,
+        batch: Batch,
+        heads: Heads | None,
+    ) -> None:
+        self.loss, self.taught, self.batch, self.heads = loss, taught, batch, heads
+        self.student_TBC = student_TBC.cpu().requires_grad_()
+        self.seen = seen.each(lambda value: value.cpu().requires_grad_())
+        self.who = named("loss", loss)
+        self.leaves = [self.student_TBC, *(value for group in self.seen for value in group.values())]
+
+    def __call__(self, progress: float) -> Any:
+        """Give what the loss returns with a fraction of the training done."""
+        return self._called(self.student_TBC, self.seen, progress)
+
+    def over(self, steps: slice, student_TBC: Tensor, progress: float) -> Tensor:
+        """Give the scalar that it returns for some of the time steps of other logits."""
+        value = self._called(student_TBC[steps], self.seen.of(steps), progress)
+        return value.total if isinstance(value, LossTerms) else value
+
+    def _called(self, student_TBC: Tensor, seen: Seen, progress: float) -> Any:
+        live = Live(lambda: progress, lambda images: self.student_TBC.detach().clone())
+        asked = keywords(self.loss, seen, self.taught, self.batch, self.heads, live)
+        return self.loss(student_TBC, self.taught.logits, self.batch.labels, **asked)
+
+
+def probe_loss(calls: LossCalls, through_time: bool = True) -> None:
     """Call a loss on logits and features that a gradient is wanted for.
 
     One that depends on the fraction of the training that is done is called at its begin, in the middle and at its end.
     One that a student learns from step by step is called on each step alone besides.
 
     Args:
-        loss: As `fit` takes it; a copy, for it may make what it trains itself.
-        student_TBC: Logits.
-        teacher_BC: Logits, or None for a loss that needs no teacher.
-        batch: What student and teacher have seen.
-        seen: What the loss asks for of it.
-        heads: The classifiers, for a loss that asks for them.
+        calls: The loss and what it is called with.
         through_time: Whether gradients go back through all steps; False: it must be a sum over them.
 
     Raises:
         UsageError: It fails; it gives no finite scalar with a finite gradient; a part has a name that is taken; it
             is not the sum that it says it is.
     """
-    student_TBC = student_TBC.cpu().requires_grad_()
-    seen = seen.each(lambda value: value.cpu())
-    leaves = [student_TBC, *(value.requires_grad_() for group in seen.of_the_student for value in group.values())]
-    for progress in (0.0, 0.5, 0.999) if needs_of(loss).progress else (0.0,):
-        live = Live(lambda done=progress: done, lambda images: student_TBC.detach().clone())  # type: ignore[misc]
-        asked = keywords(loss, seen, batch, heads, live)
-        _probe_call(loss, student_TBC, teacher_BC, batch.labels, asked, leaves)
+    for progress in (0.0, 0.5, 0.999) if needs_of(calls.loss).progress else (0.0,):
+        _probe_call(calls, progress)
         if not through_time:
-            _probe_sum(loss, student_TBC.detach(), teacher_BC, batch, seen, heads, live)
+            _probe_sum(calls, progress)
 
 
-def _probe_call(
-    loss: nn.Module,
-    student_TBC: Tensor,
-    teacher_BC: Tensor | None,
-    labels_B: Tensor,
-    asked: Mapping[str, Any],
-    leaves: list[Tensor],
-) -> None:
-    who = named("loss", loss)
+def _probe_call(calls: LossCalls, progress: float) -> None:
+    teacher_BC, who = calls.taught.logits, calls.who
     try:
-        value = loss(student_TBC, teacher_BC, labels_B, **asked)
+        value = calls(progress)
     except PASSED_ON:
         raise
     except Exception as error:
-        given = f"on student_TBC {list(student_TBC.shape)}, teacher_BC "
-        given += f"{None if teacher_BC is None else list(teacher_BC.shape)}, labels_B {list(labels_B.shape)}"
+        given = f"on student_TBC {list(calls.student_TBC.shape)}, teacher_BC "
+        given += f"{None if teacher_BC is None else list(teacher_BC.shape)}, labels_B {list(calls.batch.labels.shape)}"
         missing = "; teacher_BC is None unless the class says needs_teacher = True" if teacher_BC is None else ""
         fix = "def forward(self, student_TBC, teacher_BC, labels_B)"
         if teacher_BC is None and "None" in str(error):
@@ -90,7 +112,7 @@ def _probe_call(
     _check_total(who, total)
     if isinstance(value, LossTerms):
         _check_parts(who, value)
-    grads = torch.autograd.grad(total, leaves, allow_unused=True) if total.requires_grad else (None,)
+    grads = torch.autograd.grad(total, calls.leaves, allow_unused=True) if total.requires_grad else (None,)
     if all(grad is None for grad in grads):
         raise UsageError(
             what=f"{who} has no gradient: its value does not depend on the student's logits",
@@ -106,35 +128,21 @@ def _probe_call(
 
 
 @torch.no_grad()
-def _probe_sum(
-    loss: nn.Module,
-    student_TBC: Tensor,
-    teacher_BC: Tensor | None,
-    batch: Batch,
-    seen: Seen,
-    heads: Heads | None,
-    live: Live,
-) -> None:
+def _probe_sum(calls: LossCalls, progress: float) -> None:
     """Try whether a loss is the mean of what it is for each step alone, on logits that differ from step to step."""
-    spread_TBC = student_TBC + torch.randn_like(student_TBC)
-
-    def over(steps: slice) -> Tensor:
-        asked = keywords(loss, seen.of(steps), batch, heads, live)
-        value = loss(spread_TBC[steps], teacher_BC, batch.labels, **asked)
-        return value.total if isinstance(value, LossTerms) else value
-
-    whole, again, who = over(slice(None)), over(slice(None)), named("loss", loss)
+    spread_TBC = calls.student_TBC.detach() + torch.randn_like(calls.student_TBC)
+    whole, again = (calls.over(slice(None), spread_TBC, progress) for _ in range(2))
     try:
-        apart = torch.stack([over(slice(t, t + 1)) for t in range(len(spread_TBC))]).mean()
+        steps = [calls.over(slice(t, t + 1), spread_TBC, progress) for t in range(len(spread_TBC))]
+        apart = torch.stack(steps).mean()
     except Exception as error:
         why = "sums_over_steps = True says that it is the mean of what it is for each step alone"
-        raise failed(
-            error, who, "on a single time step", why, "no sums_over_steps, or a loss of any number of steps"
-        ) from error
+        fix = "no sums_over_steps, or a loss of any number of steps"
+        raise failed(error, calls.who, "on a single time step", why, fix) from error
     draws = not torch.equal(whole, again)  # random numbers of its own: no two calls compare
     if not draws and not torch.allclose(whole, apart, rtol=1e-3, atol=1e-5):
         raise UsageError(
-            what=f"{who} says sums_over_steps = True, but is {float(whole):.6g} for all steps and "
+            what=f"{calls.who} says sums_over_steps = True, but is {float(whole):.6g} for all steps and "
             f"{float(apart):.6g} as the mean over each step alone",
             why="it compares steps with each other, or averages their logits before it does anything with them",
             fix="no sums_over_steps, or a loss of student_TBC[t] for each t and then .mean()",

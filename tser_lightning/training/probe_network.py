@@ -14,11 +14,12 @@ from tser_lightning.data.batch import Batch
 from tser_lightning.errors import UsageError
 from tser_lightning.models.memory_format import lay_out
 from tser_lightning.models.student import Student
-from tser_lightning.training.loss_context import Seen, StudentHooks, TeacherHooks
+from tser_lightning.training.loss_context import Seen, StudentHooks
 from tser_lightning.training.nonfinite import first_nonfinite
 from tser_lightning.training.preserve_state import Draws, borrowed, seed_all
 from tser_lightning.training.recipe import Machine
 from tser_lightning.training.teacher import Once, Teacher
+from tser_lightning.training.teacher_inference import TeacherHooks, TeacherOutputs
 from tser_lightning.training.user_code import PASSED_ON, described, failed, is_about_sizes, named
 
 _STUDENT = (
@@ -50,11 +51,11 @@ def probed_student(
 
 def probed_teacher(
     teacher: Teacher, batch: Batch, loss: nn.Module | None, classes: int, machine: Machine, name: str = ""
-) -> tuple[Tensor, Seen]:
+) -> TeacherOutputs:
     """Check a teacher; as `probed_student`, but for `name`, what it is called besides.
 
     Returns:
-        logits_BC and what the loss asks for.
+        What the loss asks for.
 
     Raises:
         UsageError: See `probe`.
@@ -310,20 +311,20 @@ class _TeacherProbe(_Called):
     def rows(self, images: Tensor) -> tuple[int, ...] | None:
         return (images.shape[-4],)
 
-    def probed(self, batch: Batch, loss: nn.Module | None, machine: Machine) -> tuple[Tensor, Seen]:
-        """Check it, and give its logits_BC and what a loss asks for."""
+    def probed(self, batch: Batch, loss: nn.Module | None, machine: Machine) -> TeacherOutputs:
+        """Check it, and give what a loss asks for."""
         with borrowed(self.whole) as whole, torch.no_grad():
             if whole is not self.whole:
                 whole.cpu()
             images = _as_taken(batch.images, whole)
             hooks = TeacherHooks(self.net(whole), loss)
             teacher_BC = self.call(whole, images)
-            seen = hooks.take(teacher_BC)
+            outputs = hooks.take(teacher_BC)
             self.check_values(teacher_BC, whole, images)
             self.lay_out(whole, images, machine)
             self.check_calls(whole, images, 1e-4, (1, 2))
             hooks.take(None)
-        return teacher_BC, seen
+        return outputs
 
     def remembers(self) -> UsageError:
         return UsageError(

@@ -7,12 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from tser_lightning.data.batch import Batch
+from tser_lightning.data.data_module import ImageDataModule
 from tser_lightning.data.synthetic import Synthetic
+from tser_lightning.errors import UsageError
+from tser_lightning.losses import Needs
 from tser_lightning.models import relu
 from tser_lightning.models.resnet import resnet_small
-from tser_lightning.training.answers import Answers, cache_for
 from tser_lightning.training.logit_cache import LogitCache, checksums, key_of
+from tser_lightning.training.recipe import Machine
 from tser_lightning.training.teacher import Teacher
+from tser_lightning.training.teacher_inference import NO_TEACHER, TeacherInference, cache_for
 
 
 class Counting(nn.Module):
@@ -187,8 +191,53 @@ def test_the_file_is_named_by_all_that_an_answer_depends_on(tmp_path: Path) -> N
     assert cache_for(teacher, data, 1, 0, tmp_path) is None
 
 
-def test_answers_are_the_teachers() -> None:
+class Compares(nn.Module):
+    """A loss that asks for a teacher, and for some of its layers."""
+
+    needs_teacher = True
+
+    def __init__(self, *layers: str) -> None:
+        super().__init__()
+        self.needs = Needs(teacher_features=layers)
+
+
+def images_of(steps: int) -> tuple[ImageDataModule, list[Batch]]:
+    images = ImageDataModule(Synthetic(5, (3, 8, 8), train_images=10 * steps, test_images=5, batch_size=8), seed=3)
+    return images, list(images.data.loader("train", seed=3))
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_prepared_inference_gives_the_logits_of_the_teacher_computed_or_read(tmp_path: Path, kept: int) -> None:
     teacher = Teacher(resnet_small(5, 3, relu))
-    images = torch.randn(2, 3, 8, 8)
-    answered = Answers(teacher, (3, 8, 8))(Batch(images, torch.zeros(2), torch.arange(2)), 0)
-    torch.testing.assert_close(answered, teacher(images), rtol=1e-4, atol=1e-4)
+    images, batches = images_of(4)
+    for _ in range(2):
+        inference = TeacherInference(teacher, Compares())
+        inference.prepare(images, Machine(teacher_cache=kept, runs_dir=str(tmp_path)), "32-true")
+        for batch in batches:
+            torch.testing.assert_close(inference(batch, 0).logits, teacher(batch.images), rtol=1e-4, atol=1e-4)
+    assert (inference.cache.hits if inference.cache else 0) == (
+        sum(map(len, (b.labels for b in batches))) if kept else 0
+    )
+
+
+def test_a_loss_that_looks_inside_is_given_the_teacher_itself_and_its_layers(tmp_path: Path) -> None:
+    teacher = Teacher(resnet_small(5, 3, relu))
+    images, [batch, *_] = images_of(1)
+    inference = TeacherInference(teacher, Compares("layer1"))
+    inference.prepare(images, Machine(teacher_cache=2, runs_dir=str(tmp_path)), "32-true")
+    outputs, net = inference(batch, 0), teacher.net
+    assert inference.cache is None
+    assert outputs.logits is not None
+    assert torch.equal(outputs.logits, teacher(batch.images))
+    [(name, feature_BCHW)] = outputs.features.items()
+    assert name == "layer1"
+    pooled_BC = net.get_submodule("layer1")(net.get_submodule("act1")(net.bn1(net.conv1(batch.images))))  # type: ignore[operator]
+    assert torch.equal(feature_BCHW, pooled_BC)
+
+
+def test_a_loss_without_a_teacher_is_told_nothing_and_one_that_needs_it_is_refused() -> None:
+    _, [batch, *_] = images_of(1)
+    assert TeacherInference(None, nn.Module())(batch, 0) == NO_TEACHER
+    assert TeacherInference(Teacher(Counting()), nn.Module())(batch, 0) == NO_TEACHER  # it would fail on these images
+    with pytest.raises(UsageError, match="there is none"):
+        TeacherInference(None, Compares())

@@ -106,6 +106,8 @@ def test_a_wrong_command_of_the_program_itself(folder: Path) -> None:
         ("optim.lr=nan", "optim.lr=nan is not a number above 0", "optim.lr=0.0005"),
         ("data.validation=1", "data.validation=1 is not a number from 0 below 1", "data.validation=0.1"),
         ("selection=test", "selection=test is not one of val, last, paper", "selection=val"),
+        ("trainer.precision=bf16", "trainer.precision=bf16 is not one of", "trainer.precision=bf16-mixed"),
+        ("neuron.surrogate=rectangle", "neuron.surrogate=rectangle is not one of", "neuron.surrogate=rectangular"),
         ("neuron.reset=medium", "neuron.reset=medium is not one of hard, soft", "neuron.reset=hard"),
         # grammar
         ("seed=1,2", "seed=1,2 gives seed more than one value", "-m seed=1,2"),

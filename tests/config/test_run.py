@@ -160,6 +160,16 @@ def test_a_tilde_is_the_home_folder(folder: Path, monkeypatch: pytest.MonkeyPatc
     assert tilde.name == whole.name
 
 
+@pytest.mark.parametrize("typed", ["images/", "./images", ".//images//"])
+def test_a_path_names_one_run_however_it_is_typed(typed: str, configs: Configs) -> None:
+    runs = [
+        compose_run(["data=image_folder", f"data.path={path}"], configs=configs, check_data=False)
+        for path in ("images", typed)
+    ]
+    assert runs[0].name == runs[1].name
+    assert runs[1].config["data"]["path"] == "images"
+
+
 @pytest.mark.parametrize(
     ("words", "fix"),
     [

@@ -108,6 +108,17 @@ def test_no_validation_gives_all_of_train_and_no_val() -> None:
         data.loader("val")
 
 
+def test_validation_that_takes_all_of_train_is_refused() -> None:
+    with pytest.raises(UsageError, match="holds out all of the 1437 training images"):
+        _digits(validation=0.9999).loader("train")
+
+
+def test_a_crop_that_would_show_nothing_of_an_image_is_refused() -> None:
+    with pytest.raises(UsageError, match="crop=8 pads images of 8 x 8 pixels") as told:
+        _digits(augment={"crop": 8})
+    assert told.value.fix == "data.augment.crop=1"
+
+
 def test_loader_goes_on_inside_an_epoch() -> None:
     loader = _digits().loader("train", seed=2, workers=2)
     whole = list(loader)

@@ -396,3 +396,41 @@ def test_a_network_without_the_arguments_of_a_run_is_told_which_it_is_given(
         )
 
     assert "def __init__(self, num_classes, in_channels, activation, norm)" in told.value.fix
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "fix"),
+    [
+        (
+            "Breaks",
+            "broken_nets.Breaks fails while it is made: RuntimeError: no driver (broken_nets.py, line 6)",
+            ".cuda()",
+        ),
+        ("Lazy", "broken_nets.Lazy has parameters without a size: layer.weight, layer.bias", "in place of Lazy"),
+        ("number", "broken_nets.number is of type int, neither a class nor a function", "in broken_nets"),
+    ],
+)
+def test_a_network_that_cannot_be_made_is_told_why(
+    name: str, what: str, fix: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "broken_nets.py").write_text(
+        "from torch import nn\nnumber = 5\n"
+        "class Breaks(nn.Module):\n    def __init__(self, **_):\n        super().__init__()\n"
+        "        raise RuntimeError('no driver')\n"
+        "class Lazy(nn.Module):\n    def __init__(self, **_):\n        super().__init__()\n"
+        "        self.layer = nn.LazyLinear(3)\n"
+    )
+    monkeypatch.syspath_prepend(folder)
+    trust("broken_nets")
+
+    with pytest.raises(UsageError) as told:
+        build_network(
+            {"_target_": f"broken_nets.{name}"},
+            num_classes=3,
+            in_channels=1,
+            activation=relu,
+            norm={"_target_": "torch.nn.BatchNorm2d"},
+        )
+
+    assert told.value.what == what
+    assert fix in told.value.fix

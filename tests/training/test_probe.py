@@ -142,6 +142,12 @@ class WeightNormed(Net):
         self.fc = torch.nn.utils.weight_norm(self.fc)
 
 
+def test_answers_that_are_a_matter_of_chance_are_said_to_be(digits: Digits) -> None:
+    with pytest.warns(UserWarning, match=r"Net draws random numbers in eval mode.*training=self.training"):
+        probe(Student(Net(after=lambda y: F.dropout(y, 0.5)), T), TET(), None, digits)
+
+
+@pytest.mark.filterwarnings("ignore:.*draws random numbers in eval mode")
 @pytest.mark.parametrize("net", [Net(), AddsToStream(), Poisson(), nn.Sequential(WeightNormed(), nn.Dropout(0.5))])
 def test_what_keeps_the_contract_passes_and_is_left_as_it_was(net: nn.Module, digits: Digits) -> None:
     student = Student(net, T).eval()
@@ -221,6 +227,18 @@ class BatchFirst(nn.Module):
         return F.cross_entropy(student_TBC.mean(1), labels_B)
 
 
+class ChangesLabels(nn.Module):
+    def forward(self, student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tensor) -> Tensor:
+        return F.cross_entropy(student_TBC.mean(0), labels_B.zero_())
+
+
+class MakesALayer(nn.Module):
+    def forward(self, student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tensor) -> Tensor:
+        if not hasattr(self, "layer"):
+            self.layer = nn.Linear(10, 10)
+        return F.cross_entropy(self.layer(student_TBC.mean(0)), labels_B)
+
+
 class RootOfZero(nn.Module):
     def forward(self, student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tensor) -> Tensor:
         return (student_TBC - student_TBC.detach()).square().sum().sqrt()
@@ -243,6 +261,9 @@ class RootOfZero(nn.Module):
         (Loss(lambda ce: LossTerms(ce, {"loss": ce}, {"loss": 1.0})), "a part named 'loss'", "my_loss"),
         (Loss(lambda ce: LossTerms(ce, {"ce": ce.item()}, {"ce": 1.0})), "'ce' that is a float", "detach()"),  # type: ignore[dict-item]
         (Loss(lambda ce: LossTerms(ce.item(), {}, {})), "returns a float", "LossTerms"),  # type: ignore[arg-type]
+        (Loss(lambda ce: LossTerms(ce, {"ce": ce}, {"kl": 1.0})), "a weight for 'kl'", '{"ce": ce}'),
+        (ChangesLabels(), "changes the labels", "clone()"),
+        (MakesALayer(), "makes parameters when it is called: layer.bias, layer.weight", "__init__"),
         (OfTwo(), r"takes 3 positional arguments but 4 were given", "student_TBC, teacher_BC, labels_B"),
         (ForgetsToAsk(), "NoneType", "needs_teacher = True"),
         (BatchFirst(), r"batch_size \(6\).*test_probe.py, line", "student_TBC"),
@@ -294,6 +315,18 @@ def test_a_teacher_that_breaks_its_contract_is_refused(
     assert re.search(what, mistake.what)
     with pytest.raises(UsageError, match=r"\(w.pt\)"):
         probe_teacher(Teacher(net), digits, "w.pt", Machine())
+
+
+class HalvesTheTeacher(nn.Module):
+    needs_teacher = True
+
+    def forward(self, student_TBC: Tensor, teacher_BC: Tensor, labels_B: Tensor) -> Tensor:
+        return (student_TBC.mean(0) - teacher_BC.div_(2)).square().mean()
+
+
+def test_a_loss_that_changes_the_teachers_logits_is_refused(teacher: Teacher, digits: Digits) -> None:
+    mistake = told(Student(Net(), T), HalvesTheTeacher(), teacher, digits)
+    assert "changes the teacher's logits" in mistake.what
 
 
 def test_a_teacher_in_training_is_called_one(digits: Digits) -> None:

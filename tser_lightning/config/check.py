@@ -148,7 +148,9 @@ def _not_a_value(key: str, value: Any, default: Mapping[str, Any], defaults: Def
 
 def _better(key: str, value: Any, default: Any, known: Declared) -> str:
     """Give the value that was most likely meant, else the default."""
-    meant = next((other for other in readings(value) if known.takes(other)), default)
+    meant = next((other for other in readings(value) if known.takes(other)), None)
+    if meant is None:
+        meant = nearest(str(value), known.names) or default
     return f"{key}={EXAMPLES.get(key, 'VALUE') if meant == MISSING else as_typed(meant)}"
 
 

@@ -98,7 +98,7 @@ def _finished(run: str | None, runs_dir: str, weights: str | None) -> None:
     exists = Path(run).is_dir()
     raise UsageError(
         what=f"run={run}: {'this run is not finished' if exists else 'there is no such folder'}",
-        why="task=evaluate measures the student.safetensors in it",
+        why="the task takes the student from the student.safetensors in it",
         fix=f"run={nearest(run, runs) or (runs[-1] if runs else 'runs/NAME')}",
     )
 

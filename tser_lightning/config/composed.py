@@ -3,7 +3,7 @@
 import copy
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -152,13 +152,17 @@ class Composed:
                 self._refuse(setting.key, mistake)
 
     def _expand(self) -> None:
-        """Let ~ stand for the home folder: no shell puts it there behind a `=`, or in a file."""
+        """Write a path as others write it: img for ./img/, and the home folder for ~, which no shell puts behind a `=`.
+
+        A run is known by its settings, and those are not to differ by a slash that tab completion adds.
+        """
         for key in PATHS:
             parent, _, name = key.rpartition(".")
             node = OmegaConf.select(self.raw, parent) if parent else self.raw
             value = node._get_node(name) if isinstance(node, DictConfig) else None
-            if isinstance(text := value and value._value(), str) and text.startswith("~"):
-                node[name] = os.path.expanduser(text)
+            text = value and value._value()
+            if isinstance(text, str) and text and "://" not in text and "${" not in text:
+                node[name] = str(PurePath(os.path.expanduser(text)))
 
     def _measure(self) -> tuple[str, ...]:
         """Take what a prepared file says of itself where it is not set; a file that cannot be read is refused later."""

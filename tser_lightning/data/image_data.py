@@ -76,6 +76,12 @@ class ImageData(ABC):
         self.validation, self.drop_last = validation, drop_last
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.augment = Augment(mean, std, **(augment or {}))
+        if self.augment.crop >= min(shape[1:]):
+            raise UsageError(
+                f"data.augment.crop={self.augment.crop} pads images of {shape[1]} x {shape[2]} pixels by a whole image",
+                "a random crop of the old size would often show nothing of the image",
+                f"data.augment.crop={max(1, min(shape[1:]) // 8)}",
+            )
         self.mixup = Mixup(num_classes, **(mixup or {}))
 
     @abstractmethod
@@ -136,6 +142,13 @@ class ImageData(ABC):
                 f"data.validation={self.validation:g} holds out none of the {count} training images of {self.name}",
                 "selection=val chooses the epoch by the accuracy on them",
                 f"selection=last, or data.validation={max(0.1, math.ceil(100 / max(count, 1)) / 100):g}",
+            )
+        if split == "train" and self._held_out.all():
+            count = len(self._held_out)
+            raise UsageError(
+                f"data.validation={self.validation:g} holds out all of the {count} training images of {self.name}",
+                "nothing is left to learn from",
+                "data.validation=0.1" if count > 5 else "data.validation=0 selection=last, or more images",
             )
         return (self._held_out == (split == "val")).nonzero().flatten()
 

@@ -8,10 +8,12 @@ from functools import partial
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from tser_lightning.errors import UsageError
 from tser_lightning.models import Student, relu
 from tser_lightning.registry.trust import TRICKS, check_trusted, trusted, untrusted
+from tser_lightning.training.user_code import PASSED_ON, failed
 
 Config = Mapping[str, Any]
 
@@ -30,6 +32,8 @@ def instantiate(node: Config) -> Any:
         return target(**settings)
     except (TypeError, ValueError) as error:
         raise _refused(node, error) from error
+    except Exception as error:
+        raise _broken(node, error) from error
 
 
 def _made(value: Any) -> Any:
@@ -54,6 +58,20 @@ def _refused(node: Config, cause: BaseException) -> UsageError:
         what,
         why="it refused its settings",
         fix="other values for these settings, or another _target_",
+    )
+
+
+def _broken(node: Config, cause: Exception) -> Exception:
+    """Say where a user's own class failed while it was made; what is wrong in ours is left as it is."""
+    target = node["_target_"]
+    if isinstance(cause, PASSED_ON) or target.startswith("tser_lightning."):
+        return cause
+    return failed(
+        cause,
+        target,
+        "while it is made",
+        "parts are made on the processor, once, and moved to their device by the training",
+        "that line mended: no .cuda() or .to(device) in __init__, files by paths that hold from this folder",
     )
 
 
@@ -94,6 +112,12 @@ def found(target: Any) -> Callable[..., Any]:
             why="_target_ is a module path that Python finds from this folder",
             fix=f"_target_={module}.{close[0]}" if close else "the folder of your module on PYTHONPATH, or run there",
         ) from error
+    if not callable(made):
+        raise UsageError(
+            what=f"{target} is of type {type(made).__name__}, neither a class nor a function",
+            why="what _target_ names is called with the settings beside it, and gives the object",
+            fix=f"a class or a function in {module}",
+        )
     check_trusted(target, made)
     return made
 
@@ -138,6 +162,14 @@ def build_network(
                 f"def {_head(target)}{', '.join(given)}), or **settings at the end for those that it does not use",
             ) from error
         raise _refused(node, error) from error
+    except Exception as error:
+        raise _broken(node, error) from error
+    if lazy := [name for name, each in network.named_parameters() if isinstance(each, UninitializedParameter)]:
+        raise UsageError(
+            f"{node['_target_']} has parameters without a size: {', '.join(lazy[:4])}",
+            "weights are initialised, counted and loaded before the network is called for the first time",
+            "layers with their sizes in place of Lazy ones, or a call on zeros of the right shape in __init__",
+        )
     return network
 
 

@@ -59,9 +59,10 @@ def multirun(overrides: Sequence[str], configs: Configs) -> int:
         say("the sweeper chooses the jobs, one process each")
         return _summary(_by_hydra(configs, lambda hydra: hydra.multirun(PRIMARY, jobs, texts, True)))
     missing = _missing(runs)
-    if not missing:
-        return 0
     write_sweep(jobs.folder, _asked(runs, missing))
+    if not missing:
+        show_results(jobs.folder)
+        return 0
     if is_basic(settings["launcher"]):
         return _summary(_by_ourselves(jobs, missing), jobs.folder)
     say(f"the launcher runs the jobs; how far they are: task=status runs={jobs.folder}")
@@ -125,10 +126,12 @@ def _missing(runs: Sequence[Run]) -> list[Run]:
     hashes = cache(hashes_of_data)
     left = [run for run in reversed(once.values()) if not _finished(run, hashes)]
     missing = [run for run in left if not _pruned(run)]
-    same = f", {len(runs) - len(once)} more are the same runs in other words" if len(once) < len(runs) else ""
+    more = len(runs) - len(once)
+    same = f", {more} more {'is the same run' if more == 1 else 'are the same runs'} in other words" if more else ""
     pruned = f", {len(left) - len(missing)} pruned before (prune=none goes on)" if len(missing) < len(left) else ""
     done = len(once) - len(left)
-    say(f"{len(once)} jobs{same}, {done} finished before{pruned}, {len(missing)} to do, one process each")
+    jobs = f"{len(once)} job{'s' if len(once) != 1 else ''}{same}"
+    say(f"{jobs}, {done} finished before{pruned}, {len(missing)} to do, one process each")
     return missing
 
 

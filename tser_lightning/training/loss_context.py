@@ -122,7 +122,7 @@ class Gatherer:
     @property
     def looks_inside(self) -> bool:
         """Whether the loss sees more of a network than its logits, so that it may make parts that fit what it sees."""
-        return bool(_taps(self._loss, "student_taps")) or needs_of(self._loss).observed
+        return looks_inside(self._loss)
 
     def keywords(self, student_TBC: Tensor, taught: TeacherOutputs, batch: Batch, live: Live) -> dict[str, Any]:
         """Give the keywords for the batch that student and teacher have just seen."""
@@ -132,6 +132,11 @@ class Gatherer:
         steps, images = student_TBC.shape[:2]
         heads = heads_of(self._student, self._teacher) if needs.heads else None
         return keywords(self._loss, self._in_student.take(steps, images), taught, batch, heads, live)
+
+
+def looks_inside(loss: nn.Module) -> bool:
+    """Tell whether a loss sees more of a network than its logits, so that it may make parts that fit what it sees."""
+    return bool(_taps(loss, "student_taps")) or needs_of(loss).observed
 
 
 def keywords(

@@ -13,7 +13,7 @@ from tser_lightning.data.batch import Batch
 from tser_lightning.errors import UsageError
 from tser_lightning.losses import Heads, LossTerms
 from tser_lightning.losses.contract import needs_of
-from tser_lightning.training.loss_context import Live, Seen, keywords
+from tser_lightning.training.loss_context import Live, Seen, keywords, looks_inside
 from tser_lightning.training.teacher_inference import TeacherOutputs
 from tser_lightning.training.user_code import PASSED_ON, described, failed, named
 
@@ -63,6 +63,11 @@ class LossCalls:
         """Give what the loss returns with a fraction of the training done."""
         return self._called(self.student_TBC, self.seen, progress)
 
+    def given(self) -> dict[str, Tensor]:
+        """What it is given and has to leave as it is, by the names that messages use."""
+        taught = self.taught.logits
+        return {"labels": self.batch.labels} | ({} if taught is None else {"teacher's logits": taught})
+
     def over(self, steps: slice, student_TBC: Tensor, progress: float) -> Tensor:
         """Give the scalar that it returns for some of the time steps of other logits."""
         value = self._called(student_TBC[steps], self.seen.of(steps), progress)
@@ -96,18 +101,34 @@ def probe_loss(calls: LossCalls, through_time: bool = True) -> None:
 
 def _probe_call(calls: LossCalls, progress: float) -> None:
     teacher_BC, who = calls.taught.logits, calls.who
+    given, parameters = calls.given(), {name for name, _ in calls.loss.named_parameters()}
+    copies = {name: value.clone() for name, value in given.items()}
     try:
         value = calls(progress)
     except PASSED_ON:
         raise
     except Exception as error:
-        given = f"on student_TBC {list(calls.student_TBC.shape)}, teacher_BC "
-        given += f"{None if teacher_BC is None else list(teacher_BC.shape)}, labels_B {list(calls.batch.labels.shape)}"
+        shapes = f"on student_TBC {list(calls.student_TBC.shape)}, teacher_BC "
+        shapes += f"{None if teacher_BC is None else list(teacher_BC.shape)}, labels_B {list(calls.batch.labels.shape)}"
         missing = "; teacher_BC is None unless the class says needs_teacher = True" if teacher_BC is None else ""
         fix = "def forward(self, student_TBC, teacher_BC, labels_B)"
         if teacher_BC is None and "None" in str(error):
             fix = "the class attribute needs_teacher = True, and a teacher"
-        raise failed(error, who, given, _LOSS + missing, fix) from error
+        raise failed(error, who, shapes, _LOSS + missing, fix) from error
+    for name, before in copies.items():
+        if not torch.equal(given[name], before):
+            raise UsageError(
+                what=f"{who} changes the {name} that it is given, in place",
+                why="accuracy, and a cache of the teacher's logits, would have what it leaves there",
+                fix="y = y * a in place of y.mul_(a), clone() before a change in place",
+            )
+    added = sorted({name for name, _ in calls.loss.named_parameters()} - parameters)
+    if added and not looks_inside(calls.loss):
+        raise UsageError(
+            what=f"{who} makes parameters when it is called: {', '.join(added[:4])}",
+            why="the optimiser has been made by then: they would never be trained, nor be in a checkpoint",
+            fix="the layers made in __init__; sizes that come from student and teacher are asked for as a context",
+        )
     total = value.total if isinstance(value, LossTerms) else value
     _check_total(who, total)
     if isinstance(value, LossTerms):
@@ -169,6 +190,12 @@ def _check_parts(who: str, terms: LossTerms) -> None:
             what=f"{who} returns LossTerms whose parts are {described(terms.parts)}, not a dict",
             why="parts are recorded by their names",
             fix='LossTerms(total, {"ce": ce}, {"ce": 1.0})',
+        )
+    if stray := sorted(map(str, terms.weights.keys() - terms.parts.keys())):
+        raise UsageError(
+            what=f"{who} returns a weight for {', '.join(map(repr, stray))}, which is no part of it",
+            why=f"the parts are {', '.join(map(repr, terms.parts)) or 'none'}; each is recorded with its weight",
+            fix='the same names in both: LossTerms(total, {"ce": ce}, {"ce": 1.0})',
         )
     for name, part in terms.parts.items():
         if name in RESERVED or not isinstance(name, str):

@@ -3,6 +3,7 @@
 Legend: T time step, B image, C class.
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from typing import Any, cast
 
@@ -248,8 +249,22 @@ class _StudentProbe(_Called):
             whole.eval()
             self.lay_out(whole, images, machine)
             self.check_calls(whole, images, 1e-5, (1, 1))
+            self.warn_of_chance(whole, images)
             hooks.forget()
         return student_TBC.detach(), seen
+
+    @torch.no_grad()
+    def warn_of_chance(self, whole: nn.Module, images: Tensor) -> None:
+        """Say that answers are random in eval mode, as Poisson coding wants it and a forgotten dropout does not."""
+        seed_all(1)
+        first = self.call(whole, images)
+        seed_all(2)
+        if not _alike(first, self.call(whole, images), 1e-5):
+            warnings.warn(
+                f"{self.who} draws random numbers in eval mode, so its accuracy is a matter of chance too: meant for "
+                "random spike codes; a dropout is switched off by nn.Dropout or dropout(x, p, training=self.training)",
+                stacklevel=2,
+            )
 
     def explained(self, whole: nn.Module, images: Tensor, error: Exception) -> UsageError:
         if not (isinstance(whole, Student) and images.ndim == 4 and is_about_sizes(error)) or whole.timesteps == 1:

@@ -220,7 +220,7 @@ def test_a_16_bit_picture_is_scaled_and_one_of_unknown_range_refused(tmp_path: P
             assert np.array_equal(np.asarray(as_seen(image)), np.round(ramp / 257).astype(np.uint8))
     for odd in (np.full((8, 8), 0.5, np.float32), np.full((8, 8), 2**20, np.int32)):
         Image.fromarray(odd).save(tmp_path / "b.tiff")
-        with Image.open(tmp_path / "b.tiff") as image, pytest.raises(ValueError, match="range is not known"):
+        with Image.open(tmp_path / "b.tiff") as image, pytest.raises(ValueError, match=r"numbers of mode [FI]"):
             as_seen(image)
 
 

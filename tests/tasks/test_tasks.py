@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import tser_lightning as tl
 from tser_lightning.cli.main import main
@@ -171,6 +171,26 @@ def test_other_test_images_are_measured_without_another_training(
     Image.new("RGB", (8, 8), "blue").save(images / "train" / "ant" / "3.bmp")
     with pytest.raises(UsageError, match=r"the training images changed since .* was finished"):
         run(runs, *_images(images), short=False)
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("teacher.weights", "the file of the teacher's weights changed since"),
+        ("student.weights", "the weights that the student starts from changed since"),
+    ],
+)
+def test_a_file_of_weights_that_was_exchanged_is_noticed(setting: str, told: str, runs: Path, tmp_path: Path) -> None:
+    (teacher,) = (runs / "teachers").rglob("teacher.safetensors")
+    file = tmp_path / "exchanged.safetensors"
+    shutil.copy(only(runs, "digits-loss_tser-*") / "student.safetensors" if "student" in setting else teacher, file)
+    files = {"teacher.weights": teacher, setting: file}
+    words = ["debug=step", "loss=ce", *(f"{name}={place}" for name, place in files.items())]
+    first = run(tmp_path / "records", *words)
+    assert run(tmp_path / "records", *words) == first
+    save_file({name: value * 2 for name, value in load_file(file).items()}, file)
+    with pytest.raises(UsageError, match=told):
+        run(tmp_path / "records", *words)
 
 
 def test_an_evaluation_says_which_images_and_classes_are_not_those_of_the_run(

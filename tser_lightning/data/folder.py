@@ -135,6 +135,12 @@ class ImageFolder(ImageData):
             return UsageError(
                 f"{named} cannot be read: {reason}", "its file is not for this user", f"chmod u+r '{file}'"
             )
+        if isinstance(error, UnknownRange):
+            return UsageError(
+                f"{named} cannot be read: {reason}",
+                "nothing says which of them is white",
+                "a copy of it in 8 or 16 bits",
+            )
         return UsageError(
             f"{named} cannot be read: {reason}", "it is damaged or no image", "a good copy of it, or none"
         )
@@ -202,11 +208,15 @@ class ImageFolder(ImageData):
         return f"{self.path} is ready: {len(self.labels('train'))} + {len(self.labels('test'))} images"
 
 
+class UnknownRange(ValueError):
+    """Pixels of which nobody knows what is black and what is white."""
+
+
 def as_seen(image: Image.Image) -> Image.Image:
     """Bring a picture to 8 bits as a viewer shows it: turned upright, transparency over white, 16 bits scaled.
 
     Raises:
-        ValueError: Numbers whose range is not known: 32 bits an integer, or floats.
+        UnknownRange: Numbers of 32 bits, or floats.
     """
     of_16_bits = image.format in (None, "PNG", "PPM")  # what is named I may have 32 bits in any other
     image = ImageOps.exif_transpose(image)
@@ -217,7 +227,7 @@ def as_seen(image: Image.Image) -> Image.Image:
             or (image.mode == "I" and not of_16_bits)
             or not 0 <= numbers.min() <= numbers.max() < 2**16
         ):
-            raise ValueError(f"its pixels are numbers of mode {image.mode} whose range is not known; save it in 8 bits")
+            raise UnknownRange(f"its pixels are numbers of mode {image.mode}")
         return Image.fromarray(np.round(numbers / 257).astype(np.uint8))
     if image.has_transparency_data:
         layer = image.convert("RGBA")

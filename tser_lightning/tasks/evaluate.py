@@ -52,6 +52,10 @@ def is_still_true(home: RunDirectory, run: Run, hashes: Callable[[str], dict[str
     now = code_hashes(targets(run.config))
     if run.config["data"].get("path") or run.config["data"].get("root"):
         now |= hashes(json.dumps(run.config["data"] | {"validation": 0.0}))
+    if run.config["student"]["weights"] or run.config["teacher"].get("weights") not in (None, "train"):
+        from tser_lightning.tasks.run_parts import weights_hashes
+
+        now |= weights_hashes(run.config)
     other = home.other_inputs(now)
     if other == [TEST_IMAGES] and run.config["selection"] != "paper":
         return False

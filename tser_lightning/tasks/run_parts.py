@@ -1,7 +1,7 @@
 """Everything that a run needs, made before it has a directory, so that every mistake in it shows first."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -27,12 +27,12 @@ from tser_lightning.training.sharding import strategy_for
 from tser_lightning.training.speed import check_speed, keep_freed_memory
 from tser_lightning.training.trainer import quiet_lightning
 
-STARTING_WEIGHTS = "weights that the student starts from"
+STARTING_WEIGHTS, TEACHERS_FILE = "weights that the student starts from", "file of the teacher's weights"
 
 
 @dataclass
 class RunParts:
-    """The parts of a run."""
+    """The parts of a run; `files` are the hashes of the files of weights that went into them."""
 
     data: Any
     student: Student
@@ -41,12 +41,12 @@ class RunParts:
     recipe: Recipe
     machine: Machine
     callbacks: list[Any]
-    start: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def fingerprints(self) -> dict[str, str]:
         """Hash what the result depends on besides the config."""
         teacher = {} if self.teacher is None else {"teacher": self.teacher.fingerprint()}
-        return data_hashes(self.data) | teacher | start_hash(self.start)
+        return {**data_hashes(self.data), **teacher, **self.files}
 
 
 def data_hashes(data: Any) -> dict[str, str]:
@@ -93,13 +93,17 @@ def built(config: Mapping[str, Any], teacher_name: str) -> RunParts:
     seed, through_time = config["seed"], recipe.through_time
     probe(student, loss, teacher, data, machine=machine, seed=seed, through_time=through_time)
     bound_evaluation(student, teacher, data, machine)
-    return RunParts(data, student, loss, teacher, recipe, machine, callbacks, config["student"]["weights"])
+    return RunParts(data, student, loss, teacher, recipe, machine, callbacks, weights_hashes(config))
 
 
-def start_hash(source: str | None) -> dict[str, str]:
-    """Hash the file that a student starts from, by the name that messages use; empty if it starts from none here."""
-    file = weights_file(source)
-    return {} if file is None or not file.is_file() else {STARTING_WEIGHTS: sha256(file.read_bytes()).hexdigest()}
+def weights_hashes(config: Mapping[str, Any]) -> dict[str, str]:
+    """Hash the files of weights that a result depends on, by the names that messages use; those that lie here."""
+    teacher = config["teacher"].get("weights")
+    files = {
+        STARTING_WEIGHTS: weights_file(config["student"]["weights"]),
+        TEACHERS_FILE: None if teacher == "train" else weights_file(teacher),
+    }
+    return {name: sha256(file.read_bytes()).hexdigest() for name, file in files.items() if file and file.is_file()}
 
 
 def card_of(config: Mapping[str, Any], data: Any) -> dict[str, Any]:

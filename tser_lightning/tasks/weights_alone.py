@@ -15,7 +15,7 @@ from tser_lightning.registry import build
 from tser_lightning.report.table import steps_table
 from tser_lightning.tasks.evaluate import scores
 from tser_lightning.tasks.recipe import build_machine, build_recipe
-from tser_lightning.tasks.run_parts import RunParts, card_of, check_machine, start_hash, use_cpu
+from tser_lightning.tasks.run_parts import RunParts, card_of, check_machine, use_cpu, weights_hashes
 from tser_lightning.tasks.teachers import obtain_teacher
 from tser_lightning.training import Teacher
 from tser_lightning.training.evaluation_memory import bound_evaluation
@@ -35,8 +35,8 @@ def evaluate_weights(run: Run) -> dict[str, Any]:
     measured = scores(parts)
     about = {key: run.choices[key] for key in ("experiment", "student", "neuron", "norm", "data")}
     taught = {"teacher": run.choices["teacher"] if parts.teacher else "none", "loss": "none"}
-    settings = {"student.weights": parts.start, "student.timesteps": parts.student.timesteps}
-    result = {**about, **taught, **settings, **start_hash(parts.start), **measured}
+    settings = {"student.weights": run.config["student"]["weights"], "student.timesteps": parts.student.timesteps}
+    result = {**about, **taught, **settings, **parts.files, **measured}
     Console().print(steps_table([result]))
     file = Path(run.config["machine"]["runs_dir"], "evaluations", f"{run.name}.json")
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def _built(run: Run) -> RunParts:
     source = config["student"]["weights"]
     start_student(student, source, card_of(config, data), teacher and teacher.net)
     bound_evaluation(student, teacher, data, machine)
-    return RunParts(data, student, build.build_loss(config), teacher, recipe, machine, [], source)
+    return RunParts(data, student, build.build_loss(config), teacher, recipe, machine, [], weights_hashes(config))
 
 
 def _teacher(run: Run, data: Any) -> Teacher | None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+from tser_lightning.config.translation import arguments_as_settings
 from tser_lightning.data import check_data
 from tser_lightning.errors import UsageError
 
@@ -28,7 +29,7 @@ _FOLDER = {"_target_": "tser_lightning.data.ImageFolder", "num_classes": 4, "sha
 
 def _typed(path: Path, settings: dict[str, Any] = _SETTINGS) -> Path:
     """Type what the answer says, and give the file that it names."""
-    with pytest.raises(UsageError) as refused:
+    with pytest.raises(UsageError) as refused, arguments_as_settings("data", settings | {"path": "..."}):
         check_data(settings | {"path": str(path)})
     python, flag, code, then, chosen, setting = shlex.split(refused.value.fix)
     assert (python, flag, then, chosen) == ("python", "-c", "then", "data=prepared")
@@ -119,7 +120,7 @@ def test_other_channels_come_with_their_normalisation(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refused:
         check_data(_SETTINGS | path | {"shape": [3, 8, 6]})
 
-    expected = f"data.shape=[1,8,6] data.mean=[{pixels.mean():.4f}] data.std=[{pixels.std():.4f}]"
+    expected = f"shape=[1,8,6] mean=[{pixels.mean():.4f}] std=[{pixels.std():.4f}]"
     assert refused.value.fix == expected
 
 
@@ -130,7 +131,7 @@ def test_a_mean_for_each_channel(settings: dict[str, Any]) -> None:
     with pytest.raises(UsageError) as refused:
         check_data({"shape": [1, 8, 8], "mean": [0.5, 0.4, 0.3], "std": [0.2]} | settings)
 
-    assert refused.value.fix == "data.mean=[0.4]"
+    assert refused.value.fix == "mean=[0.4]"
 
 
 def test_files_that_are_none_of_these(tmp_path: Path) -> None:
@@ -150,7 +151,7 @@ def test_files_that_are_none_of_these(tmp_path: Path) -> None:
             check_data(_SETTINGS | {"path": str(tmp_path / name)})
     with pytest.raises(UsageError, match=r"table.csv is a file") as refused:
         check_data(_FOLDER | {"path": str(tmp_path / "table.csv")})
-    assert refused.value.fix == f"data=prepared data.path={tmp_path}/table.csv"
+    assert refused.value.fix == f"`Prepared` path={tmp_path}/table.csv"
 
 
 def test_a_file_of_that_name_but_for_its_ending_is_named(tmp_path: Path) -> None:
@@ -159,4 +160,4 @@ def test_a_file_of_that_name_but_for_its_ending_is_named(tmp_path: Path) -> None
     with pytest.raises(UsageError, match="there is no prepared data set") as refused:
         check_data(_SETTINGS | {"path": str(tmp_path / "mine.safetensors")})
 
-    assert refused.value.fix == f"data.path={tmp_path}/mine.npz"
+    assert refused.value.fix == f"path={tmp_path}/mine.npz"

@@ -64,7 +64,7 @@ def test_wrong_settings_are_mistakes(settings: dict[str, Any], message: str) -> 
     [
         (["train/a", "test/a"], ".", "mv PATH/test PATH/val"),
         (["Training/a", "val/a"], ".", "mv PATH/Training PATH/train"),
-        (["train/a", "valid/a"], "train", "data.path=PATH"),
+        (["train/a", "valid/a"], "train", "path=PATH"),
         (["a", "b"], ".", "the folder that holds train/ and val/"),
     ],
 )

@@ -204,7 +204,7 @@ def test_evaluation_sees_most_of_an_image_of_any_size_and_says_where_it_does_not
     assert _data(tree, resize=None).resize == 18
     assert not caplog.records
     _data(tree, resize=256)
-    assert "data.resize=18 would keep most of it" in caplog.text
+    assert "resize=18 would keep most of it" in caplog.text
 
 
 def test_a_size_that_follows_from_the_shape_names_the_run_as_if_it_were_written() -> None:

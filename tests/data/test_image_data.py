@@ -104,7 +104,7 @@ def test_no_validation_gives_all_of_train_and_no_val() -> None:
     data = _digits(validation=0)
 
     assert len(data.indices("train")) == 1437
-    with pytest.raises(ValueError, match=r"data\.validation=0 holds out none of the 1437"):
+    with pytest.raises(ValueError, match=r"validation=0 holds out none of the 1437"):
         data.loader("val")
 
 

@@ -72,7 +72,7 @@ def test_an_interrupted_epoch_goes_on_and_the_next_is_whole() -> None:
 
 
 def test_no_whole_batch_is_a_mistake() -> None:
-    with pytest.raises(UsageError, match=r"data\.batch_size=101 is above the 100 images"):
+    with pytest.raises(UsageError, match=r"batch_size=101 is above the 100 images"):
         Order(_INDICES, 101, drop_last=True)
 
 

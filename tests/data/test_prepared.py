@@ -332,7 +332,7 @@ def test_a_file_says_classes_shape_mean_and_std_where_nobody_does(tmp_path: Path
     assert data.augment.mean == pytest.approx(pixels.mean((0, 1, 2)).tolist(), abs=1e-4)
     assert data.augment.std == pytest.approx(pixels.std((0, 1, 2), correction=0).tolist(), abs=1e-4)
     assert Prepared(tmp_path / "mine.safetensors", mean=[0.0, 0.0]).augment.mean == [0.0, 0.0]
-    with pytest.raises(UsageError, match=r"data.num_classes=4, but .* has 3 classes"):
+    with pytest.raises(UsageError, match=r"num_classes=4, but .* has 3 classes"):
         Prepared(tmp_path / "mine.safetensors", num_classes=4).check()
 
 

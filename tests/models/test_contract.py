@@ -159,7 +159,7 @@ def assert_keeps_the_contract(name: str, neuron_name: str, norm_name: str, **cha
     (neuron_class, neuron), (norm_class, norm) = settings("neuron", neuron_name), settings("norm", norm_name)
     activation, norm_factory = partial(neuron_class, **neuron), partial(norm_class, **norm)
     if neuron_name == "qcfs" and not has_an_ann(name, norm_name):
-        with pytest.raises(UsageError, match="neuron=qcfs"):
+        with pytest.raises(UsageError, match="QCFS"):
             fired(Student(build(name, activation, norm_factory, **TINY[name], **changes), T), images_BCHW)
         return
     student = fired(Student(build(name, activation, norm_factory, **TINY[name], **changes), T), images_BCHW)

@@ -100,7 +100,7 @@ def batch_major(logits: Tensor) -> Tensor:
         (KeepsState(), "keeps state", "set back"),
         (ChangesItsInput(), "changes the images", "mul_"),
         (Adds(), r"must match the size.*test_probe.py, line", "add_to_stream"),
-        (Views(), "view size is not compatible", "machine.channels_last=false"),
+        (Views(), "view size is not compatible", "channels_last=False"),
     ],
 )
 def test_a_student_that_breaks_its_contract_is_refused(net: nn.Module, what: str, fix: str, digits: Digits) -> None:
@@ -367,4 +367,4 @@ def test_a_net_that_views_its_maps_trains_where_they_are_contiguous(recipe: Reci
     loss = KDSNN("response")
     fit(Student(Views3(), 2), loss, Teacher(Seen3()), data, tmp_path, recipe=recipe, machine=machine)
     assert (tmp_path / "last.ckpt").exists()
-    assert told(Student(Views3(), 2), loss, None, data).fix.endswith("machine.channels_last=false")  # type: ignore[arg-type]
+    assert told(Student(Views3(), 2), loss, None, data).fix.endswith("channels_last=False")  # type: ignore[arg-type]

@@ -138,7 +138,7 @@ def test_a_share_of_the_batch_for_each_process_is_said_aloud(digits: Digits, rec
     logging.getLogger("tser_lightning").addHandler(heard)
     fit(student, DistillationLoss({"ce": CrossEntropy()}), None, digits, tmp_path, recipe=once, machine=machine)
     logging.getLogger("tser_lightning").removeHandler(heard)
-    assert (tmp_path / "log").read_text().count("machine.sync_batchnorm=false: batch normalisation sees") == 1
+    assert (tmp_path / "log").read_text().count("sync_batchnorm=False: batch normalisation sees") == 1
 
 
 def test_inside_slurm_the_processes_of_one_task_are_started_by_lightning(

@@ -23,13 +23,13 @@ def learning_loss() -> nn.Module:
     [
         (PLIF, nn.Identity(), Recipe(), r"the student's net\.\S*\.w"),
         (LIF, learning_loss(), Recipe(), "this loss"),
-        (LIF, nn.Identity(), dataclasses.replace(Recipe(), ema=0.9), r"trainer\.ema=0\.9"),
-        (LIF, nn.Identity(), dataclasses.replace(Recipe(), precision="16-mixed"), r"trainer\.precision=16-mixed"),
+        (LIF, nn.Identity(), dataclasses.replace(Recipe(), ema=0.9), r"ema=0\.9"),
+        (LIF, nn.Identity(), dataclasses.replace(Recipe(), precision="16-mixed"), "precision=16-mixed"),
     ],
 )
 def test_what_cannot_lie_in_parts_is_refused(neuron: type[LIF], loss: nn.Module, recipe: Recipe, said: str) -> None:
     student = Student(resnet_small(10, 1, neuron, widths=(4, 8)), 2)
-    with pytest.raises(UsageError, match=f"machine.strategy=fsdp does not go with {said}"):
+    with pytest.raises(UsageError, match=f"strategy=fsdp does not go with {said}"):
         check_sharding(student, loss, recipe)
     check_sharding(Student(resnet_small(10, 1, LIF, widths=(4, 8)), 2), nn.Identity(), Recipe())
 

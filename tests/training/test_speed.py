@@ -141,9 +141,9 @@ def test_settings_reach_the_student() -> None:
     ("settings", "accumulate", "words"),
     [
         ({"memory": "small"}, 1, "memory=small is none of auto, low, lowest"),
-        ({"compile": "max"}, 1, "compile=max is none of false, true, reduce-overhead"),
-        ({"compile": True, "memory": "low"}, 1, "compile=True does not go with machine.memory=low"),
-        ({"compile": "reduce-overhead"}, 2, "does not go with trainer.accumulate=2"),
+        ({"compile": "max"}, 1, "compile=max is none of False, True, reduce-overhead"),
+        ({"compile": True, "memory": "low"}, 1, "compile=True does not go with memory=low"),
+        ({"compile": "reduce-overhead"}, 2, "does not go with accumulate=2"),
     ],
 )
 def test_what_is_unknown_or_does_not_go_together_is_refused(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from tser_lightning.config.translation import arguments_as_settings
 from tser_lightning.config.usage_errors import nearest
 from tser_lightning.errors import UsageError
 
@@ -63,11 +64,12 @@ def check_files(
 def _data(settings: Mapping[str, Any]) -> None:
     from tser_lightning.data.checks import FACTS, check_data, is_prepared, prepared_facts
 
-    if is_prepared(settings) and any(settings.get(key) == "???" for key in FACTS):
-        prepared_facts(Path(settings["path"]))  # says why it could not be asked
-    ours = str(settings["_target_"]).startswith("tser_lightning.")
-    if ours and not any(value == "???" for value in settings.values()):
-        check_data(settings)
+    with arguments_as_settings("data", settings):
+        if is_prepared(settings) and any(settings.get(key) == "???" for key in FACTS):
+            prepared_facts(Path(settings["path"]))  # says why it could not be asked
+        ours = str(settings["_target_"]).startswith("tser_lightning.")
+        if ours and not any(value == "???" for value in settings.values()):
+            check_data(settings)
 
 
 def _writable(key: str, folder: str) -> None:

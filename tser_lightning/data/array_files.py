@@ -32,9 +32,9 @@ def check_kind(path: Path) -> None:
         inside = sorted(path.glob("*.safetensors"))
         folders = (path / "train").is_dir()
         raise UsageError(
-            f"data.path={path} is a folder",
-            "data=prepared reads one file of arrays, data=image_folder reads PATH/train/CLASS/* and PATH/val/CLASS/*",
-            "data=image_folder" if folders or not inside else f"data.path={inside[0]}",
+            f"path={path} is a folder",
+            "`Prepared` reads one file of arrays, `ImageFolder` reads PATH/train/CLASS/* and PATH/val/CLASS/*",
+            "`ImageFolder`" if folders or not inside else f"path={inside[0]}",
         )
     if not path.is_file():
         return
@@ -79,14 +79,14 @@ def _all_stored(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Stored]:
 
 def _convertible(path: Path, kind: str, load: str, arrays: Mapping[str, Stored] | None = None) -> UsageError:
     """Say that arrays lie in another kind of file, and how they get into a prepared one."""
-    what, fix = f"data.path={path} is {kind}", rewriting(path, load)
+    what, fix = f"path={path} is {kind}", rewriting(path, load)
     try:
         if arrays is not None:
             check_form(arrays)
     except WrongForm as error:
         what = f"{what}, and not in the prepared form: {error.what}"
         fix = rewriting(path, load, error.fix) if error.typed else error.fix
-    return UsageError(what, f"data=prepared reads the .safetensors file of write_prepared: {FORM}", fix)
+    return UsageError(what, f"`Prepared` reads the .safetensors file of write_prepared: {FORM}", fix)
 
 
 def rewriting(path: Path, load: str, change: str = "", names: Sequence[str] | None = None) -> str:
@@ -113,4 +113,4 @@ def rewriting(path: Path, load: str, change: str = "", names: Sequence[str] | No
     code = "; ".join(lines)
     quoted = shlex.quote(code) if set(code) & set('"$`\\!') else f'"{code}"'
     # Python leaves the words behind its code alone, so that the whole line can be typed as it stands.
-    return f"python -c {quoted} then data=prepared {shlex.quote(f'data.path={target}')}"
+    return f"python -c {quoted} then `Prepared` {shlex.quote(f'path={target}')}"

@@ -80,12 +80,12 @@ def check_channels(shape: Sequence[int], mean: Sequence[float] | None, std: Sequ
     given = {"mean": mean, "std": std}
     wrong = {key: list(values) for key, values in given.items() if values is not None and len(values) != shape[0]}
     if wrong:
-        what = ", ".join(f"data.{key}={values}".replace(" ", "") for key, values in wrong.items())
+        what = ", ".join(f"{key}={values}".replace(" ", "") for key, values in wrong.items())
         each = {key: round(sum(values) / max(len(values), 1), 4) for key, values in wrong.items()}
         raise UsageError(
-            f"{what}: images of data.shape={list(shape)} have {shape[0]} channel{'s' * (shape[0] != 1)}",
+            f"{what}: images of shape={list(shape)} have {shape[0]} channel{'s' * (shape[0] != 1)}",
             "each channel has its mean and its std, over the training images in [0, 1]",
-            " ".join(f"data.{key}=[{','.join([str(value)] * shape[0])}]" for key, value in each.items()),
+            " ".join(f"{key}=[{','.join([str(value)] * shape[0])}]" for key, value in each.items()),
         )
 
 
@@ -112,15 +112,15 @@ def check_fit(
     """
     if classes != num_classes:
         raise UsageError(
-            f"data.num_classes={num_classes}, but {name} has {classes} classes",
-            "teacher and student get as many outputs as data.num_classes says",
-            f"data.num_classes={classes}",
+            f"num_classes={num_classes}, but {name} has {classes} classes",
+            "teacher and student get as many outputs as `num_classes` says",
+            f"num_classes={classes}",
         )
     if list(found_shape) != list(shape):
         raise UsageError(
-            f"data.shape={list(shape)}, but the images of {name} are {list(found_shape)}",
-            "teacher and student are built for data.shape, which is [C, H, W]",
-            f"data.shape={list(found_shape)}".replace(" ", "")
+            f"shape={list(shape)}, but the images of {name} are {list(found_shape)}",
+            "teacher and student are built for `shape`, which is [C, H, W]",
+            f"shape={list(found_shape)}".replace(" ", "")
             + (f" {normalisation()}" if found_shape[0] != shape[0] else ""),
         )
 
@@ -139,7 +139,7 @@ def check_prepared(path: Path, num_classes: int, shape: Sequence[int], download:
     """
     make = f"python -m tser_lightning task=prepare data={download}" if download else _writing(path)
     if download and path.parent != Path("data"):
-        make += f" data.root={shlex.quote(str(path.parent))}"
+        make = f"python -m tser_lightning task=prepare data={download} data.root={shlex.quote(str(path.parent))}"
     if not download:
         check_kind(path)
     if not path.is_file():
@@ -216,7 +216,7 @@ def _normalisation(file: Any) -> dict[str, list[float]]:
 
 
 def _typed(normalisation: Mapping[str, Sequence[float]]) -> str:
-    return " ".join(f"data.{key}=[{','.join(f'{each:.4f}' for each in found)}]" for key, found in normalisation.items())
+    return " ".join(f"{key}=[{','.join(f'{each:.4f}' for each in found)}]" for key, found in normalisation.items())
 
 
 def _writing(path: Path) -> str:
@@ -224,7 +224,7 @@ def _writing(path: Path) -> str:
     same = [file for file in near if file.stem == path.stem]
     close = difflib.get_close_matches(path.stem, [file.stem for file in near if file.suffix == ".safetensors"], n=1)
     if same or close:
-        return shlex.quote(f"data.path={same[0] if same else path.with_name(f'{close[0]}.safetensors')}")
+        return shlex.quote(f"path={same[0] if same else path.with_name(f'{close[0]}.safetensors')}")
     path = path.with_suffix(".safetensors")
     return f"write_prepared({str(path)!r}, arrays) in Python, with arrays of {FORM}"
 
@@ -244,9 +244,9 @@ def check_folder(path: Path, num_classes: int) -> None:
     if path.is_file():
         check_kind(path)
         raise UsageError(
-            f"data.path={path} is a file",
-            "images are read from PATH/train/CLASS/* and PATH/val/CLASS/*; data=prepared reads one file of arrays",
-            f"data=prepared {shlex.quote(f'data.path={path}')}",
+            f"path={path} is a file",
+            "images are read from PATH/train/CLASS/* and PATH/val/CLASS/*; `Prepared` reads one file of arrays",
+            f"`Prepared` {shlex.quote(f'path={path}')}",
         )
     classes: dict[str, list[str]] = {}
     for part in ("train", "val"):
@@ -273,21 +273,21 @@ def check_folder(path: Path, num_classes: int) -> None:
                 raise empty_class(path, part, name, len(names))
     if len(classes["train"]) != num_classes:
         raise UsageError(
-            f"data.num_classes={num_classes}, but {path}/train has {len(classes['train'])} class folders",
-            "teacher and student get as many outputs as data.num_classes says",
-            f"data.num_classes={len(classes['train'])}",
+            f"num_classes={num_classes}, but {path}/train has {len(classes['train'])} class folders",
+            "teacher and student get as many outputs as `num_classes` says",
+            f"num_classes={len(classes['train'])}",
         )
 
 
 def _no_folder(path: Path, part: str) -> UsageError:
     what, why = f"there is no folder {path / part}", "images are read from PATH/train/CLASS/* and PATH/val/CLASS/*"
     if (path.parent / "train").is_dir() and path.name.lower() in itertools.chain(*_NAMES_OF_PARTS.values()):
-        return UsageError(what, why, shlex.quote(f"data.path={path.parent}"))
+        return UsageError(what, why, shlex.quote(f"path={path.parent}"))
     folders = sorted(found for found in path.iterdir() if found.is_dir()) if path.is_dir() else []
     near = next((found for found in folders if found.name.lower() in _NAMES_OF_PARTS[part]), None)
     if near is not None:
         return UsageError(what, f"{why}; {path} has {near.name}", shlex.join(["mv", str(near), str(path / part)]))
-    return UsageError(what, why, "data.path=PATH, the folder that holds train/ and val/")
+    return UsageError(what, why, "path=PATH, the folder that holds train/ and val/")
 
 
 def check_chunks(path: Path, folders: Sequence[str] = ("train", "val")) -> None:
@@ -305,7 +305,7 @@ def check_chunks(path: Path, folders: Sequence[str] = ("train", "val")) -> None:
             raise UsageError(
                 f"{index} cannot be read: {getattr(error, 'strerror', None) or str(error)[:80]}",
                 "it is the list of chunks that litdata.optimize writes",
-                "data.path=PATH, the folder that holds train/ and val/",
+                "path=PATH, the folder that holds train/ and val/",
             ) from error
         if types != {"image": "bytes", "label": "int"} or forms != ["bytes", "int"]:
             raise UsageError(

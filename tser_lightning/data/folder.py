@@ -58,7 +58,7 @@ class ImageFolder(ImageData):
         resize = resize_for(max(size)) if resize is None else resize
         if resize > 2 * resize_for(max(size)):
             log.warning(
-                "data.resize=%d is far above images of %s: evaluation sees their centre alone; data.resize=%d would "
+                "resize=%d is far above images of %s: evaluation sees their centre alone; resize=%d would "
                 "keep most of it",
                 resize,
                 list(size),

@@ -70,7 +70,7 @@ def empty_class(root: Path, folder: str, name: str, classes: int) -> UsageError:
     return UsageError(
         f"{root / folder / name} holds no images",
         f"every class needs images in train/ and in val/; read are {' '.join(EXTENSIONS)}",
-        f"images there; or {name} removed from both train/ and val/, with data.num_classes={classes - 1}",
+        f"images there; or {name} removed from both train/ and val/, with num_classes={classes - 1}",
     )
 
 

@@ -139,9 +139,9 @@ class ImageData(ABC):
         if split == "val" and not self._held_out.any():
             count = len(self._held_out)
             raise UsageError(
-                f"data.validation={self.validation:g} holds out none of the {count} training images of {self.name}",
+                f"validation={self.validation:g} holds out none of the {count} training images of {self.name}",
                 "selection=val chooses the epoch by the accuracy on them",
-                f"selection=last, or data.validation={max(0.1, math.ceil(100 / max(count, 1)) / 100):g}",
+                f"selection=last, or validation={max(0.1, math.ceil(100 / max(count, 1)) / 100):g}",
             )
         if split == "train" and self._held_out.all():
             count = len(self._held_out)
@@ -239,7 +239,7 @@ class Batches(Dataset[Batch]):
 def wrong_classes(name: str, found: int, num_classes: int) -> UsageError:
     """Say that a set and its settings disagree on the number of classes."""
     return UsageError(
-        f"data.num_classes={num_classes}, but {name} has {found} classes",
-        "teacher and student get as many outputs as data.num_classes says",
-        f"data.num_classes={found}",
+        f"num_classes={num_classes}, but {name} has {found} classes",
+        "teacher and student get as many outputs as `num_classes` says",
+        f"num_classes={found}",
     )

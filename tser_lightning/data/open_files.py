@@ -24,9 +24,9 @@ def make_room_for(workers: int) -> None:
         return
     if hard < needed:
         raise UsageError(
-            what=f"machine.workers={workers} needs up to {needed} open files, and this shell allows {soft}",
+            what=f"workers={workers} needs up to {needed} open files, and this shell allows {soft}",
             why="processes that load data hand over each tensor as an open file",
-            fix="machine.workers=0, or `ulimit -n 4096` before the command",
+            fix="workers=0, or `ulimit -n 4096` before the command",
         )
     allow_open_files(needed)
 

@@ -55,16 +55,16 @@ class Order(Sampler[BatchKey]):
     def _check(self, images: int) -> None:
         if self.drop_last and images < self.batch_size:
             raise UsageError(
-                f"data.batch_size={self.batch_size} is above the {images} images to train on",
+                f"batch_size={self.batch_size} is above the {images} images to train on",
                 "an incomplete batch is dropped, so there would be no batch at all",
-                f"data.batch_size={max(1, images // 2)}, or data.drop_last=false",
+                f"batch_size={max(1, images // 2)}, or drop_last=False",
             )
         sizes = {self.batch_size, self.batch_size if self.drop_last else images % self.batch_size}
         if self.shuffle and any(size % self.world_size for size in sizes):
             raise UsageError(
-                f"data.batch_size={self.batch_size} does not give {self.world_size} processes equal shares",
+                f"batch_size={self.batch_size} does not give {self.world_size} processes equal shares",
                 "gradients are averaged over processes, so each must have as many images as the others",
-                f"data.drop_last=true and a data.batch_size that {self.world_size} divides",
+                f"drop_last=True and a `batch_size` that {self.world_size} divides",
             )
 
     def set_epoch(self, epoch: int) -> None:

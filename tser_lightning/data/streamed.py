@@ -62,7 +62,7 @@ class Streamed(ImageFolder):
             raise UsageError(
                 f"{self.address} cannot be read: {next(iter(str(error).splitlines()), type(error).__name__)[:160]}",
                 "litdata finds no index of chunks there, or has no access",
-                "data.path=FOLDER, which holds train/ and val/ as litdata.optimize writes them",
+                "path=FOLDER, which holds train/ and val/ as litdata.optimize writes them",
             ) from error
 
     def _home(self, part: Part) -> Path:
@@ -88,10 +88,10 @@ class Streamed(ImageFolder):
                 write_text(kept, json.dumps(found))
         if not 0 <= min(found) <= max(found) < self.num_classes:
             raise UsageError(
-                f"data.num_classes={self.num_classes}, but the labels of {self.address} go from {min(found)} to "
+                f"num_classes={self.num_classes}, but the labels of {self.address} go from {min(found)} to "
                 f"{max(found)}",
-                "teacher and student get as many outputs as data.num_classes says",
-                f"data.num_classes={max(found) + 1}",
+                "teacher and student get as many outputs as `num_classes` says",
+                f"num_classes={max(found) + 1}",
             )
         return torch.tensor(found)
 

@@ -89,7 +89,7 @@ def _kernels(spec: NeuronSpec, currents: Tensor) -> bool:
         raise UsageError(
             what="the backend triton needs a GPU",
             why=f"the currents lie on {currents.device.type}; TRITON_INTERPRET=1 is for tests",
-            fix="neuron.backend=auto",
+            fix="backend=auto",
         )
     return True
 

@@ -132,7 +132,7 @@ class SaliencyMaps(Term):
             raise UsageError(
                 what=f"the teacher's classifier has {inputs} inputs, which its last map {list(map_BCHW.shape)} is not",
                 why="the map of a class weighs the channels by the classifier, which sees them as averages",
-                fix="teacher=resnet_small or another ResNet, or loss.teacher_layer=LAYER with the map that it sees",
+                fix="a ResNet as teacher, e.g. resnet_small, or teacher_layer=LAYER with the map that it sees",
             )
         with torch.no_grad(), torch.autocast(map_BCHW.device.type, enabled=False):
             each_DD = torch.eye(inputs, dtype=map_BCHW.dtype, device=map_BCHW.device)

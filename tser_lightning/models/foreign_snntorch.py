@@ -77,7 +77,7 @@ def _number(neuron: Any, name: str) -> float:
         raise UsageError(
             what=f"{name} is learnt, or one for each neuron",
             why="here it is a number for the whole layer; a leak is learnt as the sigmoid of a parameter",
-            fix=f"learn_{name}=False and a number; or neuron=plif and activation(channels) in its place",
+            fix=f"learn_{name}=False and a number; or `PLIF` and activation(channels) in its place",
         )
     return float(value)
 

@@ -63,7 +63,7 @@ class Student(nn.Module):
             raise UsageError(
                 "this network has no neuron: nothing in it changes from one time step to the next",
                 "a student is a spiking network, whose neurons are there before it is called; with ReLU it is an ANN",
-                "activation(channels) in __init__, which makes the neuron that neuron=lif names",
+                "activation(channels) in __init__, which makes the neuron, e.g. `LIF`",
             )
         self._over_time = over_time
         self.causal = all(module.causal for module in over_time)

@@ -24,9 +24,9 @@ def refuse_unconvertible(net: nn.Module) -> None:
     for path, module in modules.items():
         if reason := _reason(module):
             raise UsageError(
-                what=f"neuron=qcfs cannot be converted in this network: {path} ({type(module).__name__}) {reason}",
+                what=f"`QCFS` cannot be converted in this network: {path} ({type(module).__name__}) {reason}",
                 why="a conversion keeps the weights, so between two activations everything has to be linear",
-                fix="student=resnet_small, vgg_small or resnet18 with stem=cifar, which have averages alone",
+                fix="resnet_small, vgg_small, or resnet18 with stem=cifar, which have averages alone",
             )
 
 

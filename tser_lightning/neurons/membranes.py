@@ -32,7 +32,7 @@ def membranes(neuron: Neuron, currents_TB: Tensor, spikes_TB: Tensor) -> Tensor:
         raise UsageError(
             what=f"the membranes of {type(neuron).__name__} are not known, and the loss asks for them",
             why="they are computed for LIF, IF, PLIF and LSG",
-            fix="neuron=lif, or a loss that asks for currents or spikes",
+            fix="`LIF`, or a loss that asks for currents or spikes",
         )
     spec, learnt = neuron.spec, neuron.leak()
     decay = spec.decay if learnt is None else learnt

@@ -73,9 +73,9 @@ class QCFS(Neuron):
         steps = self.clock.steps
         if steps is not None and steps > 1 and len(currents) != self.clock.images:
             raise UsageError(
-                what="neuron=qcfs is trained as an ANN, and here time steps differ",
+                what="`QCFS` is trained as an ANN, and here time steps differ",
                 why="event frames and norms with weights for each step give every step another input, which no ANN has",
-                fix="static images and norm=bn, or a neuron that is trained as a spiking one: neuron=if",
+                fix="static images and a norm without weights for each step, or a neuron that spikes in training: `IF`",
             )
         return self.activation(currents)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import tser_lightning.tasks
 from tser_lightning.config.run import Run
+from tser_lightning.config.translation import arguments_of_a_run
 from tser_lightning.errors import UsageError
 from tser_lightning.registry.trust import named, trust
 
@@ -30,5 +31,6 @@ def run_task(run: Run) -> dict[str, Any]:
             why=f"there is no tser_lightning/tasks/{name}.py with a function {name}, which is what a task is",
             fix="task: distill, or the name of another task, in that file of conf/task",
         )
-    result: dict[str, Any] = task(run)
+    with arguments_of_a_run(run.config):
+        result: dict[str, Any] = task(run)
     return result

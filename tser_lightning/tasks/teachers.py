@@ -110,7 +110,8 @@ def _check(teacher: Teacher, config: Mapping[str, Any], name: str, data: Any) ->
                 fix="weights and operations that are finite for all images (no log of 0, no division by 0)",
             )
         log.info("teacher %s: %.2f %% on %s (%s)", name, scores["acc"], data.name, split)
-        check_teacher(scores["acc"], data.num_classes, name)
+        with arguments_as_settings("teacher", config["teacher"]):
+            check_teacher(scores["acc"], data.num_classes, name)
 
 
 def _trained(config: Mapping[str, Any], name: str, data: Any) -> nn.Module:

@@ -73,7 +73,7 @@ def faster_backend(student: nn.Module, data: ImageData, recipe: Recipe, machine:
     name = "compiled" if compiled < eager else "eager"
     log.info(
         "machine: %s neurons chosen: a step of the student takes %.3g s compiled, %.3g s eager; the two round "
-        "differently, and neuron.backend=eager or compiled says which to take",
+        "differently, and backend=eager or compiled says which to take",
         name,
         compiled,
         eager,
@@ -94,7 +94,7 @@ def check_compiled(student: nn.Module, data: ImageData, recipe: Recipe, machine:
             raise UsageError(
                 what=f"the neurons of this run cannot be compiled any more: {_first_line(error)}",
                 why="it began with compiled neurons (run.json), and eager ones would round differently",
-                fix="a C++ compiler, or force=true to begin this run again",
+                fix="a C++ compiler, or force=True to begin this run again",
             ) from error
 
 

@@ -170,7 +170,7 @@ class Distiller(pl.LightningModule):
             allow_fusing(self.student, False)  # the fused norm knows this process alone
         elif self.trainer.is_global_zero and any(isinstance(module, _BatchNorm) for module in self.student.modules()):
             log.warning(
-                "machine.sync_batchnorm=false: batch normalisation sees the images of one process, 1 / %d of each "
+                "sync_batchnorm=False: batch normalisation sees the images of one process, 1 / %d of each "
                 "batch: the result is another than with one process",
                 self.trainer.world_size,
             )
@@ -344,7 +344,7 @@ def _one_value(images: int, batch_size: int, error: ValueError) -> UsageError:
         what=f"batch normalisation cannot learn from a batch of {images} image{'' if images == 1 else 's'}: "
         f"{' '.join(str(error).split())[:120]}",
         why=f"a single value per channel has no variance{'; this is the incomplete last batch' if last else ''}",
-        fix="data.drop_last=true" if last else f"data.batch_size={max(2, 2 * images)} or more",
+        fix="drop_last=True" if last else f"batch_size={max(2, 2 * images)} or more",
     )
 
 

@@ -103,11 +103,11 @@ def _warn(firing: Firing) -> None:
     full = [path for path, layer in layers if layer.is_saturated]
     if dead:
         log.warning(
-            "no neuron of %s ever fired: nothing passes through; try a lower neuron.v_threshold or optim.lr",
+            "no neuron of %s ever fired: nothing passes through; try a lower `v_threshold` or `lr`",
             ", ".join(dead),
         )
     if full:
         log.warning(
-            "the neurons of %s fire nearly always and hardly tell images apart; try a higher neuron.v_threshold",
+            "the neurons of %s fire nearly always and hardly tell images apart; try a higher `v_threshold`",
             ", ".join(full),
         )

@@ -129,15 +129,15 @@ def sentence(error: BaseException) -> UsageError | RunError | None:
         return RunError(
             what=f"out of memory: {text.partition('. ')[0][:200]}",
             why="activations of all time steps are kept for the backward pass, so memory grows with "
-            "student.timesteps times data.batch_size",
-            fix="half of data.batch_size with trainer.accumulate=2, trainer.precision=bf16-mixed, or no other "
+            "`timesteps` times `batch_size`",
+            fix="half of `batch_size` with accumulate=2, precision=bf16-mixed, or no other "
             "program on this device; then the same command",
         )
     if re.search(r"DataLoader worker .*(killed|exited|Bus error)", text):
         return RunError(
             what="a process that loads data has died: " + text.partition("\n")[0][:200],
             why="the system killed it, for want of memory or of room in /dev/shm",
-            fix="the same command goes on from the last checkpoint; if it happens again, with fewer machine.workers",
+            fix="the same command goes on from the last checkpoint; if it happens again, with fewer `workers`",
         )
     chain = [each for each in (error, error.__cause__, error.__context__) if isinstance(each, OSError)]
     said = next((found for each in chain if (found := refused(each)) is not None), None)

@@ -197,8 +197,8 @@ def check_needs(loss: nn.Module, recipe: Recipe) -> None:
     if needs.ema and recipe.ema is None:
         raise UsageError(
             what="this loss compares with the moving average of the student, and there is none",
-            why="trainer.ema=null",
-            fix="trainer.ema=0.999",
+            why="ema=None",
+            fix="ema=0.999",
         )
     if (needs.teacher_features or needs.teachers) and not getattr(loss, "needs_teacher", False):
         raise UsageError(

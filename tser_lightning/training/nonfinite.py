@@ -1,7 +1,7 @@
 """The guard over the loss of every step: it is read, logged, and stops a training where it is not finite."""
 
+import logging
 import math
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +14,8 @@ from tser_lightning.data.batch import Batch
 from tser_lightning.errors import RunError
 from tser_lightning.neurons.clock import OverTime
 from tser_lightning.training.deferred_scalars import DeferredScalars
+
+log = logging.getLogger("tser_lightning")
 
 
 class LossGuard(Callback):
@@ -72,10 +74,9 @@ class LossGuard(Callback):
             raise _not_finite(pl_module, values, step, batch)
         if values["loss"] < 0 and not self._warned_negative:
             self._warned_negative = True
-            warnings.warn(
+            log.warning(
                 "the total loss is negative: the reward for entropy is larger than all the rest, so the student is "
-                "drawn to uniform answers; lower loss.lam",
-                stacklevel=2,
+                "drawn to uniform answers; lower `lam`"
             )
 
 
@@ -85,9 +86,9 @@ def _not_finite(pl_module: Any, values: Mapping[str, float], step: int, batch: B
     first = first_nonfinite(pl_module.student, batch.images)
     asked = pl_module.teacher if pl_module.teacher_inference.is_asked else None
     why = "the learning rate is too high for this precision"
-    fix = "optim.lr at a tenth, trainer.clip=1.0, trainer.precision=32-true"
+    fix = "`lr` at a tenth, clip=1.0, precision=32-true"
     if first == "the images":
-        why = "the data hold values that are NaN or infinite, or data.std has one that is 0"
+        why = "the data hold values that are NaN or infinite, or `std` has one that is 0"
         fix = "data whose values are all finite: numpy.isfinite(images).all() tells"
     elif first is None and asked is not None and not asked(batch.images).isfinite().all():
         first = "the teacher's logits"

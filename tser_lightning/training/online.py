@@ -87,13 +87,13 @@ def check_online(student: nn.Module, loss: nn.Module, recipe: Recipe, machine: M
     """
     if recipe.through_time:
         return
-    whole = "trainer.through_time=true"
+    whole = "through_time=True"
     if not getattr(loss, "sums_over_steps", False):
         raise UsageError(
-            what=f"trainer.through_time=false does not go with {named('loss', loss)}, which is no sum over time steps",
+            what=f"through_time=False does not go with {named('loss', loss)}, which is no sum over time steps",
             why="each step is gone back through before the next is there; this loss compares steps, averages them "
             "first, or does not say that it is a sum",
-            fix=f"loss=tser, ts, tet or logit_standardization, or {whole}; in a loss of your own that is the mean of "
+            fix=f"`TSER`, `TET` or `LogitStandardization`, or {whole}; in a loss of your own that is the mean of "
             "what it is for each step alone, the class attribute sums_over_steps = True",
         )
     needs = needs_of(loss)
@@ -105,26 +105,26 @@ def check_online(student: nn.Module, loss: nn.Module, recipe: Recipe, machine: M
             f"{whole}, or a network without it (PFA)",
             not (isinstance(student, Student) and student.causal),
         ),
-        f"trainer.precision={recipe.precision}": (
+        f"precision={recipe.precision}": (
             "the gradients of a step are there before the loss is scaled",
-            "trainer.precision=bf16-mixed",
+            "precision=bf16-mixed",
             recipe.precision.startswith("16"),
         ),
-        f"machine.compile={machine.compile}": (
+        f"compile={machine.compile}": (
             "a student is compiled for all steps at once",
-            "machine.compile=false",
+            "compile=False",
             bool(machine.compile),
         ),
-        f"machine.memory={machine.memory}": (
+        f"memory={machine.memory}": (
             "blocks are not computed again where the student runs step by step",
-            "machine.memory=low",
+            "memory=low",
             machine.memory == "lowest",
         ),
-        "machine.strategy=fsdp": ("weights that lie in parts", "machine.strategy=ddp", is_sharded(machine)),
+        "strategy=fsdp": ("weights that lie in parts", "strategy=ddp", is_sharded(machine)),
     }
     for what, (why, fix, is_so) in refused.items():
         if is_so:
-            raise UsageError(f"trainer.through_time=false does not go with {what}", why, fix)
+            raise UsageError(f"through_time=False does not go with {what}", why, fix)
 
 
 def warn_of_norms(student: nn.Module) -> None:
@@ -134,8 +134,8 @@ def warn_of_norms(student: nn.Module) -> None:
     kinds = sorted({type(norm).__name__ for norm in norms if not isinstance(norm, NormByStep)})
     if kinds:
         log.warning(
-            "trainer.through_time=false: %s sees one step at a time, but keeps the same running statistics for all: "
-            "what is measured after the training, above all step 1, can be much worse; norm=bntt has its own for every "
+            "through_time=False: %s sees one step at a time, but keeps the same running statistics for all: "
+            "what is measured after the training, above all step 1, can be much worse; `BNTT` has its own for every "
             "step",
             " and ".join(kinds),
         )

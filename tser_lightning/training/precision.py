@@ -2,7 +2,6 @@
 
 import logging
 import time
-import warnings
 from functools import cache
 
 import torch
@@ -25,11 +24,9 @@ def check_precision(precision: str, device: torch.device) -> None:
     times = bfloat16_time()
     found = f"a convolution and a product in bfloat16 take {times:.2g} times float32's time on this processor"
     if times < 1:
-        log.info("trainer.precision=%s: %s", precision, found)
+        log.info("precision=%s: %s", precision, found)
     else:
-        warnings.warn(
-            f"trainer.precision={precision} is slow here: {found}; take trainer.precision=32-true", stacklevel=2
-        )
+        log.warning("precision=%s is slow here: %s; take precision=32-true", precision, found)
 
 
 @cache

@@ -37,12 +37,12 @@ def check_sharding(student: nn.Module, loss: nn.Module, recipe: Recipe) -> None:
         f"the student's {', '.join(numbers[:2])}": "a single number cannot lie in parts" if numbers else "",
         "this loss": "what it trains itself is not divided" if any(True for _ in loss.parameters()) else "",
         "a loss that asks for the heads": "the classifier's weights lie in parts" if needs_of(loss).heads else "",
-        f"trainer.ema={recipe.ema}": "" if recipe.ema is None else "the average would be of the parts",
-        "trainer.precision=16-mixed": "its loss scale is not shared" if recipe.precision == "16-mixed" else "",
+        f"ema={recipe.ema}": "" if recipe.ema is None else "the average would be of the parts",
+        "precision=16-mixed": "its loss scale is not shared" if recipe.precision == "16-mixed" else "",
     }
     for what, why in reasons.items():
         if why:
-            raise UsageError(f"machine.strategy=fsdp does not go with {what}", why, "machine.strategy=ddp")
+            raise UsageError(f"strategy=fsdp does not go with {what}", why, "strategy=ddp")
 
 
 def shard(student: nn.Module, mesh: DeviceMesh) -> None:

@@ -54,27 +54,27 @@ def check_speed(recipe: Recipe, machine: Machine) -> None:
     """Raise a `Mistake` for settings that do not exist or do not go together."""
     if machine.memory not in MEMORY:
         raise UsageError(
-            what=f"machine.memory={machine.memory} is none of {', '.join(MEMORY)}",
+            what=f"memory={machine.memory} is none of {', '.join(MEMORY)}",
             why="low keeps spikes as bits for the backward pass, lowest computes blocks again too",
-            fix="machine.memory=low",
+            fix="memory=low",
         )
     if machine.compile not in (False, True, CUDA_GRAPHS):
         raise UsageError(
-            what=f"machine.compile={machine.compile} is none of false, true, {CUDA_GRAPHS}",
-            why=f"true compiles student and teacher, {CUDA_GRAPHS} replays them as CUDA graphs besides",
-            fix="machine.compile=true",
+            what=f"compile={machine.compile} is none of False, True, {CUDA_GRAPHS}",
+            why=f"True compiles student and teacher, {CUDA_GRAPHS} replays them as CUDA graphs besides",
+            fix="compile=True",
         )
     if machine.compile and machine.memory != "auto":
         raise UsageError(
-            what=f"machine.compile={machine.compile} does not go with machine.memory={machine.memory}",
+            what=f"compile={machine.compile} does not go with memory={machine.memory}",
             why="a compiled student keeps for the backward pass what the compiler chooses",
-            fix="machine.compile=false, or machine.memory=auto",
+            fix="compile=False, or memory=auto",
         )
     if machine.compile == CUDA_GRAPHS and recipe.accumulate > 1:
         raise UsageError(
-            what=f"machine.compile={CUDA_GRAPHS} does not go with trainer.accumulate={recipe.accumulate}",
+            what=f"compile={CUDA_GRAPHS} does not go with accumulate={recipe.accumulate}",
             why="a CUDA graph writes the gradients of a batch over those of the batch before",
-            fix="machine.compile=true, or trainer.accumulate=1 with a smaller data.batch_size",
+            fix="compile=True, or accumulate=1 with a smaller `batch_size`",
         )
 
 

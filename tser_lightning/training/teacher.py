@@ -76,7 +76,7 @@ def check_teacher(accuracy: float, num_classes: int, name: str) -> None:
     if accuracy < chance * (2.0 if num_classes > 3 else 1.2):
         raise UsageError(
             what=f"the teacher {name} scores {accuracy:.1f} %, near chance ({chance:.1f} %)",
-            why="usual causes: another input normalisation (data.mean, data.std), another order of the classes, "
+            why="usual causes: another input normalisation (`mean`, `std`), another order of the classes, "
             "weights of another network, a training that was too short or diverged",
-            fix="task=evaluate on the teacher's own data, or teacher.weights=train",
+            fix="another teacher, or one that is trained on these images: weights=train",
         )

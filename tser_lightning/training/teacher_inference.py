@@ -102,8 +102,8 @@ class TeacherInference:
         if self.is_asked and teacher is None:
             raise UsageError(
                 what="this loss compares with a teacher, and there is none",
-                why="teacher=none leaves nothing to distil from",
-                fix="teacher=resnet_small, for example, or a loss without a teacher: loss=tet",
+                why="without one there is nothing to distil from",
+                fix="a `Teacher`, or a loss without one, e.g. `TET`",
             )
         self._hooks = None if teacher is None else TeacherHooks(teacher.net, loss)
         self._fast: Teacher | None = None

@@ -46,8 +46,7 @@ def failed(error: Exception, who: str, given: str, contract: str, fix: str) -> U
         return UsageError(
             what=what,
             why="maps lie channels last in memory, where that is fastest, and view() takes one layout alone",
-            fix="x.flatten(1) or x.reshape(x.size(0), -1) in place of x.view(x.size(0), -1), or "
-            "machine.channels_last=false",
+            fix="x.flatten(1) or x.reshape(x.size(0), -1) in place of x.view(x.size(0), -1), or channels_last=False",
         )
     return UsageError(what=what, why=contract, fix=fix)
 

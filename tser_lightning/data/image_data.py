@@ -148,7 +148,7 @@ class ImageData(ABC):
             raise UsageError(
                 f"data.validation={self.validation:g} holds out all of the {count} training images of {self.name}",
                 "nothing is left to learn from",
-                "data.validation=0.1" if count > 5 else "data.validation=0 selection=last, or more images",
+                "validation=0.1" if count > 5 else "validation=0 selection=last, or more images",
             )
         return (self._held_out == (split == "val")).nonzero().flatten()
 

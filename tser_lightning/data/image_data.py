@@ -146,7 +146,7 @@ class ImageData(ABC):
         if split == "train" and self._held_out.all():
             count = len(self._held_out)
             raise UsageError(
-                f"data.validation={self.validation:g} holds out all of the {count} training images of {self.name}",
+                f"validation={self.validation:g} holds out all of the {count} training images of {self.name}",
                 "nothing is left to learn from",
                 "validation=0.1" if count > 5 else "validation=0 selection=last, or more images",
             )

@@ -50,7 +50,10 @@ def test_a_whole_run_is_translated_errors_of_runs_and_the_log_too(
     compose: Callable[..., Run], caplog: pytest.LogCaptureFixture
 ) -> None:
     config = compose("loss=tser").config
-    log, fix = logging.getLogger("tser_lightning"), "batch_size=2 v_threshold=1 lr=0.1 selection=last timesteps=2"
+    log, fix = (
+        logging.getLogger("tser_lightning"),
+        "batch_size=2 crop=1 v_threshold=1 lr=0.1 selection=last timesteps=2",
+    )
 
     def run() -> None:
         with arguments_of_a_run(config):
@@ -62,7 +65,10 @@ def test_a_whole_run_is_translated_errors_of_runs_and_the_log_too(
     assert caplog.messages == ["lower loss.lam than 0.5, or trainer.ema=null"]
     error = caught.value
     assert (error.what, error.why) == ("machine.memory=low", "trainer.through_time=true")
-    assert error.fix == "data.batch_size=2 neuron.v_threshold=1 optim.lr=0.1 selection=last student.timesteps=2"
+    assert (
+        error.fix
+        == "data.batch_size=2 data.augment.crop=1 neuron.v_threshold=1 optim.lr=0.1 selection=last student.timesteps=2"
+    )
     log.warning("lam=1")
     assert caplog.messages[-1] == "lam=1"
 

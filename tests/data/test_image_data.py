@@ -116,7 +116,7 @@ def test_validation_that_takes_all_of_train_is_refused() -> None:
 def test_a_crop_that_would_show_nothing_of_an_image_is_refused() -> None:
     with pytest.raises(UsageError, match="crop=8 pads images of 8 x 8 pixels") as told:
         _digits(augment={"crop": 8})
-    assert told.value.fix == "data.augment.crop=1"
+    assert told.value.fix == "crop=1"
 
 
 def test_loader_goes_on_inside_an_epoch() -> None:

@@ -95,7 +95,8 @@ def arguments_as_settings(place: str, settings: Mapping[str, Any]) -> contextlib
 
 def arguments_of_a_run(config: Mapping[str, Any]) -> contextlib.AbstractContextManager[None]:
     """Let what is said in a block name the settings of a whole config."""
-    names = {name: name for name, value in config.items() if not isinstance(value, Mapping)}
+    names = {name: f"data.augment.{name}" for name in config.get("data", {}).get("augment") or {}}
+    names |= {name: name for name, value in config.items() if not isinstance(value, Mapping)}
     for group in _GROUPS:
         node = config.get(group) or {}
         known = node.keys() | settings_of(group, node.get("_target_")).keys()

@@ -78,9 +78,9 @@ class ImageData(ABC):
         self.augment = Augment(mean, std, **(augment or {}))
         if self.augment.crop >= min(shape[1:]):
             raise UsageError(
-                f"data.augment.crop={self.augment.crop} pads images of {shape[1]} x {shape[2]} pixels by a whole image",
+                f"crop={self.augment.crop} pads images of {shape[1]} x {shape[2]} pixels by a whole image",
                 "a random crop of the old size would often show nothing of the image",
-                f"data.augment.crop={max(1, min(shape[1:]) // 8)}",
+                f"crop={max(1, min(shape[1:]) // 8)}",
             )
         self.mixup = Mixup(num_classes, **(mixup or {}))
 

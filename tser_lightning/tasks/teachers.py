@@ -24,6 +24,7 @@ from tser_lightning.tasks.recipe import build_machine, build_recipe
 from tser_lightning.training import Machine, Once, Recipe, Teacher, check_teacher, evaluate_network, fit, load_weights
 from tser_lightning.training.checkpoints import save_network
 from tser_lightning.training.probe import probe_teacher
+from tser_lightning.training.teacher_input import better_input
 
 log = logging.getLogger("tser_lightning")
 
@@ -110,8 +111,14 @@ def _check(teacher: Teacher, config: Mapping[str, Any], name: str, data: Any) ->
                 fix="weights and operations that are finite for all images (no log of 0, no division by 0)",
             )
         log.info("teacher %s: %.2f %% on %s (%s)", name, scores["acc"], data.name, split)
-        with arguments_as_settings("teacher", config["teacher"]):
-            check_teacher(scores["acc"], data.num_classes, name)
+        better = None if config["teacher"]["weights"] == "train" else better_input(teacher, data)
+        try:
+            with arguments_as_settings("teacher", config["teacher"]):
+                check_teacher(scores["acc"], data.num_classes, name)
+        except UsageError as error:
+            raise UsageError(error.what, str(better), better.fix) if better else error from None
+        if better:
+            log.warning("the images may not be as the teacher %s expects them: %s; try %s", name, better, better.fix)
 
 
 def _trained(config: Mapping[str, Any], name: str, data: Any) -> nn.Module:

@@ -39,6 +39,35 @@ def test_help_and_mistakes_import_nothing_heavy(folder: Path) -> None:
     assert not list(folder.iterdir())
 
 
+TRAINED = """
+import sys
+from tser_lightning.cli.main import main
+code = main(["debug=step", "loss=ce", "teacher=none", "logging.wandb.mode=disabled", "machine.runs_dir=records"])
+unused = {"wandb", "timm", "onnx", "nir", "pandas", "spikingjelly", "snntorch", "IPython", "optuna"} & set(sys.modules)
+print(code, sorted(unused), file=sys.stderr)
+"""
+
+
+@pytest.mark.slow
+def test_a_training_imports_nothing_that_it_does_not_use(folder: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", TRAINED], capture_output=True, text=True, check=False)
+    assert ended.stderr.splitlines()[-1] == "0 []"
+
+
+LOGGED = """
+import sys
+from tser_lightning.cli.main import main
+sys.modules["tser_lightning.tasks.run_parts"] = None  # what imports torch and Lightning: an ImportError
+main(["debug=step"])
+print("wandb.apis.public" in sys.modules, "torch" in sys.modules, file=sys.stderr)
+"""
+
+
+def test_what_starts_wandb_is_imported_before_torch(folder: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", LOGGED], capture_output=True, text=True, check=False)
+    assert ended.stderr.splitlines()[-1] == "True False"
+
+
 def test_a_wrong_command_of_the_program_itself(folder: Path) -> None:
     words = [sys.executable, "-m", "tser_lightning", "loss.lamda=1"]
     ended = subprocess.run(words, capture_output=True, text=True, check=False)

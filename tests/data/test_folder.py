@@ -155,6 +155,15 @@ def test_every_image_is_looked_at_once_before_a_training(tree: Path, monkeypatch
         _data(tree).verify()
 
 
+def test_which_folder_is_the_test_split_is_said(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = _data(tree)
+    with caplog.at_level("INFO", "tser_lightning"):
+        data.verify()
+    train, val, test = (len(data.indices(split)) for split in ("train", "val", "test"))
+    assert f"{train + val} images of train/, {val} of them held out for validation; val/ is the test" in caplog.text
+    assert f"({test} images)" in caplog.text
+
+
 def test_images_that_move_are_counted(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     frames[0].save(tree / "train" / "ant" / "moves.png", save_all=True, append_images=frames[1:])

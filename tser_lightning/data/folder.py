@@ -152,6 +152,13 @@ class ImageFolder(ImageData):
             UsageError: One cannot be read; how many cannot is said.
         """
         _ = self._contents
+        log.info(
+            "%s: %d images of train/, %d of them held out for validation; val/ is the test split (%d images)",
+            self.path,
+            len(self.labels("train")),
+            self._held_out.sum(),
+            len(self.labels("test")),
+        )
 
     @cached_property
     def _contents(self) -> dict[str, str]:

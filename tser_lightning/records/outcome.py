@@ -4,8 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import wandb
-
 from tser_lightning.records.measures import families, measured
 
 CHECKPOINTS = ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "student.safetensors", "student.json")
@@ -44,6 +42,8 @@ def _steps(result: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
 def _log_rows(run: Any, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         return
+    import wandb  # slow, and a run without it needs none of it: so in every function here
+
     columns: list[str | int] = list(rows[0])
     axis = f"{name}/{columns[0]}"
     run.define_metric(axis, summary="none")
@@ -56,6 +56,8 @@ def _log_rows(run: Any, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def log_figures(run: Any, files: Iterable[Path]) -> None:
     """Log pictures under `figures/NAME`."""
+    import wandb
+
     run.log({f"figures/{file.stem}": wandb.Image(str(file)) for file in files})
 
 
@@ -73,6 +75,8 @@ def log_files(run: Any, name: str, kind: str, files: Iterable[Path]) -> None:
         kind: The artifact's type.
         files: Kept under their names.
     """
+    import wandb
+
     artifact = wandb.Artifact(name, type=kind)
     for file in files:
         artifact.add_file(str(file))

@@ -11,8 +11,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import wandb
-
 from tser_lightning.atomic_io import first_process
 from tser_lightning.errors import Pruned, UsageError
 from tser_lightning.records.measures import HIGHER, LOWER, MEASURES, NEITHER
@@ -25,7 +23,6 @@ log = logging.getLogger("tser_lightning")
 
 CONNECT_SECONDS = 30
 ANSWER_SECONDS = 5
-REFUSALS = (wandb.errors.CommError, wandb.errors.AuthenticationError, wandb.errors.UsageError)
 EXTREME = {HIGHER: "max,last", LOWER: "min,last", NEITHER: None}
 
 
@@ -33,13 +30,29 @@ LONGEST = 104  # of a name: W&B makes "run-NAME-by_steptable-XXXXXX" of it, and 
 MODES = {"online": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
 
 
+def import_wandb() -> None:
+    """Import W&B and what its start imports; for a task that will start it, before torch and Lightning are imported.
+
+    Its models look for their own source among all modules that there are, which takes seconds beside thousands.
+    """
+    import wandb.sdk.launch.inputs.internal  # noqa: F401
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    from wandb import errors
+
+    return errors.CommError, errors.AuthenticationError, errors.UsageError
+
+
 def goes_online(mode: str) -> bool:
     """Tell whether a mode means the server: online does, auto if there is a key that W&B takes."""
     if mode != "auto":
         return mode == "online"
+    import wandb  # slow, and a run without it needs none of it: so in every function here
+
     try:
         return bool(wandb.login(prompt=False, verify=False))
-    except REFUSALS as error:
+    except _refusals() as error:
         log.warning("the W&B key is no key (%s): this run is logged offline", _first_line(error))
         return False
 
@@ -83,6 +96,8 @@ def _first_line(error: BaseException) -> str:
 
 def _unreachable() -> str:
     """Say why the server cannot be reached; empty if it answers. W&B itself would try for a minute and more."""
+    import wandb
+
     try:
         urllib.request.urlopen(wandb.setup().settings.base_url, timeout=ANSWER_SECONDS).close()
     except urllib.error.HTTPError:
@@ -94,6 +109,8 @@ def _unreachable() -> str:
 
 def _started(mode: str, settings: Mapping[str, Any]) -> Any:
     """Start the run; without a key or a network in mode auto, offline."""
+    import wandb
+
     quiet: dict[str, Any] = {"silent": True, "console": "off", "x_disable_stats": True}
     if goes_online(mode):
         reason = _unreachable()
@@ -101,7 +118,7 @@ def _started(mode: str, settings: Mapping[str, Any]) -> Any:
             if not reason:
                 patience = wandb.Settings(**quiet, init_timeout=CONNECT_SECONDS)
                 return wandb.init(**settings, mode="online", settings=patience)
-        except REFUSALS as error:
+        except _refusals() as error:
             reason = _first_line(error)
             wandb.teardown()  # its service holds the run's id otherwise
         if mode == "online":
@@ -116,6 +133,8 @@ def _started(mode: str, settings: Mapping[str, Any]) -> Any:
 
 def _begun(mode: str, settings: Mapping[str, Any]) -> Any:
     """Start the run and say what its curves are drawn over; None if W&B fails, which no training has to wait for."""
+    import wandb
+
     # Tables and artifacts of offline runs wait here to be sent: W&B's own choice is a folder in the user's home.
     os.environ.setdefault("WANDB_DATA_DIR", str(settings["dir"].resolve() / "wandb" / "data"))
     try:

@@ -54,9 +54,12 @@ def distill(run: Run) -> dict[str, Any]:
 def _distilled(run: Run, home: RunDirectory, do: Callable[["RunParts", Any], dict[str, Any]]) -> dict[str, Any]:
     """Hold the directory of a run while it is done, and keep what comes out."""
     from tser_lightning.records.provenance import provenance
-    from tser_lightning.records.weights_and_biases import warned_of
+    from tser_lightning.records.weights_and_biases import import_wandb, warned_of
+    from tser_lightning.tasks.wandb_logging import log_run, opened_log, wandb_settings
+
+    if wandb_settings(run)["mode"] != "disabled":
+        import_wandb()
     from tser_lightning.tasks.run_parts import built
-    from tser_lightning.tasks.wandb_logging import log_run, opened_log
 
     with home.restored_at_failure():
         parts = built(run.config, run.choices["teacher"])  # all mistakes show before there is a run directory

@@ -44,8 +44,8 @@ def network(seed: int = 0) -> nn.Module:
 @pytest.mark.parametrize(
     ("scale", "shift", "fix"),
     [
-        (255.0, 0.0, "'data.mean=[0]' 'data.std=[0.0039216]'"),
-        (2.0, -1.0, "'data.mean=[0.5]' 'data.std=[0.5]'"),
+        (255.0, 0.0, "'mean=[0]' 'std=[0.0039216]'"),
+        (2.0, -1.0, "'mean=[0.5]' 'std=[0.5]'"),
     ],
 )
 def test_the_normalisation_of_its_training_is_found(scale: float, shift: float, fix: str) -> None:

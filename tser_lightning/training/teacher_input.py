@@ -132,14 +132,14 @@ def _ways(net: nn.Module, data: ImageData) -> Iterator[_Way]:
     if channels == 3:
         yield _Way(
             "the colours in the order blue, green, red",
-            "teacher=custom with a network that begins with images.flip(1)",
+            "a network of your own that begins with images.flip(1)",
             lambda images: data.network_input(images, None).flip(1),
             size,
         )
     for words, changed in _stems(net):
         yield _Way(
             words,
-            f"teacher=custom with your own network, whose stem has {words}",
+            f"a network of your own, whose stem has {words}",
             lambda images: data.network_input(images, None),
             size,
             changed,
@@ -147,8 +147,8 @@ def _ways(net: nn.Module, data: ImageData) -> Iterator[_Way]:
     for side in sorted(set(SIZES) - {size[0]}, key=lambda side: abs(side - size[0])):
         yield _Way(
             f"images of {side}x{side}",
-            f"'data.shape=[{channels},{side},{side}]' for folders of images, or teacher=custom with a network that "
-            f"begins with F.interpolate(images, size={side}, mode='bilinear')",
+            f"'shape=[{channels},{side},{side}]' for folders of images, or a network of your own that "
+            f"resizes its images to {side}x{side}",
             lambda images, side=side: F.interpolate(  # type: ignore[misc]
                 data.network_input(images, None), size=(side, side), mode="bilinear", antialias=True
             ),
@@ -167,7 +167,7 @@ def _normalised(mean: Sequence[float], std: Sequence[float], channels: int) -> C
 
 def _as_settings(mean: Sequence[float], std: Sequence[float], channels: int) -> str:
     lists = (",".join(f"{value:.5g}" for value in _per_channel(values, channels)) for values in (mean, std))
-    return " ".join(f"'data.{name}=[{values}]'" for name, values in zip(("mean", "std"), lists, strict=True))
+    return " ".join(f"'{name}=[{values}]'" for name, values in zip(("mean", "std"), lists, strict=True))
 
 
 def _stems(net: nn.Module) -> Iterator[tuple[str, Callable[[], AbstractContextManager[None]]]]:

@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -132,3 +133,17 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert files[0] == folder / "report" / "report.html"
     assert all(file.is_file() for file in files)
     return folder / "report"
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that are opened from here on, in their order."""
+    found: list[str] = []
+    real = io.open
+
+    def noting(file: Any, *arguments: Any, **more: Any) -> Any:
+        found.append(Path(file).name)
+        return real(file, *arguments, **more)
+
+    monkeypatch.setattr(io, "open", noting)
+    return found

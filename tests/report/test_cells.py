@@ -11,7 +11,7 @@ from tser_lightning.report.cells import Cell, Comparisons, compare_methods
 from tser_lightning.report.collect import collect
 from tser_lightning.report.grid import make_grid
 from tser_lightning.report.statistics import summarise
-from tser_lightning.report.table import interval, spread
+from tser_lightning.report.table import interval, spread, unfinished
 
 Build = Callable[..., Path]
 
@@ -181,3 +181,16 @@ def test_the_form_of_a_network_that_a_method_was_published_with_is_what_was_publ
     build("ce", 60, steps=2, **same, neuron="mpbn")
     found = [cell.published.mean for cell in comparisons_of(tmp_path).cells.values() if cell.published]
     assert found == [75.48]
+
+
+def test_a_setting_without_a_finished_run_is_no_column(build: Build, tmp_path: Path) -> None:
+    for steps in (2, 4):
+        build("tser", 1, steps=steps, status="finished" if steps == 4 else "failed", error="out of memory")
+    build("ce", 1, steps=2, status="failed", error="out of memory")
+    compared = compare_methods(make_grid(collect(tmp_path / "runs" / "*")))
+    assert [str(column) for column in compared.columns] == ["digits resnet_small T=4"]
+    assert [str(row) for row in compared.rows] == ["tser"]
+    assert [(method, setting) for method, setting, *_ in unfinished(compared)] == [
+        ("ce", "digits resnet_small T=2"),
+        ("tser", "digits resnet_small T=2"),
+    ]

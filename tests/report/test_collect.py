@@ -1,3 +1,4 @@
+import json
 import math
 import shutil
 import subprocess
@@ -9,7 +10,8 @@ import pytest
 
 from tser_lightning.records.run_directory import RunDirectory
 from tser_lightning.records.sweep_record import AskedRun, write_sweep
-from tser_lightning.report.collect import RunRecord, collect, read_run
+from tser_lightning.report.collect import RunRecord, Unchanged, collect, read_run
+from tser_lightning.report.status import progress_of
 
 Build = Callable[..., Path]
 
@@ -87,6 +89,54 @@ def test_a_run_that_a_sweep_asked_for_is_missed_and_no_other(build: Build, tmp_p
     missing = [record for record in collect(tmp_path / "runs" / "digits-*") if not record.finished]
     assert [(record.name, record.status, record.seed) for record in missing] == [(asked.run, "missing", 2)]
     assert missing[0].reason == "the sweep of 2026-11-02_10-00-00 asked for it, and it never began"
+
+
+def test_a_run_that_a_sweep_has_still_to_begin_waits(build: Build, tmp_path: Path) -> None:
+    build("tser", 1)
+    folder = tmp_path / "runs" / ".sweeps" / "now"
+    write_sweep(folder, [AskedRun("digits-loss_ce-0badcafe", (), {"loss": "ce", "seed": 2})])
+    code = "import sys, pathlib; from tser_lightning.records.sweep_record import begun\n"
+    code += "with begun(pathlib.Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
+    words = [sys.executable, "-c", code, str(folder)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as sweep:
+        assert sweep.stdout is not None
+        sweep.stdout.readline()
+        (waiting,) = (record for record in collect(tmp_path / "runs" / "digits-*") if not record.finished)
+        sweep.kill()
+    (missing,) = (record for record in collect(tmp_path / "runs" / "digits-*") if not record.finished)
+    assert (waiting.status, missing.status) == ("waiting", "missing")
+    assert waiting.reason == "the sweep of now asked for it, and it has not begun yet"
+
+
+def test_what_has_not_changed_is_not_read_again(build: Build, tmp_path: Path, opened: list[str]) -> None:
+    homes = [build(loss, seed) for loss in ("tser", "ce") for seed in (1, 2, 3)]
+    unchanged = Unchanged()
+
+    def looked_at() -> list[float | None]:
+        opened.clear()
+        return [progress_of(record).accuracy for record in collect(tmp_path / "runs" / "*", unchanged.read)]
+
+    first = looked_at()
+    assert sorted(opened) == sorted(["run.json", "result.json", "metrics.csv", "config.yaml"] * 6)
+    assert looked_at() == first
+    assert opened == []
+    result = json.loads((homes[0] / "result.json").read_text()) | {"test/acc": 12.5}
+    (homes[0] / "result.json").write_text(json.dumps(result))
+    assert set(looked_at()) - set(first) == {12.5}
+    assert len(opened) == 4
+
+
+def test_a_run_whose_process_is_gone_is_dead_at_the_next_look(build: Build, tmp_path: Path) -> None:
+    home, unchanged = build("tser", 1, status="running"), Unchanged()
+    code = "import sys; from tser_lightning import operating_system\n"
+    code += "held = open(sys.argv[1], 'w'); operating_system.lock(held); print(flush=True); sys.stdin.read()"
+    words = [sys.executable, "-c", code, str(home / ".lock")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert unchanged.read(home).status == "running"
+        process.kill()
+    assert unchanged.read(home).status == "killed"
 
 
 def test_teachers_wandb_and_files_are_no_runs_and_nothing_comes_twice(runs: Path, build: Build) -> None:

@@ -133,6 +133,21 @@ def test_the_same_runs_give_the_same_bytes(runs: Path, tmp_path: Path) -> None:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
 
 
+def test_no_file_of_many_runs_is_read_twice_and_few_configs_at_all(
+    build: Build, tmp_path: Path, opened: list[str]
+) -> None:
+    lams = [round(0.001 * number, 3) for number in range(1, 21)]
+    for lam in lams:
+        for seed in (1, 2):
+            build("tser", seed, **{"loss.lam": lam})
+    opened.clear()
+    write_report(tmp_path / "runs" / "*", tmp_path / "report")
+    for name in ("run.json", "result.json", "metrics.csv", "measures.json"):
+        assert opened.count(name) <= 2 * len(lams), name
+    assert opened.count("config.yaml") < 10  # what has no default of its own in result.json is asked of a few
+    assert "log.txt" not in opened
+
+
 def test_nothing_to_report_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no run directory matches"):
         write_report(tmp_path / "runs" / "*", tmp_path / "report")

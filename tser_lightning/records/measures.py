@@ -9,6 +9,7 @@ import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import inf
 from typing import Any
 
@@ -315,11 +316,16 @@ def measured(numbers: Iterable[str]) -> list[Measure]:
     Args:
         numbers: Names, e.g. the keys of result.json.
     """
-    names = [name for name in numbers if "/" in name]
+    return list(_in_order(tuple(name for name in numbers if "/" in name)))
+
+
+@lru_cache(maxsize=1024)
+def _in_order(names: tuple[str, ...]) -> tuple[Measure, ...]:
+    """Sort measures once for the many runs that have the same."""
     there = dict.fromkeys(names, 1.0)
     derived = [each.name for each in MEASURES if each.derived and each.of(there) is not None]
     places = {name: _place(name) for name in dict.fromkeys([*names, *derived])}
-    return [measure(name) for name in sorted(places, key=lambda name: places[name])]
+    return tuple(measure(name) for name in sorted(places, key=lambda name: places[name]))
 
 
 def _place(name: str) -> tuple[int, list[int], str]:

@@ -1,14 +1,17 @@
 """What a sweep was asked for: `sweep.json` in its folder of logs, so that a run that never began is missed."""
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tser_lightning import operating_system
 from tser_lightning.atomic_io import write_json
 
 FOLDER = ".sweeps"
+LOCK = ".lock"
 SWEEP_VARIABLE = "TSER_SWEEP"  # tells the processes of its jobs the folder of a sweep
 
 
@@ -52,6 +55,23 @@ class SweepRecord:
         return self.folder.parent.parent
 
 
+@contextlib.contextmanager
+def begun(folder: Path) -> Iterator[None]:
+    """Let others see that a sweep has not ended, however it will: by a lock on a file of its folder."""
+    with (folder / LOCK).open("w") as held:
+        operating_system.lock(held)
+        yield
+
+
+def has_ended(sweep: SweepRecord) -> bool:
+    """Tell whether nobody does the jobs of a sweep any more; not to be asked by the process that does them."""
+    try:
+        with (sweep.folder / LOCK).open() as held:
+            return operating_system.lock(held, shared=True)
+    except OSError:
+        return True  # nobody was there, or it is not ours to look into
+
+
 def write_sweep(folder: Path, runs: Iterable[AskedRun]) -> None:
     """Write down what a sweep was asked for."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,6 +86,8 @@ def read_sweeps(runs_dir: Path) -> list[SweepRecord]:
 
 def sweep_of(folder: Path) -> SweepRecord | None:
     """Read the sweep whose folder it is; None if it is none."""
+    if folder.parent.name != FOLDER:
+        return None
     try:
         asked = [AskedRun(**each) for each in json.loads((folder / "sweep.json").read_text())["runs"]]
     except (OSError, ValueError, KeyError, TypeError):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import cached_property
 from types import MappingProxyType
 
 from tser_lightning.errors import UsageError
@@ -12,7 +13,7 @@ from tser_lightning.report.grid import Grid, latest
 from tser_lightning.report.labels import LOSSES, Label
 from tser_lightning.report.mixtures import unlike, warnings
 from tser_lightning.report.names import NAMES
-from tser_lightning.report.published import Published, published, teacher_of
+from tser_lightning.report.published import Published, published, published_methods, teacher_of
 from tser_lightning.report.statistics import Comparison, Summary, compare, summarise
 
 ACCURACY = "test/acc"
@@ -101,15 +102,18 @@ class Comparisons:
         """Whether there are more seeds of one method than of another."""
         return len({cell.summary.n for cell in self.cells.values() if cell.summary}) > 1
 
-    @property
+    @cached_property
     def rows(self) -> list[Label]:
-        """Methods."""
-        return self.grid.rows
+        """Methods, of those settings."""
+        shown = set(self.columns)
+        there = {row for row, column in self.cells if column in shown}
+        return [row for row in self.grid.rows if row in there]
 
-    @property
+    @cached_property
     def columns(self) -> list[Label]:
-        """Settings."""
-        return self.grid.columns
+        """Settings in which a run is finished; all of them where none is. The rest is told by `table.unfinished`."""
+        finished = {column for (_, column), cell in self.cells.items() if cell.summary}
+        return [column for column in self.grid.columns if column in finished or not finished]
 
     def cell(self, row: Label, column: Label) -> Cell:
         """Give the cell of a method in a setting; an empty one where there are no runs."""
@@ -193,12 +197,14 @@ def _best(summaries: Mapping[Label, Summary], what: Measure) -> set[Label]:
 
 def _printed(column: Label, records: Sequence[RunRecord]) -> Published | None:
     """Give the published number of what was run; None unless method, network and teacher are those published."""
+    data, student, steps = str(column.get("data")), str(column.get("student")), column.get("student.timesteps")
+    if not published_methods(data, student, steps):
+        return None  # before every config.yaml is read
     methods = {published_method(record) for record in records}
     method = methods.pop()
     if methods or method is None:
         return None
-    student = str(column.get("student"))
-    found = published(str(column.get("data")), student, column.get("student.timesteps"), method)
+    found = published(data, student, steps, method)
     taught = all(record.settings.get("teacher") == teacher_of(student) for record in records)
     if found is None or not (taught or method not in LOSSES or method in UNTAUGHT):
         return None

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import cached_property
@@ -18,12 +18,13 @@ import yaml
 from tser_lightning.plain_yaml import load
 from tser_lightning.records.measures import Measure
 from tser_lightning.records.run_directory import RunDirectory
-from tser_lightning.records.sweep_record import SweepRecord, asked_by, read_sweeps, sweep_of
+from tser_lightning.records.sweep_record import SweepRecord, asked_by, has_ended, read_sweeps, sweep_of
 
 SKIPPED = {"teachers", "wandb", ".sweeps"}
 RECORDS = ("result.json", "run.json", "config.yaml", "metrics.csv")
 ENDED_EARLY = {"failed", "interrupted", "terminated", "pruned"}
 FINISHED = "finished"
+BY_LOCK = {"running", "killed"}
 
 
 class DamageError(ValueError):
@@ -38,7 +39,8 @@ class RunRecord:
         path: Its directory.
         status: "finished", "running", "failed", "interrupted", "terminated", "pruned" (its sweep ended it early),
             "killed" (nobody holds its lock, and it said nothing), "missing" (a sweep asked for it, and it never began),
-            "damaged", or "not finite" (it ended, with an accuracy that is NaN or infinite).
+            "waiting" (the sweep has not come to it yet), "damaged", or "not finite" (it ended, with an accuracy that is
+            NaN or infinite).
         reason: Why it is not finished; empty if it is.
         settings: What was run: the names and dotted settings of result.json, e.g. {"loss": "tser", "loss.lam": 0.1}.
             For a run without a result, those of run.json; empty if it has none either.
@@ -94,6 +96,15 @@ class RunRecord:
         return {name: [_number(row.get(name)) for row in rows] for name in (rows[0] if rows else {}) if name}
 
     @cached_property
+    def epochs(self) -> int | None:
+        """How many epochs it is to have; its config.yaml is ours, so that no parser has to read all of it."""
+        try:
+            found = re.search(r"^trainer:\n(?: .*\n)*?  epochs: (\d+)$", (self.path / "config.yaml").read_text(), re.M)
+        except (OSError, ValueError):
+            return None
+        return int(found[1]) if found else None
+
+    @cached_property
     def measures(self) -> dict[str, Any]:
         """The content of measures.json (`measure=full`); empty without a readable one."""
         try:
@@ -111,12 +122,15 @@ class RunRecord:
         return {int(tail): found[tail] for tail in sorted(filter(str.isdigit, found), key=int)}
 
 
-def collect(patterns: str | Path | Iterable[str | Path]) -> list[RunRecord]:
+def collect(
+    patterns: str | Path | Iterable[str | Path], read: Callable[[Path], RunRecord] | None = None
+) -> list[RunRecord]:
     """Read all run directories that match.
 
     Args:
         patterns: One glob or several, e.g. "runs/digits-*"; the folder of a sweep stands for its runs. Trained
             teachers, W&B's folder and Hydra's are passed over.
+        read: What reads a directory; None for `read_run`.
 
     Returns:
         A record per directory, by name; each directory once, however many globs match it. What a sweep asked for and
@@ -126,7 +140,7 @@ def collect(patterns: str | Path | Iterable[str | Path]) -> list[RunRecord]:
     found = {Path(match).absolute() for pattern in many for match in _matches(str(pattern))}
     sweeps = [sweep for path in sorted(found) if (sweep := sweep_of(path))]
     found |= {path for sweep in sweeps for path in asked_by(sweep) if path.exists()}
-    there = [read_run(path) for path in sorted(found) if _is_run(path)]
+    there = [(read or read_run)(path) for path in sorted(found) if _is_run(path)]
     return sorted([*there, *_never_begun(found, many, sweeps)], key=lambda record: record.path)
 
 
@@ -138,12 +152,15 @@ def _never_begun(
     beside = [sweep for folder in sorted({path.parent for path in found}) for sweep in read_sweeps(folder)]
     seen = set[Path]()
     for sweep in [*sweeps, *beside]:
+        ended = None
         for asked, path in zip(sweep.runs, asked_by(sweep), strict=True):
             wanted = sweep in sweeps or any(fnmatch(str(path), pattern) for pattern in whole)
             if wanted and path not in seen and not path.exists():
                 seen.add(path)
-                reason = f"the sweep of {sweep.name} asked for it, and it never began"
-                yield RunRecord(path, "missing", reason, dict(asked.settings))
+                ended = has_ended(sweep) if ended is None else ended
+                status, said = ("missing", "it never began") if ended else ("waiting", "it has not begun yet")
+                reason = f"the sweep of {sweep.name} asked for it, and {said}"
+                yield RunRecord(path, status, reason, dict(asked.settings))
 
 
 def _matches(pattern: str) -> list[str]:
@@ -181,6 +198,31 @@ def read_run(path: Path) -> RunRecord:
     return _with_result(path, result, info)
 
 
+class Unchanged:
+    """Reads run directories again and again, and those alone whose files have changed since."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[list[tuple[int, int] | None], RunRecord]] = {}
+
+    def read(self, path: Path) -> RunRecord:
+        """Read a run directory as `read_run` does; what the lock alone tells, each time."""
+        stamps = [_stamp(path / name) for name in RECORDS]
+        before, record = self._known.get(path, ([], None))
+        if record is None or before != stamps or record.status in BY_LOCK:
+            record = read_run(path)
+            self._known[path] = (stamps, record)
+        return record
+
+
+def _stamp(file: Path) -> tuple[int, int] | None:
+    """Tell one content of a file from another without reading it; None if there is none."""
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
 def _with_result(path: Path, result: dict[str, Any], info: dict[str, Any]) -> RunRecord:
     settings = {key: value for key, value in result.items() if "/" not in key}
     numbers = {key: float(value) for key, value in result.items() if "/" in key and isinstance(value, int | float)}
@@ -206,19 +248,11 @@ def _without_result(path: Path, info: dict[str, Any]) -> RunRecord:
 
 def _progress(path: Path, is_whole: bool = False) -> str:
     """Say how far a run got: "at epoch 13 of 40", or "after epoch 12 of 40" if it ended with a whole epoch."""
-    epochs, total = len(RunRecord(path, "").metrics.get("epoch", [])), epochs_of(path)
+    record = RunRecord(path, "")
+    epochs, total = len(record.metrics.get("epoch", [])), record.epochs
     if is_whole or epochs == total:
         return f"after epoch {epochs} of {'?' if total is None else total}"
     return f"at epoch {epochs + 1} of {'?' if total is None else total}"
-
-
-def epochs_of(path: Path) -> int | None:
-    """Read how many epochs a run is to have; its config.yaml is ours, so that no parser has to read all of it."""
-    try:
-        found = re.search(r"^trainer:\n(?: .*\n)*?  epochs: (\d+)$", (path / "config.yaml").read_text(), re.M)
-    except (OSError, ValueError):
-        return None
-    return int(found[1]) if found else None
 
 
 def _settings(info: Mapping[str, Any]) -> dict[str, Any]:

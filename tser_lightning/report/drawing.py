@@ -2,6 +2,7 @@
 
 import math
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from tser_lightning.report.labels import Label
 from tser_lightning.report.names import written
 
 MOST_METHODS = 12
+TITLE_LETTERS = 42  # of 8 points, above a panel of `style.COLUMN` inches
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def main_rows(grid: Grid) -> list[Label]:
 
 
 def _unusual(grid: Grid, row: Label) -> tuple[int, int]:
-    records = [record for (other, _), found in grid.cells.items() if other == row for record in found]
+    records = grid.of_row[row]
     changed = {key for key in records[0].settings if key.startswith("loss.")}
     return len(changed), -len(records)
 
@@ -84,6 +86,11 @@ def in_order(comparisons: Comparisons, entries: Mapping[str, Any]) -> dict[str, 
 def paper_name(comparisons: Comparisons, label: Label) -> str:
     """Say a row or column as a paper does, for a figure."""
     return ", ".join(written(label, comparisons.names))
+
+
+def panel_title(comparisons: Comparisons, column: Label) -> str:
+    """Say a setting above its panel, in lines that a panel as wide as a column of a paper has room for."""
+    return "\n".join(textwrap.wrap(paper_name(comparisons, column), TITLE_LETTERS, break_long_words=False))
 
 
 def left_out(comparisons: Comparisons, *columns: Label) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tser_lightning.report.cells import Comparisons
 from tser_lightning.report.collect import RunRecord
-from tser_lightning.report.drawing import Figure, in_order, left_out, main_rows, paper_name, point, shown
+from tser_lightning.report.drawing import Figure, in_order, left_out, main_rows, panel_title, point, shown
 from tser_lightning.report.style import legend, look, panels, styled
 
 Line = list[tuple[float, float, float]]  # mean steps, accuracy, its standard deviation
@@ -32,7 +32,7 @@ def early_exit(comparisons: Comparisons) -> list[Figure]:
             low, high = ([value + sign * std for value, std in zip(accuracy, spread, strict=True)] for sign in (-1, 1))
             axes.fill_between(steps, low, high, color=style["color"], alpha=0.18, lw=0)
         axes.set(
-            xlabel="mean time steps of an image", ylabel="test accuracy in %", title=paper_name(comparisons, column)
+            xlabel="mean time steps of an image", ylabel="test accuracy in %", title=panel_title(comparisons, column)
         )
     legend(figure, in_order(comparisons, entries))
     caption = (

@@ -16,6 +16,7 @@ from tser_lightning.report.drawing import (
     left_out,
     line_over,
     main_rows,
+    panel_title,
     paper_name,
     point,
     reader,
@@ -83,7 +84,7 @@ def _steps_of(comparisons: Comparisons, column: Label, found: dict[Label, list[R
     is_accuracy = whole.name == ACCURACY
     entries |= _teacher_line(axes, found) if is_accuracy else {}
     axes.set_xticks(range(1, total + 1))
-    axes.set(xlabel="time step", ylabel=whole.heading, title=paper_name(comparisons, column))
+    axes.set(xlabel="time step", ylabel=whole.heading, title=panel_title(comparisons, column))
     if is_accuracy:
         axes.set_ylim(max(0.0, min(lows) - 0.15 * (100 - min(lows)) - 0.5), min(100.5, axes.get_ylim()[1]))
     legend(
@@ -149,7 +150,7 @@ def any_time(comparisons: Comparisons) -> list[Figure]:
         axes.axvline(column.get("student.timesteps"), color=FAINT, ls=":", lw=0.9)
         entries |= _teacher_line(axes, found)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.set(xlabel="time steps used $T'$", ylabel="test accuracy in %", title=paper_name(comparisons, column))
+        axes.set(xlabel="time steps used $T'$", ylabel="test accuracy in %", title=panel_title(comparisons, column))
     legend(figure, in_order(comparisons, entries))
     caption = (
         "Accuracy of the mean of the logits of T' steps; the dotted line is the T of training. Beyond it only runs "
@@ -199,7 +200,7 @@ def energy(comparisons: Comparisons) -> list[Figure]:
         axes.set_xlim(left=0)
         axes.xaxis.get_major_locator().set_params(nbins=5)
         axes.xaxis.set_major_formatter(EngFormatter("J"))  # small nets take nanojoules, large ones millijoules
-        axes.set(xlabel="energy per image", ylabel=comparisons.measure.heading, title=paper_name(comparisons, column))
+        axes.set(xlabel="energy per image", ylabel=comparisons.measure.heading, title=panel_title(comparisons, column))
     legend(figure, in_order(comparisons, entries))
     caption = (
         "Energy by the paper's convention (45 nm, 0.9 pJ per AC, 4.6 pJ per MAC, arithmetic alone); bars are one "

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from tser_lightning.records.identity import matters
@@ -33,6 +34,14 @@ class Grid:
     cells: dict[tuple[Label, Label], list[RunRecord]]
     unplaced: list[RunRecord] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def of_row(self) -> dict[Label, list[RunRecord]]:
+        """The runs of every row, finished or not, of all columns."""
+        found: dict[Label, list[RunRecord]] = {row: [] for row in self.rows}
+        for (row, _), records in self.cells.items():
+            found[row] += records
+        return found
 
     def of_column(self, column: Label) -> dict[Label, list[RunRecord]]:
         """Give the finished runs of a column, by row."""

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 
 from tser_lightning.report.cells import Comparisons
 from tser_lightning.report.collect import RunRecord
-from tser_lightning.report.drawing import Figure, in_order, left_out, line_over, main_rows, paper_name, shown, slug
+from tser_lightning.report.drawing import (
+    Figure,
+    in_order,
+    left_out,
+    line_over,
+    main_rows,
+    panel_title,
+    shown,
+    slug,
+)
 from tser_lightning.report.labels import Label
 from tser_lightning.report.style import COLUMN, PAGE, legend, look, panels, styled
 
@@ -109,7 +118,7 @@ def _lines(
             entries[str(row)] = line_over(axes, line, value, look(row, main_rows(comparisons.grid)))
     if len(names) <= MOST_NAMES:
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
-    axes.set(ylabel=unit, title=paper_name(comparisons, column))
+    axes.set(ylabel=unit, title=panel_title(comparisons, column))
     axes.set_xlabel("layer, from the image to the logits")
     legend(figure, in_order(comparisons, entries))
     caption = f"{said} Mean and one standard deviation over seeds.{left_out(comparisons, column)}"

@@ -3,6 +3,7 @@
 import shlex
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -12,6 +13,8 @@ from tser_lightning.report.collect import collect
 from tser_lightning.report.grid import make_grid
 from tser_lightning.report.labels import Label
 from tser_lightning.report.table import seeds, spread
+
+NUMBER = len("96.31 +- 0.22")
 
 
 def show_results(folder: Path, console: Console | None = None) -> None:
@@ -38,10 +41,18 @@ def show_results(folder: Path, console: Console | None = None) -> None:
 
 def _by_method(compared: list[Comparisons], column: Label) -> Table:
     first = compared[0]
-    table = Table(title=f"{column}: accuracy in %, spread in points", title_justify="left")
+    # Four means with their deviations have room on 80 columns where no line stands between them.
+    table = Table(
+        title=f"{column}: accuracy in %, spread in points",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     table.add_column("method")
-    for head in ("seeds", *(CLAIM[each.measure.name] for each in compared)):
-        table.add_column(head, justify="right")
+    table.add_column("seeds", justify="right")
+    for each in compared:
+        table.add_column(CLAIM[each.measure.name], justify="right", min_width=NUMBER)
     for row in first.rows:
         if (row, column) in first.cells:
             cells = [each.cells[row, column] for each in compared]

@@ -1,7 +1,6 @@
 """How far runs are, read off their directories and locks while they run."""
 
-import csv
-import io
+import math
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from tser_lightning.report.collect import RunRecord, epochs_of
+from tser_lightning.report.collect import RunRecord
 from tser_lightning.report.labels import word_for
 
 LAST_EPOCHS = 5  # whose seconds tell how long the next ones take
@@ -49,40 +48,36 @@ def progress_of(record: RunRecord, now: float | None = None) -> Progress:
         now: Seconds since 1970; None for the clock.
     """
     now = time.time() if now is None else now
-    rows, written = _rows(record.path / "metrics.csv")
-    total = epochs_of(record.path)
-    seen = [float(row["val/acc"]) for row in rows if row.get("val/acc")]
+    done = len(record.metrics.get("epoch", []))
+    seen = [accuracy for accuracy in record.metrics.get("val/acc", []) if not math.isnan(accuracy)]
     return Progress(
         record,
-        len(rows),
-        total,
+        done,
+        record.epochs,
         record.numbers.get("test/acc", seen[-1] if seen else None),
-        _left(rows, total, now - written) if written and record.status == "running" else None,
+        _left(record, done, now) if record.status == "running" else None,
         None if (last := _last_written(record.path)) is None else max(0.0, now - last),
     )
 
 
-def _rows(file: Path) -> tuple[list[dict[str, str]], float]:
-    """Give the rows of a metrics.csv and when it was written."""
-    try:
-        written = file.stat().st_mtime
-        return list(csv.DictReader(io.StringIO(file.read_text()))), written
-    except (OSError, ValueError, csv.Error):
-        return [], 0.0
-
-
-def _left(rows: Sequence[Mapping[str, str]], total: int | None, since: float) -> float | None:
-    spent = [float(row["seconds"]) for row in rows[-LAST_EPOCHS:] if row.get("seconds")]
-    if total is None or not spent:
+def _left(record: RunRecord, done: int, now: float) -> float | None:
+    spent = [seconds for seconds in record.metrics.get("seconds", [])[-LAST_EPOCHS:] if not math.isnan(seconds)]
+    written = _written(record.path / "metrics.csv")
+    if record.epochs is None or not spent or written is None:
         return None
-    return max(0.0, statistics.fmean(spent) * (total - len(rows)) - since)
+    return max(0.0, statistics.fmean(spent) * (record.epochs - done) - (now - written))
 
 
 def _last_written(path: Path) -> float | None:
-    times = [
-        file.stat().st_mtime for file in (path / "log.txt", path / "metrics.csv", path / "run.json") if file.exists()
-    ]
-    return max(times, default=None)
+    times = [_written(path / name) for name in ("log.txt", "metrics.csv", "run.json")]
+    return max((each for each in times if each is not None), default=None)
+
+
+def _written(file: Path) -> float | None:
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return None
 
 
 def what_differs(settings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -110,7 +105,7 @@ def status_table(runs: Iterable[Progress], title: str = "") -> Table:
     words = what_differs([each.record.settings for each in found])
     for each, differs in zip(found, words, strict=True):
         name = Text(differs or each.record.name)
-        if each.record.status not in ("finished", "running", "missing"):
+        if each.record.status not in ("finished", "running", "waiting", "missing"):
             name.append(f"\n{each.record.reason}", style=STYLES.get(each.record.status, "red"))
         table.add_row(name, *_state(each))
     return table

@@ -5,7 +5,7 @@ from typing import Any
 
 from tser_lightning.report.cells import Comparisons
 from tser_lightning.report.collect import RunRecord
-from tser_lightning.report.drawing import Figure, line_over, main_rows, paper_name, point, reader, seeds_of
+from tser_lightning.report.drawing import Figure, line_over, main_rows, panel_title, paper_name, point, reader, seeds_of
 from tser_lightning.report.labels import Label
 from tser_lightning.report.style import legend, look, panels, styled
 
@@ -64,7 +64,7 @@ def _sweep(comparisons: Comparisons, key: str, series: Series) -> Figure | None:
         axes.set_xticks(spots, [f"{spot:g}" for spot in spots])
         if key.startswith("loss."):
             entries |= _references(axes, comparisons, column, lines)
-        axes.set(xlabel=symbol, ylabel=what.heading, title=paper_name(comparisons, column))
+        axes.set(xlabel=symbol, ylabel=what.heading, title=panel_title(comparisons, column))
         axes.margins(y=0.15)
     legend(figure, entries)
     cells = [records for lines in series.values() for line in lines.values() for records in line.values()]

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tser_lightning.records.measures import measured
-from tser_lightning.report.collect import RunRecord, collect
+from tser_lightning.report.collect import RunRecord, Unchanged, collect
 from tser_lightning.report.curves import over_seeds
 from tser_lightning.report.grid import APART
 from tser_lightning.report.status import Progress, counted, progress_of, what_differs
@@ -32,6 +32,7 @@ class Watched:
     def __init__(self, patterns: str | Sequence[str]) -> None:
         self._patterns = patterns
         self._lock = threading.Lock()
+        self._unchanged = Unchanged()
         self._records: dict[str, RunRecord] = {}
         self._kept: tuple[float, dict[str, Any]] = (-math.inf, {})
 
@@ -43,7 +44,7 @@ class Watched:
             return self._kept[1]
 
     def _read(self) -> dict[str, Any]:
-        records = collect(self._patterns)
+        records = collect(self._patterns, self._unchanged.read)
         self._records = {record.name: record for record in records}
         runs = [progress_of(record) for record in records]
         methods = what_differs([_without_seed(record.settings) for record in records])

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tser_lightning.report.collect import RunRecord, read_run
+from tser_lightning.report.collect import Unchanged
 from tser_lightning.report.status import STYLES, Progress, duration, progress_of, what_differs
 
 REFRESH_SECONDS = 1.0
@@ -49,6 +49,7 @@ class LiveTable:
         self._drawn = -REFRESH_SECONDS
         self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
         self._spent: list[float] = []
+        self._unchanged = Unchanged()
         self._words = what_differs([dict(text.partition("=")[::2] for text in job.overrides) for job in self._jobs])
 
     @contextlib.contextmanager
@@ -111,12 +112,10 @@ class LiveTable:
         left = duration(progress.left) if progress and key in since else ""
         return name, Text(state, style=STYLES.get(state, "red")), Text(epoch), Text(accuracy), Text(left)
 
-    @staticmethod
-    def _progress(job: Shown) -> Progress | None:
+    def _progress(self, job: Shown) -> Progress | None:
         if job.home is None or not job.home.is_dir():
             return None
-        record: RunRecord = read_run(job.home)
-        return progress_of(record)
+        return progress_of(self._unchanged.read(job.home))
 
     def _line(self, running: Sequence[tuple[Shown, float]], done: Sequence[Shown]) -> str:
         failed = sum(bool(job.code) for job in done)

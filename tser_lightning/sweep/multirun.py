@@ -26,7 +26,7 @@ from tser_lightning.config.usage_errors import UsageErrors, refuse
 from tser_lightning.errors import UsageError
 from tser_lightning.records.decisions import stop_of
 from tser_lightning.records.run_directory import RunDirectory
-from tser_lightning.records.sweep_record import AskedRun, write_sweep
+from tser_lightning.records.sweep_record import AskedRun, begun, write_sweep
 from tser_lightning.registry.trust import untrusted_targets
 from tser_lightning.report.results import show_results
 from tser_lightning.sweep.combinations import for_hydra, hydra_settings, is_basic, jobs_of
@@ -63,10 +63,13 @@ def multirun(overrides: Sequence[str], configs: Configs) -> int:
     if not missing:
         show_results(jobs.folder)
         return 0
-    if is_basic(settings["launcher"]):
-        return _summary(_by_ourselves(jobs, missing), jobs.folder)
-    say(f"the launcher runs the jobs; how far they are: task=status runs={jobs.folder}")
-    return _summary(_by_hydra(configs, lambda hydra: [_launched(hydra, jobs, texts, missing)]), jobs.folder)
+    with begun(jobs.folder):
+        if is_basic(settings["launcher"]):
+            ended = _by_ourselves(jobs, missing)
+        else:
+            say(f"the launcher runs the jobs; how far they are: task=status runs={jobs.folder}")
+            ended = _by_hydra(configs, lambda hydra: [_launched(hydra, jobs, texts, missing)])
+    return _summary(ended, jobs.folder)
 
 
 def _checked(laid_out: Sequence[Sequence[str]], configs: Configs) -> list[Run]:

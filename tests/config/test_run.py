@@ -218,6 +218,9 @@ def test_what_is_said_of_a_file_mends_it(folder: Path, content: bytes, what: str
         ("- a\n- b\n", "mine.yaml holds a list"),
         ("digits\n", "mine.yaml holds a single value"),
         ("seed: 1\nseed: 2\n", "one seed: with all that belongs to it"),
+        ("loss: ce\n", "try: in the experiment's file, 'defaults:' with the line ' - override /loss: ce'"),
+        ("data: {augment: 3}\n", "as YAML in the experiment's file"),
+        ("seed: !!python/object/apply:os.system [x]\n", "tser: experiment=mine, line 1: this is not YAML"),
     ],
 )
 def test_a_file_that_holds_no_settings_says_what_it_holds(folder: Path, text: str, said: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tser_lightning.errors import UsageError
 from tser_lightning.records.weights_and_biases import from_environment, short_name
 
 SCRIPT = """
@@ -143,6 +144,10 @@ def test_the_command_goes_before_the_environment_and_that_before_the_config(monk
     monkeypatch.setenv("WANDB_PROJECT", "mine")
     assert from_environment(config, ()) == config | {"mode": "offline", "project": "mine"}
     assert from_environment(config, ("mode",)) == config | {"project": "mine"}
+    monkeypatch.setenv("WANDB_MODE", "ofline")
+    with pytest.raises(UsageError, match="WANDB_MODE=ofline is not one of online, offline"):
+        from_environment(config, ())
+    monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_DISABLED", "true")
     assert from_environment(config, ())["mode"] == "disabled"
 

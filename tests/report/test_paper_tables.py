@@ -55,7 +55,7 @@ def test_table_4_names_the_printed_cost_where_there_is_one(build: Build, tmp_pat
     table = costs(comparisons, comparisons.columns[0])
     assert table is not None
     assert "2230 M OPs, 12.2 M MACs" in " ".join(table.notes)
-    assert "2.39 to 2.84 s per batch (unit and batch size are not clear)" in " ".join(table.notes)
+    assert "2.39 to 2.84 s per batch, tser 2.7 (unit and batch size are not clear)" in " ".join(table.notes)
 
 
 @pytest.mark.parametrize("name", ["test/energy_mj"])

@@ -70,6 +70,21 @@ def test_a_wrong_job_leaves_no_trace(told: Told, folder: Path) -> None:
     assert not list(folder.iterdir())
 
 
+def test_a_folder_for_hydras_outputs_is_refused(told: Told, folder: Path) -> None:
+    (mistake,) = told("-m", "seed=1,2", "hydra.sweep.dir=out")
+    assert mistake[0] == "hydra.sweep.dir does nothing here"
+    assert not list(folder.iterdir())
+
+
+def test_a_sweep_that_would_be_one_run_is_refused(told: Told, folder: Path) -> None:
+    (mistake,) = told("sweep=lambda", "debug=step")
+    assert (mistake[0], mistake[2]) == (
+        "sweep=lambda gives settings several values, and this is one run",
+        "-m sweep=lambda",
+    )
+    assert not list(folder.iterdir())
+
+
 def test_finished_runs_are_known_without_a_process(
     configs: Configs, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

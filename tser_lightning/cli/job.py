@@ -30,4 +30,4 @@ def _end_with_the_sweep() -> None:
 if __name__ == "__main__":
     ignore_user_signals()  # the launcher hears them and tells us
     threading.Thread(target=_end_with_the_sweep, daemon=True).start()
-    sys.exit(main())
+    sys.exit(main(of_sweep=True))

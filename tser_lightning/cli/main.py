@@ -21,11 +21,12 @@ OK, CRASH, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 INFO = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, of_sweep: bool = False) -> int:
     """Do what a command says.
 
     Args:
         argv: The arguments after the program's name; those of this process by default.
+        of_sweep: Whether it is one job of a sweep, which its command may still name.
 
     Returns:
         The exit code: 0 done, 1 crash, 2 the user's mistake, 75 another process does the same, 130 Ctrl-C, 143 SIGTERM.
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # the user's own modules
     with terminable():
-        return guarded(lambda: _command(list(sys.argv[1:] if argv is None else argv)))
+        return guarded(lambda: _command(list(sys.argv[1:] if argv is None else argv), of_sweep))
 
 
 def guarded(work: Callable[[], int]) -> int:
@@ -113,7 +114,7 @@ def _parser() -> _Parser:
     return parser
 
 
-def _command(argv: list[str]) -> int:
+def _command(argv: list[str], of_sweep: bool) -> int:
     parser = _parser()
     options, unknown = parser.parse_known_intermixed_args(argv)
     if unknown:
@@ -140,7 +141,7 @@ def _command(argv: list[str]) -> int:
         from tser_lightning.sweep.multirun import multirun
 
         return multirun(options.overrides, configs)
-    return _run(options.overrides, configs)
+    return _run(options.overrides, configs, of_sweep)
 
 
 def _show(options: argparse.Namespace, configs: "Configs") -> int:
@@ -158,10 +159,16 @@ def _show(options: argparse.Namespace, configs: "Configs") -> int:
     return OK
 
 
-def _run(overrides: Sequence[str], configs: "Configs") -> int:
+def _run(overrides: Sequence[str], configs: "Configs", of_sweep: bool) -> int:
     from tser_lightning.config.run import compose_run
 
     run = compose_run(overrides, configs=configs)
+    if not of_sweep and any(text.startswith("sweep=") for text in overrides) and run.choices["sweep"] != "none":
+        raise UsageError(
+            what=f"sweep={run.choices['sweep']} gives settings several values, and this is one run",
+            why="several values are several runs, which -m starts one after the other",
+            fix=f"-m sweep={run.choices['sweep']}",
+        )
     if not first_process():  # one that Lightning started to train along; the first one speaks
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of this process
     for note in run.notes:

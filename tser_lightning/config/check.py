@@ -66,7 +66,8 @@ class Checker:
                 inside = foreign or is_foreign(value, default[name])
                 yield from self._walk(whole, config[name], default[name], f"{key}.", inside)
             else:
-                yield key, _not_a_value(key, value, default[name], self.defaults)
+                mistake = _not_a_value(key, value, default[name], self.defaults)
+                yield key, mistake if self._typed(key) else _in_a_file(mistake, key, self.defaults)
 
     def _leaf(
         self, whole: dict[str, Any], config: dict[str, Any], name: str, key: str, default: Any, foreign: bool
@@ -146,8 +147,19 @@ def _not_a_value(key: str, value: Any, default: Mapping[str, Any], defaults: Def
     )
 
 
+def _in_a_file(mistake: UsageError, key: str, defaults: Defaults) -> UsageError:
+    """Say how a file writes what a command does: a choice is a line of its defaults."""
+    setting, _, value = mistake.fix.partition("=")
+    fix = f"{mistake.fix}, written as YAML in the experiment's file"
+    if setting.partition("@")[0] in defaults.groups:
+        fix = f"in the experiment's file, 'defaults:' with the line '  - override /{setting}: {value}'"
+    return UsageError(f"experiment={defaults.choices.get('experiment', '')}: {mistake.what}", mistake.why, fix)
+
+
 def _better(key: str, value: Any, default: Any, known: Declared) -> str:
     """Give the value that was most likely meant, else the default."""
+    if isinstance(value, list) and len(value) > 1 and all(map(known.takes, value)):
+        return f"-m {key}={','.join(map(as_typed, value))}, a run for each"
     meant = next((other for other in readings(value) if known.takes(other)), None)
     if meant is None:
         meant = nearest(str(value), known.names) or default

@@ -221,15 +221,25 @@ def _readable(text: str) -> str:
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir")
 
 
-def _put(override: Override, text: str, command: Command, configs: Configs) -> None:
-    key = override.get_key_element().lstrip("+~")
-    group, value = override.key_or_group, override.value()
-    if group in FOLDERS:
+def refuse_folder_of_hydra(override: Override) -> None:
+    """Refuse a setting by which Hydra would choose the folder of its outputs.
+
+    Raises:
+        UsageError: It is one.
+    """
+    value = override.value()
+    if override.key_or_group in FOLDERS:
         raise UsageError(
-            what=f"{group} does nothing here",
+            what=f"{override.key_or_group} does nothing here",
             why="a run lies in a directory named by its content, so that the same command finds it again",
             fix=f"machine.runs_dir={value if isinstance(value, str) else 'DIR'}",
         )
+
+
+def _put(override: Override, text: str, command: Command, configs: Configs) -> None:
+    key = override.get_key_element().lstrip("+~")
+    group, value = override.key_or_group, override.value()
+    refuse_folder_of_hydra(override)
     if group == "hydra" or group.startswith(("hydra.", "hydra/")):
         command.choices[key] = text
         return

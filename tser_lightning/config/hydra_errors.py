@@ -26,7 +26,7 @@ def uncomposable(error: Exception, choices: Mapping[str, str], configs: Configs)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _missing_file(str(error.missing_cfg_file), str(error), choices, configs)
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return _no_yaml(str(error.problem), error.problem_mark)
+        return _no_yaml(str(error.problem), error.problem_mark, choices.get(GROUP, "a config file"))
     said = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     refused = re.search(r"Could not override '([^']+)'", said[0])
     if refused:
@@ -37,7 +37,7 @@ def uncomposable(error: Exception, choices: Mapping[str, str], configs: Configs)
     )
 
 
-def _no_yaml(problem: str, mark: yaml.Mark) -> UsageError:
+def _no_yaml(problem: str, mark: yaml.Mark, unnamed: str) -> UsageError:
     fix = "key: value, with a space behind the colon and the same indent for what belongs together"
     if problem.startswith("found duplicate key"):
         fix = f"one {problem.rpartition(' ')[2]}: with all that belongs to it"
@@ -45,7 +45,7 @@ def _no_yaml(problem: str, mark: yaml.Mark) -> UsageError:
         name = shlex.quote(mark.name)
         fix = f"expand -t 2 {name} > spaces.tmp && mv spaces.tmp {name}"
     return UsageError(
-        what=f"{mark.name}, line {mark.line + 1}: this is not YAML",
+        what=f"{unnamed if mark.name.startswith('<') else mark.name}, line {mark.line + 1}: this is not YAML",
         why=f"{problem} at column {mark.column + 1}",
         fix=fix,
     )

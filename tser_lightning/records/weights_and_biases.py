@@ -63,9 +63,19 @@ def from_environment(settings: Mapping[str, Any], given: Collection[str]) -> dic
     Args:
         settings: `logging.wandb` of a config.
         given: Names among them that the command gives.
+
+    Raises:
+        UsageError: WANDB_MODE is no mode of W&B's.
     """
+    mode = os.environ.get("WANDB_MODE", "")
+    if mode and mode not in MODES and "mode" not in given:
+        raise UsageError(
+            what=f"WANDB_MODE={mode} is not one of {', '.join(MODES)}",
+            why="this variable of the shell says how runs are logged where the command does not",
+            fix="unset WANDB_MODE, or logging.wandb.mode=disabled in the command",
+        )
     found = {
-        "mode": MODES.get(os.environ.get("WANDB_MODE", "")),
+        "mode": MODES.get(mode),
         "project": os.environ.get("WANDB_PROJECT"),
         "entity": os.environ.get("WANDB_ENTITY"),
         "group": os.environ.get("WANDB_RUN_GROUP"),

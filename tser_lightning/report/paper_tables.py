@@ -165,11 +165,13 @@ def _table_4(column: Label) -> list[str]:
         return []
     energies = ", ".join(f"{value:.2f}" for value in printed_there["energy_mj"])
     doubt = f" ({printed_there['doubt']})" if "doubt" in printed_there else ""
-    batch, unclear = paper()["table4"]["seconds_per_batch"]["range"], paper()["table4"]["seconds_per_batch"]["doubt"]
+    batch = paper()["table4"]["seconds_per_batch"]
     ops, macs = printed_there["ops"] * 1e-6, printed_there["macs"] * 1e-6
+    acs = ", ".join(f"{value * 1e-6:.0f}" for value in printed_there["acs"])
     return [
-        f"The paper prints {ops:.0f} M OPs, {macs:.1f} M MACs and, by row, {energies} mJ{doubt}; "
-        f"{batch[0]} to {batch[1]} s per batch ({unclear})."
+        f"The paper prints {ops:.0f} M OPs, {macs:.1f} M MACs and, by row, {energies} mJ{doubt}, which is {acs} M ACs; "
+        f"{batch['range'][0]} to {batch['range'][1]} s per batch, tser {batch['tser'][str(column.get('student'))]} "
+        f"({batch['doubt']})."
     ]
 
 

@@ -9,7 +9,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from tser_lightning.config.command import parse, words
+from tser_lightning.config.command import parse, refuse_folder_of_hydra, words
 from tser_lightning.config.hydra_loader import Configs
 from tser_lightning.config.usage_errors import refuse
 from tser_lightning.errors import UsageError
@@ -22,6 +22,7 @@ def for_hydra(overrides: Sequence[str], configs: Configs) -> list[str]:
     for text in words(overrides, mistakes):
         try:
             override = parse(text, configs)
+            refuse_folder_of_hydra(override)
         except UsageError as mistake:
             mistakes.append(mistake)
             continue

@@ -39,8 +39,8 @@ def start() -> None:
     torch.manual_seed(0)
 
 
-def times(functions: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Median seconds of each function over rounds A B C A B C; the first call of each is not counted."""
+def samples(functions: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, list[float]]:
+    """Seconds of each function in every one of the rounds A B C A B C; the first call of each is not counted."""
     for function in functions.values():
         function()
     found: dict[str, list[float]] = {name: [] for name in functions}
@@ -53,7 +53,12 @@ def times(functions: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -
                 function()
             finished()
             found[name].append((clock() - begin) / REPEAT)
-    return {name: statistics.median(seconds) for name, seconds in found.items()}
+    return found
+
+
+def times(functions: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
+    """Median seconds of each function; see `samples`."""
+    return {name: statistics.median(seconds) for name, seconds in samples(functions, rounds).items()}
 
 
 def finished() -> None:

@@ -49,3 +49,20 @@ def test_every_neuron_is_in_one_block() -> None:
         covered = [i for block in backend_eager.blocks(neurons, cpu) for i in range(neurons)[block]]
         assert covered == list(range(neurons))
     assert len(list(backend_eager.blocks(10**6, torch.device("meta")))) == 1
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.6, torch.tensor(0.6)], ids=str)
+@pytest.mark.parametrize("reset", ["hard", "soft", "soft_delayed"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_steps_without_gradients_are_the_whole_run_to_the_last_bit(reset: Any, decay: Any, dtype: torch.dtype) -> None:
+    x = (2 * torch.randn(4, 3, 5, 2, 6)).to(dtype).permute(0, 1, 4, 2, 3)  # [T, B, C, H, W], channels last
+    settings: dict[str, Any] = {"decay": decay, "reset": reset, "v_init": 0.25}
+    expected, last = lif(x, **settings)
+    found = []
+    with torch.no_grad():
+        for step in range(4):
+            spikes, settings["v_init"] = lif(x[step : step + 1], **settings)
+            assert spikes.stride()[1:] == x.stride()[1:]
+            found.append(spikes)
+    assert torch.equal(torch.cat(found), expected)
+    assert torch.equal(settings["v_init"], last)

@@ -226,3 +226,11 @@ def test_neurons_of_another_library_are_refused_unless_one_of_ours_holds_them() 
 def test_what_is_no_network_is_no_student() -> None:
     with pytest.raises(UsageError, match="the student is a str, not a network"):
         Student("a network", 4)  # type: ignore[arg-type]
+
+
+def test_a_stream_in_float32_gives_the_call_but_for_rounding() -> None:
+    student, images_BCHW = eval_student(timesteps=4).float(), torch.randn(8, 1, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            torch.stack(list(student.stream(images_BCHW))), student(images_BCHW), atol=1e-6, rtol=0
+        )

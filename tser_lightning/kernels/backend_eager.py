@@ -42,12 +42,25 @@ def lif_forward(currents_TM: Tensor, v_M: Tensor, decay: Decay, spec: NeuronSpec
         s = None if spikes_TM.dtype == v.dtype else torch.empty_like(v)
         for x, spikes in zip(currents_TM[:, block].unbind(0), spikes_TM[:, block].unbind(0), strict=True):
             fired = spikes if s is None else s
-            _charge(x, v, decay, spec, h)
+            _charge(x, v, decay, spec, h, fired)
             torch.ge(h, spec.v_threshold, out=fired)
             _settle(h, fired, spec, v)
             if s is not None:
                 spikes.copy_(s)
     return spikes_TM, last_M
+
+
+def lif_step(x: Tensor, v: Tensor, decay: Decay, spec: NeuronSpec) -> tuple[Tensor, Tensor]:
+    """Go through one step of a small tensor [...] in any layout, no gradient wanted: the numbers of `lif_forward`.
+
+    Nothing is rearranged and nothing is cut into blocks, which would be two thirds of the time.
+    """
+    after = torch.empty_like(x, dtype=v.dtype)
+    h, fired = torch.empty_like(after), torch.empty_like(after)
+    _charge(x, v.expand(x.shape), decay, spec, h, fired)
+    torch.ge(h, spec.v_threshold, out=fired)
+    _settle(h, fired, spec, after)
+    return fired.to(x.dtype), after
 
 
 def lif_backward(
@@ -83,8 +96,8 @@ def lif_backward(
     return Gradients(grad_currents_TM, grad_v_M, grad_decay)
 
 
-def _charge(x: Tensor, v: Tensor, decay: Decay, spec: NeuronSpec, h: Tensor) -> None:
-    """Write the charged membrane into h; v is used up."""
+def _charge(x: Tensor, v: Tensor, decay: Decay, spec: NeuronSpec, h: Tensor, spare: Tensor) -> None:
+    """Write the charged membrane into h; `spare` is used up."""
     x = x.to(h.dtype)
     late = torch.ge(v, spec.v_threshold).to(h.dtype) if spec.reset == "soft_delayed" else None
     if spec.decay_input:
@@ -93,7 +106,7 @@ def _charge(x: Tensor, v: Tensor, decay: Decay, spec: NeuronSpec, h: Tensor) -> 
     if not isinstance(decay, Tensor) and math.frexp(decay)[0] in (0.0, 0.5):
         torch.add(x, v, alpha=decay, out=h)
     else:
-        torch.add(x, v.mul_(decay), out=h)
+        torch.add(x, torch.mul(v, decay, out=spare), out=h)
     if late is not None:
         h.sub_(late, alpha=spec.v_threshold)
 
@@ -123,7 +136,7 @@ def _membranes(
     for t, (x, h, keep) in enumerate(zip(x_TK.unbind(0), h_TK.unbind(0), keep_TK.unbind(0), strict=True)):
         if before_TK is not None:
             before_TK[t].copy_(v)
-        _charge(x, v, decay, spec, h)
+        _charge(x, v, decay, spec, h, v)
         if spec.reset == "hard":
             torch.lt(h, spec.v_threshold, out=keep)
             torch.mul(h, keep, out=v)

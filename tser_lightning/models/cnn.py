@@ -46,9 +46,7 @@ class CNN(Network):
         refuse_small(x, self.smallest, who, "the network halves them", fix)
         x = self.attention0(x)
         for layer in range(1, self.depth + 1):
-            conv, bn, act, attention = (
-                self.get_submodule(f"{name}{layer}") for name in ("conv", "bn", "act", "attention")
-            )
+            conv, bn, act, attention = (getattr(self, f"{name}{layer}") for name in ("conv", "bn", "act", "attention"))
             x = act(self.pool(bn(conv(x)))) if layer == 1 else norm_act(bn, act, conv(x))
             x = self.pool(attention(x)) if layer == 2 else attention(x)
         return cast(Tensor, self.fc(self.grid(x).flatten(1)))

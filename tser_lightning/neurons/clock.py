@@ -32,7 +32,9 @@ class Clock:
         """Turn [T*B, ...] into [T, B, ...]; one image for all steps, [B, ...], is expanded without a copy."""
         if self.steps is None:
             return folded
-        if self.steps > 1 and folded.shape[0] == self.images:
+        if self.steps == 1:
+            return folded.unsqueeze(0)
+        if folded.shape[0] == self.images:
             return folded.unsqueeze(0).expand(self.steps, *folded.shape)
         unfolded: Tensor = folded.unflatten(0, (self.steps, -1))
         return unfolded

@@ -80,7 +80,10 @@ def main() -> None:
         shape, calls, rounds = CASES[name]
         for batch in BATCHES:
             images, student = torch.randn(batch, *shape), awake(name, shape[0])
-            ways = {"call": partial(student, images), "stream": partial(streamed, student, images)}
+            ways: dict[str, Callable[[], object]] = {
+                "call": partial(student, images),
+                "stream": partial(streamed, student, images),
+            }
             alone = {f"{way}, convolutions": convolutions(student, run) for way, run in ways.items()}
             found = samples({way: often(calls, run) for way, run in {**ways, **alone}.items()}, rounds)
             milliseconds = {way: 1000 * statistics.median(seconds) / calls for way, seconds in found.items()}

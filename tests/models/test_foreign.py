@@ -115,6 +115,9 @@ def test_a_single_step_network_of_spikingjelly_is_computed_to_the_last_bit(name:
         ("Leaky", {"beta": 0.9}),
         ("Leaky", {"beta": 0.5, "threshold": 0.7, "reset_mechanism": "zero"}),
         ("Leaky", {"beta": 0.8, "reset_mechanism": "zero", "reset_delay": False}),
+        ("Leaky", {"beta": 0.9, "learn_beta": True}),
+        ("Leaky", {"beta": torch.tensor([0.6]), "learn_beta": True, "reset_mechanism": "zero"}),
+        ("Leaky", {"beta": 1.2, "learn_beta": True}),  # cut to 1, where it has no gradient
         ("Lapicque", {"R": 1.0, "C": 1.8}),
         ("Lapicque", {"R": 3.0, "C": 1.0}),
     ],
@@ -122,8 +125,9 @@ def test_a_single_step_network_of_spikingjelly_is_computed_to_the_last_bit(name:
 def test_a_network_of_snntorch_is_computed_to_the_last_bit(kind: str, settings: dict[str, Any]) -> None:
     pytest.importorskip("snntorch")
     surrogate = pytest.importorskip("snntorch.surrogate")
+    first, second = surrogate.fast_sigmoid(slope=3), surrogate.sigmoid(slope=5)
     check_equal(
-        layers(torch_neuron(kind, **settings), torch_neuron(kind, spike_grad=surrogate.sigmoid(slope=5), **settings)),
+        layers(torch_neuron(kind, spike_grad=first, **settings), torch_neuron(kind, spike_grad=second, **settings)),
         torch_run,
         rounding=1e-5,  # its gradients are float32, as its spikes are
     )
@@ -276,7 +280,7 @@ def test_what_spikingjelly_computes_otherwise_is_refused(name: str) -> None:
         ("Leaky", {"beta": 0.9, "reset_mechanism": "none"}, "reset_mechanism='none'"),
         ("Leaky", {"beta": 0.9, "reset_delay": False}, "reset_delay=False"),
         ("Leaky", {"beta": 0.9, "output": True}, "output=True"),
-        ("Leaky", {"beta": 0.9, "learn_beta": True}, "beta is learnt"),
+        ("Leaky", {"beta": torch.tensor([0.9, 0.5]), "learn_beta": True}, "beta is learnt, or one for each neuron"),
         ("Leaky", {"beta": torch.tensor([0.9, 0.5])}, "one for each neuron"),
         ("Leaky", {"beta": 0.9, "learn_threshold": True}, "threshold is learnt"),
         ("Leaky", {"beta": 0.9, "graded_spikes_factor": 2.0}, "graded_spikes_factor"),

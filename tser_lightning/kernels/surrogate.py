@@ -1,7 +1,7 @@
 """Surrogate gradients: what stands in for the derivative of the step Theta(u) in a backward pass.
 
-u is the distance of the membrane from the threshold. All have area 1, are even and largest at u = 0, and are pointwise,
-so that a compiler can fuse them into the kernel that uses them.
+u is the distance of the membrane from the threshold. All are even and largest at u = 0, have area 1 (`fast_sigmoid` has
+2 / s) and are pointwise, so that a compiler can fuse them into the kernel that uses them.
 """
 
 import importlib
@@ -54,6 +54,15 @@ def tanh(u: Tensor, scale: Scale = 3.0) -> Tensor:
     return (u.abs() <= 0.5).to(u.dtype) * scale * (1 - torch.tanh(scale * u).square()) / (2 * end)
 
 
+def fast_sigmoid(u: Tensor, scale: Scale = 25.0) -> Tensor:
+    """Derivative of the fast sigmoid u / (1 + s |u|): 1 / (1 + s |u|)^2, with the slope s = `scale`; peak 1.
+
+    SuperSpike, Zenke and Ganguli, Neural Computation 2018; as in snnTorch. Its area is 2 / s and not 1, so that a
+    steeper one lets less gradient through.
+    """
+    return (1 + scale * u.abs()).square().reciprocal()
+
+
 @dataclass(frozen=True)
 class Surrogate:
     """A surrogate gradient by name.
@@ -83,6 +92,7 @@ SURROGATES = {
     "rectangular": Surrogate(rectangular, 1.0, _TRITON),
     "piecewise_quadratic": Surrogate(piecewise_quadratic, 1.0, _TRITON),
     "tanh": Surrogate(tanh, 3.0, _TRITON),
+    "fast_sigmoid": Surrogate(fast_sigmoid, 25.0, _TRITON),
 }
 
 

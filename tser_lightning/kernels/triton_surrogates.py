@@ -45,3 +45,10 @@ def tanh(u, scale):
     th = (1 - e) / (1 + e)
     end = (1 - tl.exp(-scale)) / (1 + tl.exp(-scale))
     return tl.where(tl.abs(u) <= 0.5, scale * (1 - th * th) / (2 * end), 0.0)
+
+
+@triton.jit
+def fast_sigmoid(u, scale):
+    """See `surrogate.fast_sigmoid`."""
+    a = 1 + scale * tl.abs(u)
+    return 1 / (a * a)

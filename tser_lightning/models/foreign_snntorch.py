@@ -4,13 +4,32 @@ import inspect
 import math
 from typing import Any
 
-import torch
+from torch import Tensor, nn
 
 from tser_lightning.errors import UsageError
 from tser_lightning.neurons.neuron import LIF
 
 # Function that makes the surrogate -> our name, and the variable that is our shape parameter.
-_SURROGATES = {"atan": ("atan", "alpha"), "sigmoid": ("sigmoid", "slope")}
+_SURROGATES = {"atan": ("atan", "alpha"), "sigmoid": ("sigmoid", "slope"), "fast_sigmoid": ("fast_sigmoid", "slope")}
+
+
+class LearntBeta(LIF):
+    """A learnt leak with snnTorch's parameter: decay = beta, cut to [0, 1], so that its weights keep their meaning.
+
+    Beyond 0 and 1 it has no gradient, there as here.
+
+    Args:
+        beta: Theirs, one number.
+        settings: Those of `LIF`.
+    """
+
+    def __init__(self, beta: nn.Parameter, **settings: Any) -> None:
+        super().__init__(decay=float(beta.detach().clamp(0, 1)), decay_input=False, **settings)
+        self.beta = beta
+
+    def leak(self) -> Tensor:
+        """Beta, cut to [0, 1]."""
+        return self.beta.clamp(0, 1).reshape(())
 
 
 def neuron_of(neuron: Any) -> LIF:
@@ -19,7 +38,7 @@ def neuron_of(neuron: Any) -> LIF:
     Theirs fires above the threshold, ours at it and above: a membrane that is the threshold to the last bit differs.
 
     Args:
-        neuron: Leaky or Lapicque with init_hidden=True, whose numbers are not learnt.
+        neuron: Leaky or Lapicque with init_hidden=True; of its numbers Leaky's beta may be learnt.
 
     Raises:
         UsageError: There is none.
@@ -34,17 +53,18 @@ def neuron_of(neuron: Any) -> LIF:
         )
     _check(neuron)
     reset, detach = _reset(neuron, kind)
-    decay, decay_input = _leak(neuron, kind)
     surrogate, scale = _surrogate(neuron)
-    return LIF(
-        decay=decay,
-        decay_input=decay_input,
-        v_threshold=_number(neuron, "threshold"),
-        reset=reset,
-        detach_reset=detach,
-        surrogate=surrogate,
-        surrogate_scale=scale,
-    )
+    settings: dict[str, Any] = {
+        "v_threshold": _number(neuron, "threshold"),
+        "reset": reset,
+        "detach_reset": detach,
+        "surrogate": surrogate,
+        "surrogate_scale": scale,
+    }
+    if kind == "Leaky" and isinstance(neuron.beta, nn.Parameter) and neuron.beta.numel() == 1:
+        return LearntBeta(neuron.beta, **settings)
+    decay, decay_input = _leak(neuron, kind)
+    return LIF(decay=decay, decay_input=decay_input, **settings)
 
 
 def _check(neuron: Any) -> None:
@@ -73,11 +93,11 @@ def _check(neuron: Any) -> None:
 def _number(neuron: Any, name: str) -> float:
     """A number of a neuron, the same for all its channels and not learnt."""
     value = getattr(neuron, name)
-    if isinstance(value, torch.nn.Parameter) or value.numel() != 1:
+    if isinstance(value, nn.Parameter) or value.numel() != 1:
         raise UsageError(
             what=f"{name} is learnt, or one for each neuron",
-            why="here it is a number for the whole layer; a leak is learnt as the sigmoid of a parameter",
-            fix=f"learn_{name}=False and a number; or `PLIF` and activation(channels) in its place",
+            why="here it is a number for the whole layer; what may be learnt is the beta of Leaky, one for a layer",
+            fix=f"learn_{name}=False and a number",
         )
     return float(value)
 
@@ -122,7 +142,7 @@ def _surrogate(neuron: Any) -> tuple[str, float]:
     if maker not in _SURROGATES or not getattr(function, "__module__", "").startswith("snntorch."):
         raise UsageError(
             what=f"its spike_grad={maker} has no counterpart here",
-            why=f"gradients of {' and '.join(_SURROGATES)} are known; another one would train otherwise without a word",
+            why=f"gradients of {', '.join(_SURROGATES)} are known; another one would train otherwise without a word",
             fix="spike_grad=surrogate.atan(), which changes the gradient alone",
         )
     name, variable = _SURROGATES[maker]

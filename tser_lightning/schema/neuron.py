@@ -7,7 +7,7 @@ from pydantic import Field
 from tser_lightning.schema.setting import Count, Inside, Positive, Settings, Share, about
 
 ROOM = "tser_lightning.neurons."
-Surrogate = Literal["sigmoid", "atan", "triangle", "rectangular", "piecewise_quadratic", "tanh"]
+Surrogate = Literal["sigmoid", "atan", "triangle", "rectangular", "piecewise_quadratic", "tanh", "fast_sigmoid"]
 
 
 class NeuronSettings(Settings):
@@ -21,7 +21,7 @@ class WithSurrogateSettings(NeuronSettings):
 
     surrogate: Surrogate = about("gradient of the spike at the threshold")
     surrogate_scale: Positive | None = about(
-        "its shape parameter; null: its default (sigmoid 4, atan 2, tanh 3, the others 1)"
+        "its shape parameter; null: its default (sigmoid 4, atan 2, tanh 3, fast_sigmoid 25, the others 1)"
     )
 
 

@@ -43,7 +43,7 @@ test-matrix:  ## Run the fast tests on every Python that is here, and on the low
 coverage: setup  ## Lines and branches that the fast tests run: losses, neurons, checkpoints, run identity (docs/quality.md)
 	$(UV) pip install --quiet --python $(PY) 'coverage>=7.10'
 	$(PY) -m coverage erase
-	$(PY) -m coverage run -m pytest -m 'not slow' $(addprefix tests/,losses neurons kernels training records resilience test_durable.py)
+	$(PY) -m coverage run -m pytest -m 'not slow' $(addprefix tests/,losses neurons kernels training records resilience test_atomic_io.py)
 	$(PY) -m coverage combine --quiet
 	for part in losses/ neurons/ kernels/ training/checkpoints.py records/identity.py; do \
 	  $(PY) -m coverage report --show-missing --skip-covered --include "tser_lightning/$$part*"; done

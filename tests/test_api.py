@@ -1,4 +1,9 @@
 import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -64,3 +69,60 @@ def test_only_the_public_names_are_there() -> None:
     assert tl.__version__ == importlib.metadata.version("tser-lightning")
     with pytest.raises(AttributeError, match="nothing"):
         _ = tl.nothing
+
+
+SCRIPT = """
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import tser_lightning as tl
+from tser_lightning.losses import TSER, LossTerms
+
+
+class Mine(nn.Module):
+    needs_teacher = True
+
+    def forward(self, student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tensor) -> Tensor:
+        assert teacher_BC is not None
+        return (student_TBC.mean(0) - teacher_BC).square().mean()
+
+
+class Doubled(TSER):
+    def forward(
+        self, student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tensor, **asked: Any
+    ) -> LossTerms:
+        terms = super().forward(student_TBC, teacher_BC, labels_B, **asked)
+        return terms._replace(total=2 * terms.total)
+
+
+student = tl.build_student("resnet18", num_classes=100, timesteps=4)
+teacher = tl.build_teacher("resnet34", num_classes=100, weights=None)
+loss = tl.build_loss("tser", alpha=0.5, tau=5.0, lam=0.01)
+images_BCHW, labels_B = torch.rand(2, 3, 32, 32), torch.tensor([0, 1])
+reveal_type(student(images_BCHW))
+reveal_type(teacher(images_BCHW))
+reveal_type(Doubled()(student(images_BCHW), teacher(images_BCHW), labels_B).parts)
+reveal_type(tl.build_neuron("lif", decay=0.5)(torch.rand(4, 2, 3)))
+reveal_type(tl.train("digits", overrides=["loss=tser"]))
+trained = tl.load_student(Path("runs", "student.safetensors"))
+trained.timesteps = 8
+reveal_type(trained(images_BCHW))
+reveal_type([logits_BC for logits_BC in trained.stream(images_BCHW)])
+loss(student(images_BCHW), teacher(images_BCHW), labels_B)
+Mine()(student(images_BCHW), teacher(images_BCHW), labels_B)
+"""
+TENSOR = "torch._tensor.Tensor"
+REVEALED = [TENSOR, TENSOR, f"dict[str, {TENSOR}]", "Any", "dict[str, Any]", TENSOR, f"list[{TENSOR}]"]
+
+
+@pytest.mark.slow
+def test_a_users_script_is_typed_for_a_strict_checker(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "script.py"]
+    here = os.environ | {"MYPYPATH": str(Path(__file__).parents[1])}
+    ended = subprocess.run(command, cwd=tmp_path, env=here, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout
+    assert re.findall(r'Revealed type is "(.*)"', ended.stdout) == REVEALED

@@ -37,6 +37,8 @@ class DistillationLoss(nn.Module):
         sums_over_steps: Whether every term is a sum over time steps.
     """
 
+    __call__: Callable[..., LossTerms]  # to a type checker: nn.Module says Any
+
     def __init__(self, terms: Mapping[str, Term]) -> None:
         super().__init__()
         _check_terms(terms)

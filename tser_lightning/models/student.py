@@ -40,6 +40,8 @@ class Student(nn.Module):
         ValueError: `net` has no module that sees time, or `timesteps` is not an integer >= 1.
     """
 
+    __call__: Callable[..., Tensor]  # to a type checker: nn.Module says Any
+
     def __init__(self, net: nn.Module, timesteps: int) -> None:
         super().__init__()
         self.net = net

@@ -4,6 +4,7 @@ Legend: T time step, B image, C class, H, W.
 """
 
 import hashlib
+from collections.abc import Callable
 from typing import Self
 
 import torch
@@ -18,6 +19,8 @@ class Teacher(nn.Module):
     Args:
         net: images [B,C,H,W] to logits [B,C].
     """
+
+    __call__: Callable[..., Tensor]  # to a type checker: nn.Module says Any
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tser_lightning.kernels.surrogate import SURROGATES, fire, surrogate_named
+from tser_lightning.kernels.fire import fire
+from tser_lightning.kernels.surrogate import SURROGATES, surrogate_named
 
 # The step that each surrogate is the derivative of, and its peak, both at the shape parameter s.
 STEPS: dict[str, tuple[Callable[[Tensor, float], Tensor], Callable[[float], float]]] = {

@@ -1,5 +1,7 @@
 import importlib
 import inspect
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -173,12 +175,44 @@ def test_what_is_declared_are_arguments_of_the_class_with_the_same_defaults(targ
             assert each.field.default == arguments[name].default, name
 
 
+# What somebody who adds a surrogate or a backend writes, and nothing else.
+NEW = """
+import sys
+from tser_lightning.kernels import backends, surrogate
+
+def gaussian(u, scale=1.5):
+    return (-(scale * u).square()).exp() * scale / 1.7724538509055159
+
+surrogate.SURROGATES["gaussian"] = surrogate.Surrogate(gaussian, 1.5)
+backends.MODULES["mine"] = "mine"
+
+from tser_lightning.cli.main import main
+from tser_lightning.cli import reference
+
+main(["--help", "neuron=lif"])
+assert main(["neuron.surrogate=gausian"]) == 2
+assert main(["neuron.backend=mine", "--cfg", "job"]) == 0
+print(reference.reference())
+assert "torch" not in sys.modules
+
+from tser_lightning import build_neuron
+print(build_neuron("lif", surrogate="gaussian", backend="eager"))
+"""
+
+
+def test_a_surrogate_or_backend_of_the_registry_is_helped_checked_and_documented() -> None:
+    done = subprocess.run([sys.executable, "-c", NEW], capture_output=True, text=True)
+    assert "try: neuron.surrogate=gaussian" in done.stderr
+    assert done.returncode == 0, done.stderr
+    helped, documented = " ".join(done.stdout.split()).split("# Settings", 1)
+    for text in (helped, documented):
+        assert ", gaussian" in text
+        assert ", gaussian 1.5" in text
+    assert "surrogate='gaussian'" in documented
+
+
 def test_choices_are_those_of_the_library() -> None:
-    from tser_lightning.kernels.backends import backend_names
-    from tser_lightning.kernels.surrogate import SURROGATES
     from tser_lightning.training.trainer import FOLLOWED
 
     lif = {"neuron": {"_target_": "tser_lightning.neurons.LIF"}}
-    assert set(of("neuron.surrogate", lif).names) == set(SURROGATES)
-    assert set(of("neuron.backend", lif).names) == set(backend_names())
     assert set(of("selection", lif).names) == set(FOLLOWED)

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from tser_lightning.kernels.dynamics import at_rest, integrate
+from tser_lightning.kernels.fire import differentiable_step
 from tser_lightning.kernels.spec import Decay, NeuronSpec
-from tser_lightning.kernels.surrogate import Scale, differentiable_step
+from tser_lightning.kernels.surrogate import Scale
 
 
 def lif_reference(

@@ -3,15 +3,16 @@
 import math
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, field
-from typing import Literal, get_args
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, Union, get_args
 
 from tser_lightning.kernels.backends import check_backend
 from tser_lightning.kernels.surrogate import Scale, surrogate_named
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Reset = Literal["hard", "soft", "soft_delayed"]
-Decay = float | Tensor
+Decay = Union[float, "Tensor"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class NeuronSpec:
         detach_reset: Whether the gradient ignores that a spike resets the membrane.
         surrogate: A name in `surrogate.SURROGATES`.
         surrogate_scale: Its shape parameter, > 0; None: its default. A learnt one goes beside this, as with `decay`.
-        backend: A name in `backends.BACKENDS`.
+        backend: One of `backends.backend_names()`.
 
     Raises:
         ValueError: A value out of its range, or an unknown name; says which there are.
@@ -83,6 +84,6 @@ class NeuronSpec:
         return surrogate_named(self.surrogate).scale if self.surrogate_scale is None else self.surrogate_scale
 
     @property
-    def gradient(self) -> Callable[[Tensor, Scale], Tensor]:
+    def gradient(self) -> Callable[["Tensor", Scale], "Tensor"]:
         """The surrogate's g(u, scale)."""
         return surrogate_named(self.surrogate).gradient

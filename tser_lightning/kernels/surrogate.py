@@ -1,43 +1,45 @@
 """Surrogate gradients: what stands in for the derivative of the step Theta(u) in a backward pass.
 
 u is the distance of the membrane from the threshold. All are even and largest at u = 0, have area 1 (`fast_sigmoid` has
-2 / s) and are pointwise, so that a compiler can fuse them into the kernel that uses them.
+2 / s) and are pointwise, so that a compiler can fuse them into the kernel that uses them. A surrogate stands in
+`SURROGATES` and nowhere else: help, messages and docs/settings.md read its name there, so that nothing here imports
+torch.
 """
 
 import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-Scale = float | Tensor
+Scale = Union[float, "Tensor"]
 
 
-def sigmoid(u: Tensor, scale: Scale = 4.0) -> Tensor:
+def sigmoid(u: "Tensor", scale: Scale = 4.0) -> "Tensor":
     """Derivative of a sigmoid: s sig(s u) (1 - sig(s u)), with the slope s = `scale`; peak s / 4."""
-    p = torch.sigmoid(scale * u)
-    return torch.addcmul(p, p, p, value=-1) * scale  # p (1 - p) in one pass
+    p = (scale * u).sigmoid()
+    return p.addcmul(p, p, value=-1) * scale  # p (1 - p) in one pass
 
 
-def atan(u: Tensor, scale: Scale = 2.0) -> Tensor:
+def atan(u: "Tensor", scale: Scale = 2.0) -> "Tensor":
     """Derivative of an arctangent: (s / 2) / (1 + (pi s u / 2)^2), with the slope s = `scale`; peak s / 2."""
     return scale / 2 / (1 + (math.pi / 2 * scale * u).square())
 
 
-def triangle(u: Tensor, scale: Scale = 1.0) -> Tensor:
+def triangle(u: "Tensor", scale: Scale = 1.0) -> "Tensor":
     """A triangle: max(0, w - |u|) / w^2, with the half width w = `scale`; peak 1 / w (TET, Deng et al. 2022)."""
     return (scale - u.abs()).clamp(min=0) / (scale * scale)
 
 
-def rectangular(u: Tensor, scale: Scale = 1.0) -> Tensor:
+def rectangular(u: "Tensor", scale: Scale = 1.0) -> "Tensor":
     """A rectangle: 1 / w where |u| < w / 2, else 0, with the width w = `scale`; peak 1 / w (STBP, Wu et al. 2018)."""
     return (u.abs() < scale / 2).to(u.dtype) / scale
 
 
-def piecewise_quadratic(u: Tensor, scale: Scale = 1.0) -> Tensor:
+def piecewise_quadratic(u: "Tensor", scale: Scale = 1.0) -> "Tensor":
     """Derivative of a piecewise quadratic step: max(0, s - s^2 |u|), with s = `scale`; peak s (Esser et al. 2016).
 
     The same family as `triangle`, which names it by its half width 1 / s in place of its peak s.
@@ -45,16 +47,16 @@ def piecewise_quadratic(u: Tensor, scale: Scale = 1.0) -> Tensor:
     return (scale - scale * scale * u.abs()).clamp(min=0)
 
 
-def tanh(u: Tensor, scale: Scale = 3.0) -> Tensor:
+def tanh(u: "Tensor", scale: Scale = 3.0) -> "Tensor":
     """Derivative of a hyperbolic tangent of slope s = `scale`, cut to a window of width 1 and brought to area 1.
 
     s sech^2(s u) / (2 tanh(s / 2)) where |u| <= 1 / 2, else 0; peak s / (2 tanh(s / 2)). That of MPBN's public code.
     """
-    end = torch.tanh(scale / 2) if isinstance(scale, Tensor) else math.tanh(scale / 2)
-    return (u.abs() <= 0.5).to(u.dtype) * scale * (1 - torch.tanh(scale * u).square()) / (2 * end)
+    end = math.tanh(scale / 2) if isinstance(scale, float | int) else (scale / 2).tanh()
+    return (u.abs() <= 0.5).to(u.dtype) * scale * (1 - (scale * u).tanh().square()) / (2 * end)
 
 
-def fast_sigmoid(u: Tensor, scale: Scale = 25.0) -> Tensor:
+def fast_sigmoid(u: "Tensor", scale: Scale = 25.0) -> "Tensor":
     """Derivative of the fast sigmoid u / (1 + s |u|): 1 / (1 + s |u|)^2, with the slope s = `scale`; peak 1.
 
     SuperSpike, Zenke and Ganguli, Neural Computation 2018; as in snnTorch. Its area is 2 / s and not 1, so that a
@@ -74,7 +76,7 @@ class Surrogate:
             none, and these kernels are not used with it.
     """
 
-    gradient: Callable[[Tensor, Scale], Tensor]
+    gradient: Callable[["Tensor", Scale], "Tensor"]
     scale: float
     triton: str | None = None
 
@@ -105,36 +107,3 @@ def surrogate_named(name: str) -> Surrogate:
     if name not in SURROGATES:
         raise ValueError(f"surrogate={name!r} is not one of {', '.join(SURROGATES)}")
     return SURROGATES[name]
-
-
-class _Step(torch.autograd.Function):
-    """Theta(u), whose derivative is the surrogate; can be differentiated again."""
-
-    @staticmethod
-    def forward(ctx: Any, u: Tensor, scale: Scale, gradient: Callable[[Tensor, Scale], Tensor]) -> Tensor:
-        ctx.save_for_backward(u, scale if isinstance(scale, Tensor) else None)
-        ctx.scale, ctx.gradient = None if isinstance(scale, Tensor) else scale, gradient
-        return (u >= 0).to(u.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        u, scale = ctx.saved_tensors
-        return grad * ctx.gradient(u, ctx.scale if scale is None else scale), None, None
-
-
-def fire(u: Tensor, surrogate: str = "sigmoid", scale: Scale | None = None) -> Tensor:
-    """Spike where u >= 0; in backward the derivative is the surrogate's.
-
-    Args:
-        u: Distance of the membrane from the threshold, any shape.
-        surrogate: A name in `SURROGATES`.
-        scale: Its shape parameter; None: its default.
-    """
-    known = surrogate_named(surrogate)
-    return differentiable_step(u, known.scale if scale is None else scale, known.gradient)
-
-
-def differentiable_step(u: Tensor, scale: Scale, gradient: Callable[[Tensor, Scale], Tensor]) -> Tensor:
-    """Theta(u) with `gradient` for its derivative."""
-    spikes: Tensor = _Step.apply(u, scale, gradient)
-    return spikes

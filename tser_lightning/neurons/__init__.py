@@ -1,7 +1,8 @@
 """What a student is made of: neurons, their surrogate gradients, and the clock that they share."""
 
+from tser_lightning.kernels.fire import fire
 from tser_lightning.kernels.lif import lif
-from tser_lightning.kernels.surrogate import SURROGATES, fire
+from tser_lightning.kernels.surrogate import SURROGATES
 from tser_lightning.neurons.clock import Clock, OverTime
 from tser_lightning.neurons.glif import GLIF
 from tser_lightning.neurons.ilif import ILIF

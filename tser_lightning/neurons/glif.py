@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from tser_lightning.kernels.dynamics import at_rest
-from tser_lightning.kernels.surrogate import fire, surrogate_named
+from tser_lightning.kernels.fire import fire
+from tser_lightning.kernels.surrogate import surrogate_named
 from tser_lightning.neurons.neuron import Neuron
 
 

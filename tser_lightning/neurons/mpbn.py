@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from tser_lightning.kernels.dynamics import at_rest
+from tser_lightning.kernels.fire import fire
 from tser_lightning.kernels.spec import NeuronSpec
-from tser_lightning.kernels.surrogate import fire
 from tser_lightning.neurons.neuron import Neuron
 
 

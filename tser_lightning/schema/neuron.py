@@ -4,10 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tser_lightning.kernels.backends import backend_names
+from tser_lightning.kernels.spec import Reset
+from tser_lightning.kernels.surrogate import SURROGATES
 from tser_lightning.schema.setting import Count, Inside, Positive, Settings, Share, about
 
 ROOM = "tser_lightning.neurons."
-Surrogate = Literal["sigmoid", "atan", "triangle", "rectangular", "piecewise_quadratic", "tanh", "fast_sigmoid"]
+# Names that stand in the registries of kernels/ are read there.
+Surrogate = Literal[tuple(SURROGATES)]  # type: ignore[valid-type]
+Backend = Literal[tuple(backend_names())]  # type: ignore[valid-type]
+_SCALES = ", ".join(f"{name} {surrogate.scale:g}" for name, surrogate in SURROGATES.items())
 
 
 class NeuronSettings(Settings):
@@ -19,21 +25,19 @@ class NeuronSettings(Settings):
 class WithSurrogateSettings(NeuronSettings):
     """A neuron whose gradient at the threshold is chosen."""
 
-    surrogate: Surrogate = about("gradient of the spike at the threshold")
-    surrogate_scale: Positive | None = about(
-        "its shape parameter; null: its default (sigmoid 4, atan 2, tanh 3, fast_sigmoid 25, the others 1)"
-    )
+    surrogate: Surrogate = about("gradient of the spike at the threshold")  # type: ignore[valid-type]
+    surrogate_scale: Positive | None = about(f"its shape parameter; null: its default ({_SCALES})")
 
 
 class WithResetSettings(NeuronSettings):
     """A neuron that the operators of tser_lightning compute."""
 
     v_init: float = about("the membrane before the first step", default=0.0)
-    reset: Literal["hard", "soft", "soft_delayed"] = about(
+    reset: Reset = about(
         "after a spike: hard (to 0), soft (minus v_threshold) or soft_delayed (that at the next step, after the decay)"
     )
     detach_reset: bool = about("true: the gradient ignores the reset")
-    backend: Literal["auto", "eager", "compiled", "triton", "reference"] = about(
+    backend: Backend = about(  # type: ignore[valid-type]
         "auto: triton on a GPU, on a CPU eager, or compiled in a training that is long enough to pay for its warm-up"
     )
 

@@ -41,6 +41,19 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_run_keeps_the_checkpoints_that_the_machine_wants_and_its_name(runs: Path) -> None:
+    home = only(runs, "digits-loss_tser-*")
+    assert {file.name for file in (home / "checkpoints").iterdir()} >= {"last.ckpt", "best.ckpt"}
+    for keep in ("weights", "last"):
+        untaught = [word for word in SHORT if not word.startswith("teacher.")]
+        words = [*untaught, f"machine.runs_dir={runs.parent / keep}", "teacher=none", "loss=ce"]
+        run_task(compose_run([*words, f"machine.keep={keep}"]))
+        found = only(runs.parent / keep, "digits-*")
+        assert [file.name for file in (found / "checkpoints").iterdir()] == (["last.ckpt"] if keep == "last" else [])
+        assert compose_run(words).name == found.name
+        assert (found / "student.safetensors").is_file()
+
+
 def only(runs: Path, pattern: str) -> Path:
     (found,) = runs.glob(pattern)
     return found

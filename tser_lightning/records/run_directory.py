@@ -31,6 +31,10 @@ Number = float | int
 LOOK_SECONDS = 0.2
 TRAINING_IMAGES, TEST_IMAGES = "training images", "test images"  # among the inputs of a run
 KEPT = ("started", "backend")  # of run.json, when a run goes on
+# Which of its checkpoints a finished run keeps, by machine.keep; its weights are in student.safetensors anyway.
+KEEPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"weights": (), "last": ("last.ckpt",), "all": ("last.ckpt", "last.previous.ckpt", "best.ckpt")}
+)
 
 
 def _now() -> str:
@@ -246,6 +250,37 @@ class RunDirectory:
             return []
         with file.open(newline="") as lines:
             return list(csv.DictReader(lines))
+
+    def spare(self, keep: str) -> list[Path]:
+        """Name the checkpoints that this run needs no more.
+
+        Args:
+            keep: What it keeps: "weights", "last" or "all".
+
+        Returns:
+            Files that lie in its own folder; none while it has no result, or without its weights.
+        """
+        if self.result() is None or not (self.path / "student.safetensors").is_file() or self.checkpoints.is_symlink():
+            return []
+        files = [self.checkpoints / name for name in KEEPS["all"] if name not in KEEPS[keep]]
+        return [file for file in files if file.is_file() and not file.is_symlink()]
+
+    def drop_spare(self, keep: str) -> None:
+        """Delete the checkpoints of `spare`; for the process that works in this directory, see `cleaned` for others."""
+        if first_process():
+            for file in self.spare(keep):
+                with telling(file):
+                    file.unlink()
+
+    def cleaned(self, keep: str) -> None:
+        """Delete the checkpoints of `spare`.
+
+        Raises:
+            Busy: Another process works in it.
+            RunError: A file cannot be deleted.
+        """
+        with self._held(wait=False):
+            self.drop_spare(keep)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json, after which the run counts as done and replaces one that was set aside."""

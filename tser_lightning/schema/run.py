@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tser_lightning.schema.setting import Count, Inside, Seed, Settings, Text, about
+from tser_lightning.schema.setting import Count, Inside, Keep, Seed, Settings, Text, about
 
 
 class RunSettings(Settings, group=""):
@@ -78,6 +78,13 @@ class WatchSettings(Settings, group="watch"):
 
     host: Text = about("address to listen at; 0.0.0.0: whoever reaches this machine may look")
     port: Annotated[int, Field(ge=0, le=65535)] = about("number of the port; 0: one that is free")
+
+
+class CleanSettings(Settings, group="clean"):
+    """Of `task=clean`."""
+
+    keep: Keep = about("which checkpoints finished runs keep beside their weights: none (weights), the last, or all")
+    delete: bool = about("true: delete the others; false: only list them")
 
 
 class DashboardSettings(Settings, group="wandb"):

@@ -7,6 +7,7 @@ from pydantic import Field
 from tser_lightning.schema.setting import (
     Count,
     Inside,
+    Keep,
     NotNegative,
     Part,
     Positive,
@@ -124,6 +125,7 @@ class MachineSettings(Settings, group="machine"):
         "low keeps spikes as bits for the backward pass (no slower), lowest computes blocks again in it besides"
     )
     teacher_cache: Whole = about("epochs whose teacher logits are kept on disk, for further runs of the same seed")
+    keep: Keep = about("which checkpoints a finished run keeps beside its weights: none (weights), the last, or all")
     runs_dir: Text = about("where run directories and teachers lie")
 
 

@@ -75,6 +75,7 @@ def _distilled(run: Run, home: RunDirectory, do: Callable[["RunParts", Any], dic
         if logged is not None:
             with warned_of("W&B did not take all of the result"):
                 log_run(logged, run, home.path, result)
+        home.drop_spare(run.config["machine"]["keep"])
     return result
 
 

@@ -15,6 +15,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 SAID = {  # a pattern of what each prints last
     "own_loss": r"step 1: [\d.]+ %, both steps: ([89]\d|100)[\d.]* %, teacher: 9[\d.]+ %",
     "own_neuron": r"rise 1.0: accuracy [\d.]+ %, firing rate [\d.]+ %",
+    "spikingjelly_student": r"largest difference of a logit: 0\.0, after training: accuracy [\d.]+ %",
     "own_images": r"teacher ([89]\d|100)[\d.]* %, student [\d.]+ %",
     "plain_lightning": r"test/acc",
     "early_exit": r"early: accuracy [\d.]+ %, [1-3]\.\d+ steps an image",
@@ -39,6 +40,8 @@ def test_every_script_is_tested_and_listed() -> None:
 def test_a_script_runs(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if name == "spikingjelly_student":
+        pytest.importorskip("spikingjelly")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", [f"{name}.py"])
     run(name)

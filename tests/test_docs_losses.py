@@ -9,7 +9,7 @@ import torch
 
 from tser_lightning.api import build_loss
 from tser_lightning.config.run import compose_run
-from tser_lightning.losses import Needs
+from tser_lightning.losses import LossContext, Needs
 from tser_lightning.registry.options import names
 from tser_lightning.tasks.run_task import run_task
 
@@ -34,6 +34,27 @@ def test_the_loss_of_the_page_trains(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (metrics,) = tmp_path.glob("runs/*/metrics.csv")
     assert {"train/ce", "train/spread", "train/rate"} <= set(metrics.read_text().splitlines()[0].split(","))
     assert importlib.import_module("my_focus").Focus.needs == Needs(("stage*",), heads=True, progress=True)
+
+
+def test_a_schedule_and_two_teachers_from_the_command_line_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (block,) = re.findall(r"```python\n(# my_parts.*?)```", PAGE, re.DOTALL)
+    (command,) = re.findall(r"python -m tser_lightning (loss=custom loss._target_=my_parts.*)", PAGE)
+    (tmp_path / "my_parts.py").write_text(block)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    torch.set_num_threads(1)
+    trial = ["teacher.weights=null", "debug=step", "logging.wandb.mode=disabled", "machine.accelerator=cpu"]
+    run_task(compose_run([*command.split(), *trial]))
+    parts = importlib.import_module("my_parts")
+    loss, logits = parts.warm_tser(warmup=0.2), (torch.randn(2, 3, 5), torch.randn(3, 5), torch.tensor([0, 1, 2]))
+    weights = [loss(*logits, context=LossContext(progress=done)).weights["kl"] for done in (0.0, 0.1, 0.2, 0.9)]
+    assert weights == pytest.approx([0.0, 0.25, 0.5, 0.5])
+    images = torch.randn(4, 1, 8, 8)
+    both = parts.two_teachers(10, 1).eval()
+    torch.testing.assert_close(both(images), (both.members["wide"](images) + both.members["deep"](images)) / 2)
+    assert "members.wide.conv1.weight" in both.state_dict()
 
 
 def test_the_table_has_every_loss_and_says_what_it_needs() -> None:

@@ -1,5 +1,6 @@
 """The LightningModule under a Trainer that knows nothing of it: the same numbers as `fit` and `examine`."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,13 @@ def _trainer(folder: Path, recipe: Recipe, **settings: Any) -> pl.Trainer:
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_plain_trainer_trains_the_same_weights_and_measures_the_same(loss: str, tmp_path: Path) -> None:
-    recipe = Recipe(epochs=1, accumulate=2, ema=0.9 if loss in ("tser", "bkdsnn") else None)
+    recipe = Recipe(epochs=1, accumulate=2, ema=0.9 if loss in ("tser", "bkdsnn") else None, steps=3)
     student, its_loss, teacher, data = _parts(loss)
+    taught, start = teacher.fingerprint(), copy.deepcopy(student.state_dict())
     fit(student, its_loss, teacher, data, tmp_path / "fit", recipe=recipe, machine=MACHINE, selection="last")
+    assert teacher.fingerprint() == taught  # no loss changes its teacher
+    assert not any(parameter.requires_grad or parameter.grad is not None for parameter in teacher.parameters())
+    assert any(not torch.equal(value, start[name]) for name, value in student.state_dict().items())
     plain, its_loss, teacher, data = _parts(loss)
     module = Distiller(plain, its_loss, teacher, recipe=recipe, machine=MACHINE)
     trainer = _trainer(tmp_path, recipe)

@@ -1,4 +1,4 @@
-"""No loss and no precision changes the teacher."""
+"""No mixed precision changes the teacher; that no loss does in float32 is in test_plain_lightning.py."""
 
 from pathlib import Path
 
@@ -10,17 +10,15 @@ from tser_lightning.data import Digits
 from tser_lightning.models import Student
 from tser_lightning.training import Machine, Recipe, Teacher, fit
 
-NAMES = ["ce", "tet", "vanilla_kd", "ts_ce", "ts_kl", "ts", "vanilla_kd_er", "tser", "kdsnn", "lasnn", "bkdsnn"]
-NAMES += ["ckdsnn", "sakd"]
+NAMES = ["ce", "tser", "bkdsnn", "ckdsnn", "sakd"]  # without it, by its logits, its layers, its classifier
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("name", NAMES)
 def test_the_teacher_is_the_same_after_a_training(
-    student: Student, teacher: Teacher, digits: Digits, tmp_path: Path, name: str, precision: str
+    student: Student, teacher: Teacher, digits: Digits, tmp_path: Path, name: str
 ) -> None:
     before, weights = teacher.fingerprint(), [value.clone() for value in student.state_dict().values()]
-    recipe = Recipe(epochs=1, precision=precision, steps=2)
+    recipe = Recipe(epochs=1, precision="bf16-mixed", steps=2)
     fit(
         student, tl.build_loss(name), teacher, digits, tmp_path, recipe=recipe, machine=Machine("cpu"), selection="last"
     )

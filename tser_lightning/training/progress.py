@@ -8,7 +8,8 @@ import time
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback, ProgressBar, RichProgressBar, TQDMProgressBar
+from rich.console import Console
 
 from tser_lightning.training.speed import described
 
@@ -45,8 +46,8 @@ class MachineLine(Callback):
             log.info("machine: %s", line)
 
 
-class LiveBar(RichProgressBar):
-    """Rich's progress bar with the loss, its parts, the accuracy and the time left of the whole training."""
+class _Telling(ProgressBar):
+    """Tells beside the bar of an epoch the loss, its parts, the accuracy and the time left of the whole training."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -71,6 +72,14 @@ def followed(trainer: pl.Trainer) -> dict[str, float]:
     """The accuracy that the selection goes by, under its name, once there is one."""
     found = {name: trainer.callback_metrics.get(name) for name in ("val/acc", "test/acc")}
     return {name: float(accuracy) for name, accuracy in found.items() if accuracy is not None}
+
+
+class LiveBar(_Telling, RichProgressBar):
+    """Rich's progress bar, on a terminal."""
+
+
+class NotebookBar(_Telling, TQDMProgressBar):
+    """The bar of tqdm, which a notebook shows with and without its widgets; rich's needs them."""
 
 
 class EpochLines(Callback):
@@ -114,6 +123,12 @@ def _is_aloud(record: logging.LogRecord) -> bool:
 
 
 def progress_callbacks() -> list[Callback]:
-    """The line about the machine; a live bar on a terminal, and lines in the log of the run; lines alone elsewhere."""
-    shown = [LiveBar(leave=False), EpochLines(aloud=False)] if sys.stdout.isatty() else [EpochLines()]
-    return [MachineLine(), *shown]
+    """The line about the machine, and a bar on a terminal or in a notebook, where lines are for the log of the run.
+
+    Elsewhere there are lines alone.
+    """
+    if sys.stdout.isatty():
+        return [MachineLine(), LiveBar(leave=False), EpochLines(aloud=False)]
+    if Console().is_jupyter:
+        return [MachineLine(), NotebookBar(), EpochLines(aloud=False)]
+    return [MachineLine(), EpochLines()]

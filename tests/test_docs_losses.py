@@ -28,12 +28,13 @@ def test_the_loss_of_the_page_trains(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     torch.set_num_threads(1)
-    own = ["student=resnet_small", "loss=custom", "loss._target_=my_focus.Focus", "+loss.weight=0.05"]
-    trial = ["teacher=none", "debug=step", "logging.wandb.mode=disabled", "machine.accelerator=cpu"]
-    run_task(compose_run([*own, *trial]))
+    (command,) = re.findall(r"python -m tser_lightning (.*_target_=my_focus.*)", PAGE)
+    trial = ["teacher.weights=null", "debug=step", "logging.wandb.mode=disabled", "machine.accelerator=cpu"]
+    run_task(compose_run([*command.split(), *trial]))
     (metrics,) = tmp_path.glob("runs/*/metrics.csv")
-    assert {"train/ce", "train/spread", "train/rate"} <= set(metrics.read_text().splitlines()[0].split(","))
-    assert importlib.import_module("my_focus").Focus.needs == Needs(("stage*",), heads=True, progress=True)
+    assert {"train/ce", "train/where", "train/rate"} <= set(metrics.read_text().splitlines()[0].split(","))
+    needs = importlib.import_module("my_focus").Focus.needs
+    assert needs == Needs(("stage*",), ("stage4",), heads=True, progress=True)
 
 
 def test_a_schedule_and_two_teachers_from_the_command_line_train(

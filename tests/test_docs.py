@@ -69,6 +69,16 @@ def test_the_arrays_of_the_guide_are_a_prepared_set(folder: Path) -> None:
     assert (run.config["data"]["num_classes"], run.config["data"]["shape"]) == (3, [3, 16, 16])
 
 
+def test_the_teacher_of_the_guide_is_built_by_its_command(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.syspath_prepend(folder)
+    words = ["data=synthetic", "teacher=custom", "teacher._target_=my_teachers.my_resnet", "teacher.weights=null"]
+    more = ["student=cnn_small", "debug=step", "machine.runs_dir=records", "logging.wandb.mode=disabled"]
+    assert main([*words, *more]) == 0
+    assert "the teacher is untrained" in caplog.text
+
+
 def test_a_mistake_is_answered_as_it_says(capsys: pytest.CaptureFixture[str]) -> None:
     (block,) = blocks(DOCS / "commands.md", "console")
     command, *answer = block.strip().splitlines()

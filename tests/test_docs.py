@@ -50,13 +50,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(("name", "words"), [pytest.param(name, words, id=name) for name, words in commands()])
-def test_a_command_is_a_right_one(name: str, words: list[str], folder: Path) -> None:
+def test_a_command_is_a_right_one(name: str, words: list[str], folder: Path, configs: Configs) -> None:
     if "--help" in words:
         return
     words = [word for word in words if word != "job"]
     folders = [DOCS.parent / after for flag, after in itertools.pairwise(words) if flag == "--config-dir"]
-    configs = Configs(str(folders[0]) if folders else None)
-    said = [word for word in words if "=" in word and not word.startswith("hydra")]
+    configs = Configs(str(folders[0])) if folders else configs
+    said = [re.sub(r"^(seed=\d+),.*", r"\1", word) for word in words if "=" in word and not word.startswith("hydra")]
     for job in jobs_of(said, configs) if "-m" in words else [said]:
         compose_run(job, check_data=False, configs=configs)
 

@@ -100,6 +100,7 @@ class MachineSettings(Settings, group="machine"):
 
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = about("Lightning's name")
     devices: Annotated[int, Field(ge=1)] | list[Whole] | Literal["auto"] = about("how many, a list of which, or auto")
+    num_nodes: UpToAThousand = about("machines that train together; torchrun or Slurm starts the processes of each")
     strategy: Text = about("Lightning's names: ddp, ddp_fork, ...; fsdp is FSDP2")
     threads: UpToAThousand | Literal["auto"] = about("of torch on a CPU; auto: as many as cores")
     slots: UpToAThousand | Literal["auto"] = about(

@@ -1,5 +1,6 @@
 """Everything that a run needs, made before it has a directory, so that every mistake in it shows first."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -7,6 +8,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
@@ -134,11 +136,19 @@ def use_cpu(config: Mapping[str, Any]) -> None:
 def check_machine(recipe: Recipe, machine: Machine) -> None:
     """Raise a `Mistake` if the machine, or Lightning on it, cannot do what the config asks for."""
     check_speed(recipe, machine)
+    if machine.num_nodes > 1 and not ("MASTER_ADDR" in os.environ or SLURMEnvironment.detect()):
+        raise UsageError(
+            what=f"machine.num_nodes={machine.num_nodes}, and nothing says where the other machines are",
+            why="torchrun or Slurm starts the processes of each and tells them of each other; this one would wait",
+            fix=f"torchrun --nnodes={machine.num_nodes} --node_rank=RANK --nproc_per_node=GPUS "
+            "--master_addr=FIRST_MACHINE -m tser_lightning ... on each, or srun inside of sbatch",
+        )
     quiet_lightning()
     try:
         pl.Trainer(
             accelerator=machine.accelerator,
             devices=machine.devices,
+            num_nodes=machine.num_nodes,
             strategy=strategy_for(machine),
             logger=False,
             enable_checkpointing=False,
@@ -149,6 +159,6 @@ def check_machine(recipe: Recipe, machine: Machine) -> None:
         raise UsageError(
             what=f"this machine does not offer what is asked of it: {' '.join(str(error).split())[:200]}",
             why=f"machine.accelerator={machine.accelerator} machine.devices={machine.devices} "
-            f"machine.strategy={machine.strategy}",
-            fix="machine.accelerator=auto machine.devices=auto machine.strategy=auto",
+            f"machine.num_nodes={machine.num_nodes} machine.strategy={machine.strategy}",
+            fix="machine.accelerator=auto machine.devices=auto machine.num_nodes=1 machine.strategy=auto",
         ) from error

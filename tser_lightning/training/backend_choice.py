@@ -29,7 +29,7 @@ ROUNDS = 3
 def is_open(student: nn.Module, machine: Machine) -> bool:
     """Whether there is something to choose: neurons whose backend is auto, trained by one process on a CPU."""
     on_cpu = machine.accelerator == "cpu" or (machine.accelerator == "auto" and not torch.accelerator.is_available())
-    alone = machine.devices in ("auto", 1) and not machine.compile
+    alone = machine.devices in ("auto", 1) and machine.num_nodes == 1 and not machine.compile
     return on_cpu and alone and bool(_open_neurons(student))
 
 

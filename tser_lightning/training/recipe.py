@@ -47,7 +47,8 @@ class Machine:
 
     Attributes:
         accelerator: Lightning's name, or auto.
-        devices: How many, which, or auto.
+        devices: How many, which, or auto; of each node.
+        num_nodes: Machines that train together, each of whose processes torchrun or Slurm starts.
         strategy: Lightning's name, or auto.
         workers: Processes that load data; auto: none for a set in memory, which goes to the GPU if there is one with
             room, else one per core.
@@ -65,6 +66,7 @@ class Machine:
 
     accelerator: str = "auto"
     devices: Any = "auto"
+    num_nodes: int = 1
     strategy: str = "auto"
     workers: int | str = "auto"
     checkpoint_every: int | None = 500

@@ -60,6 +60,7 @@ def _trainer(recipe: Recipe, machine: Machine, folder: Path | None, **settings: 
     return pl.Trainer(
         accelerator=machine.accelerator,
         devices=machine.devices,
+        num_nodes=machine.num_nodes,
         strategy=strategy_for(machine),
         precision=recipe.precision,  # type: ignore[arg-type]
         default_root_dir=folder,

@@ -52,6 +52,17 @@ def test_a_sweep_ends_with_its_own_results_and_the_command_for_the_report(build:
     show_results(folder, console)
     text = console.export_text()
     assert re.search(r"vanilla_kd +2( +\d+\.\d\d \+- \d\.\d\d){4} *$", text, re.M)  # whole, on 80 columns
-    assert "single steps" in text
+    assert "mean of single" in text
     assert " ce " not in text
     assert f"task=report runs={folder}" in text
+
+
+def test_a_long_setting_is_whole_in_the_results_of_a_sweep(build: Build, tmp_path: Path) -> None:
+    for through_time in (True, False):
+        for seed in (1, 2):
+            build("tser", seed, **{"trainer.through_time": through_time})
+    console = Console(width=80, record=True)
+    show_results(tmp_path / "runs" / "*", console)
+    text = "".join(line.split()[0] for line in console.export_text().splitlines() if line.strip())
+    assert "trainer.through_time=false" in text
+    assert "trainer.through_time=true" in text

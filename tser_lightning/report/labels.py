@@ -44,7 +44,7 @@ def word_for(key: str, value: Any) -> str:
     if key.endswith("._target_"):
         return f"{key.removesuffix('._target_')}={str(value).rpartition('.')[2]}"
     short = key.removeprefix("loss.") if key.startswith("loss.") else key
-    return f"{short}={value}"
+    return f"{short}={str(value).lower() if isinstance(value, bool) else value}"
 
 
 def in_usual_order(values: Key) -> list[tuple[int, float, str]]:

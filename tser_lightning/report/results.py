@@ -47,9 +47,10 @@ def _by_method(compared: list[Comparisons], column: Label) -> Table:
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
+        show_edge=False,
         padding=(0, 1, 0, 0),
     )
-    table.add_column("method")
+    table.add_column("method", overflow="fold")  # the value of a long setting is at its end
     table.add_column("seeds", justify="right")
     for each in compared:
         table.add_column(CLAIM[each.measure.name], justify="right", min_width=NUMBER)

@@ -113,7 +113,7 @@ def test_a_dead_worker_is_a_sentence(command: Callable[..., Any], hard: list[str
 def test_want_of_memory_is_a_sentence_and_other_errors_stay_what_they_are() -> None:
     told = sentence(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."))
     assert isinstance(told, RunError)
-    assert "data.batch_size" in told.fix
+    assert "`batch_size`" in told.fix
     assert isinstance(sentence(MemoryError("all gone")), RunError)
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 60)

@@ -271,7 +271,8 @@ def test_every_option_of_every_group_composes(compose: Compose, configs: Configs
         assert run.changed == {}
 
 
-@pytest.mark.parametrize("words", ["", pytest.param("loss=ce teacher=none", marks=pytest.mark.slow)])
+@pytest.mark.slow  # each is composed and built in test_configs
+@pytest.mark.parametrize("words", ["", "loss=ce teacher=none"])
 def test_every_experiment_composes_whatever_the_loss(compose: Compose, configs: Configs, words: str) -> None:
     for experiment in configs.options("experiment"):
         run = compose(f"experiment={experiment} {words}", check_data=False)

@@ -2,7 +2,6 @@ import importlib
 import inspect
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -125,22 +124,20 @@ def configs() -> Configs:
     return Configs()
 
 
-def options(configs: Configs) -> Iterator[tuple[str, str]]:
-    for group in configs.groups():
-        if group not in ("sweep", "experiment", "callbacks"):
-            yield from ((group, option) for option in configs.options(group))
-
-
 def test_every_value_in_conf_is_declared_and_one_that_its_setting_takes(configs: Configs) -> None:
+    options = {
+        group: configs.options(group) for group in configs.groups() if group not in ("sweep", "experiment", "callbacks")
+    }
     wrong = []
-    for group, option in options(configs):
-        config = compose_run(["experiment=none", f"{group}={option}"], check_data=False, configs=configs).config
-        place = "data" if group == "augment" else group
-        for key, value in leaves({place: config[place]}):
+    for index in range(max(map(len, options.values()))):  # an option of every group at once: to compose is dear
+        words = [f"{group}={names[index % len(names)]}" for group, names in options.items()]
+        config = compose_run(["experiment=none", *words], check_data=False, configs=configs).config
+        places = {"data" if group == "augment" else group for group in options}
+        for key, value in leaves({place: config[place] for place in places}):
             if key.rpartition(".")[2] != "_target_" and value != MISSING:
                 known = setting(config, key)
                 if known is None or not known.meaning or not known.takes(value):
-                    wrong.append(f"{group}={option}: {key}={value}")
+                    wrong.append(f"{' '.join(words)}: {key}={value}")
     assert wrong == []
 
 

@@ -76,6 +76,20 @@ def test_a_folder_for_hydras_outputs_is_refused(told: Told, folder: Path) -> Non
     assert not list(folder.iterdir())
 
 
+def test_a_launcher_that_is_not_there_is_refused_and_nothing_runs_without_it(told: Told, folder: Path) -> None:
+    (mistake,) = told("-m", "seed=1,2", "hydra/launcher=ray_gun")
+    assert mistake[0] == "hydra/launcher=ray_gun: In 'hydra/config': Could not find 'hydra/launcher/ray_gun'"
+    assert not list(folder.iterdir())
+
+
+def test_slurms_launcher_without_slurm_is_refused(told: Told, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    monkeypatch.setenv("PATH", str(folder))
+    (mistake,) = told("-m", "seed=1,2", "hydra/launcher=submitit_slurm")
+    assert mistake[0] == "hydra/launcher=submitit_slurm finds no Slurm here: no `sbatch`, no `srun`"
+    assert not list(folder.iterdir())
+
+
 def test_a_sweep_that_would_be_one_run_is_refused(told: Told, folder: Path) -> None:
     (mistake,) = told("sweep=lambda", "debug=step")
     assert (mistake[0], mistake[2]) == (
@@ -138,6 +152,13 @@ def test_launchers_of_hydra_run_the_same_jobs(folder: Path, launcher: str) -> No
     )
     assert f"tser: 1 of 2 jobs done\n  exit code 1: {' '.join(OWN)} data._target_=mine.Broken" in ended.stderr
     assert ended.returncode == 1
+    if launcher == "submitit_local":
+        logs = sorted((folder / "records" / ".sweeps").glob("*/.submitit/*/*_log.out"))
+        one, other = sorted(log.parent.name for log in logs)
+        assert (
+            f"tser: submitit: jobs {one}, {other}, logs in {logs[0].parent.parent.relative_to(folder)}\n"
+            in ended.stderr
+        )
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The jobs of a sweep: every combination of the values that a command, or its conf/sweep, gives."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,13 +57,25 @@ def jobs_of(overrides: Sequence[str], configs: Configs) -> list[list[str]]:
 
 
 def hydra_settings(texts: Sequence[str], configs: Configs) -> dict[str, Any]:
-    """Compose Hydra's own settings of a command: "sweeper", "launcher" and the rest, not resolved."""
+    """Compose Hydra's own settings of a command: "sweeper", "launcher" and the rest, not resolved.
+
+    Raises:
+        UsageError: A launcher or a sweeper that is not there, or a setting that it has not.
+    """
     parsed = [parse(text, configs) for text in texts]
     fixed = [text for text, override in zip(texts, parsed, strict=True) if _chooses(override, configs)]
-    try:
+    with contextlib.suppress(HydraException, OmegaConfBaseException, yaml.YAMLError):
         return dict(configs.compose(fixed, sweep=True).hydra)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError):  # a wrong option: the check of the jobs names it
-        return {"sweeper": {"_target_": "BasicSweeper"}, "launcher": {"_target_": "BasicLauncher"}}
+    # Something is wrong. If it is a setting of ours, the check of the jobs names it.
+    own = [text for text, override in zip(texts, parsed, strict=True) if override.is_hydra_override()]
+    try:
+        return dict(configs.compose(own, sweep=True).hydra)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        raise UsageError(
+            what=f"{' '.join(own)}: {next(iter(str(error).splitlines()), type(error).__name__)}",
+            why="a setting of Hydra's, which has it not; most launchers are packages of their own",
+            fix="pip install 'tser-lightning[slurm]' for joblib, submitit_local and submitit_slurm, or leave it out",
+        ) from error
 
 
 def is_basic(settings: Mapping[str, Any]) -> bool:

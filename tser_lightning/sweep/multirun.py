@@ -14,10 +14,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from hydra._internal.callbacks import Callbacks
-from hydra._internal.hydra import Hydra
-from hydra.core.plugins import Plugins
-from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from tser_lightning.config.hydra_loader import PRIMARY, Configs, with_hydra
@@ -31,6 +27,7 @@ from tser_lightning.registry.trust import untrusted_targets
 from tser_lightning.report.results import show_results
 from tser_lightning.sweep.combinations import for_hydra, hydra_settings, is_basic, jobs_of
 from tser_lightning.sweep.jobs import Job, Jobs, say
+from tser_lightning.sweep.launchers import check_launcher, launched
 from tser_lightning.tasks.evaluate import hashes_of_data, is_still_true
 
 
@@ -51,6 +48,7 @@ def multirun(overrides: Sequence[str], configs: Configs) -> int:
     laid_out = jobs_of(overrides, configs)
     runs = _checked(laid_out, configs)
     settings = hydra_settings(texts, configs)
+    check_launcher(settings["launcher"])
     _check_callbacks(settings, runs[0].config["trusted_modules"])
     jobs = _jobs(runs, configs)
     texts = [f"hydra.sweep.dir='{jobs.folder}'", *texts, "hydra.mode=MULTIRUN"]
@@ -68,7 +66,7 @@ def multirun(overrides: Sequence[str], configs: Configs) -> int:
             ended = _by_ourselves(jobs, missing)
         else:
             say(f"the launcher runs the jobs; how far they are: task=status runs={jobs.folder}")
-            ended = _by_hydra(configs, lambda hydra: [_launched(hydra, jobs, texts, missing)])
+            ended = _by_hydra(configs, lambda hydra: [launched(hydra, jobs, texts, missing)])
     return _summary(ended, jobs.folder)
 
 
@@ -172,14 +170,6 @@ def _by_hydra(configs: Configs, work: Any) -> list[Job]:
         batches = with_hydra(configs, work) or []
     ended = [getattr(returned, "return_value", None) for batch in batches for returned in batch]
     return [job for job in ended if isinstance(job, Job)]
-
-
-def _launched(hydra: Hydra, jobs: Jobs, texts: list[str], missing: Sequence[Run]) -> Sequence[Any]:
-    """Give the jobs to a launcher of Hydra's, such as joblib or submitit."""
-    config = hydra.compose_config(PRIMARY, texts, RunMode.MULTIRUN, with_log_configuration=True)
-    context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
-    launcher = Plugins.instance().instantiate_launcher(context, jobs, config)
-    return launcher.launch([run.overrides for run in missing], initial_job_idx=0)
 
 
 @contextlib.contextmanager

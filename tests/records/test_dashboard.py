@@ -44,6 +44,18 @@ def test_lambda_stands_on_a_logarithmic_axis_and_sweeps_show_validation_before_t
     assert not any(log for axis, _, log in drawn if "lam" not in axis)
 
 
+def test_the_table_of_runs_has_both_accuracies_and_a_panel_compares_runs_by_what_differs() -> None:
+    found = definition(workspace("me/snn"))
+    pinned = [name for name, shown in found["section"]["runSets"][0]["runFeed"]["columnPinned"].items() if shown]
+    assert {"summary:val/best_acc", "summary:test/acc", "config:loss.lam", "config:seed"} <= set(pinned)
+    panels = {
+        section["name"]: [panel["viewType"] for panel in section["panels"]]
+        for section in found["section"]["panelBankConfig"]["sections"]
+    }
+    assert panels["Runs"] == ["Run Comparer"]
+    assert panels["Figures"] == ["Media Browser"]
+
+
 @pytest.mark.parametrize("place", ["me", "me/", "/snn", "me/snn/runs", ""])
 def test_a_place_is_an_entity_and_a_project(place: str) -> None:
     with pytest.raises(UsageError, match="names no project"):

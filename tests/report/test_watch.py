@@ -10,17 +10,29 @@ from typing import Any
 import pytest
 
 from tser_lightning.report.watch import Watched, server
+from tser_lightning.report.write import write_report
 
 Build = Callable[..., Path]
 
 
 @pytest.fixture
-def served(runs: Path) -> Iterator[ThreadingHTTPServer]:
-    found = server(Watched(str(runs / "*")))
-    threading.Thread(target=found.serve_forever, daemon=True).start()
-    yield found
-    found.shutdown()
-    found.server_close()
+def served_of() -> Iterator[Callable[[Watched], ThreadingHTTPServer]]:
+    begun = []
+
+    def serve(watched: Watched) -> ThreadingHTTPServer:
+        begun.append(server(watched))
+        threading.Thread(target=begun[-1].serve_forever, daemon=True).start()
+        return begun[-1]
+
+    yield serve
+    for found in begun:
+        found.shutdown()
+        found.server_close()
+
+
+@pytest.fixture
+def served(runs: Path, served_of: Callable[[Watched], ThreadingHTTPServer]) -> ThreadingHTTPServer:
+    return served_of(Watched(str(runs / "*")))
 
 
 def asked(served: ThreadingHTTPServer, path: str, **headers: str) -> tuple[int, str]:
@@ -88,6 +100,41 @@ def test_only_files_of_the_runs_are_given_and_only_to_this_machine(served: Threa
     for path in (f"/file?run={name}&name=../x", "/file?run=..%2F..&name=run.json", "/file", "/etc/passwd"):
         assert asked(served, path)[0] == 404
     assert asked(served, "/state", Host="elsewhere.example:80")[0] == 404  # a page of the web that names us
+
+
+def test_figures_of_a_run_and_a_report_of_shown_runs_are_linked_and_sent(
+    build: Build, tmp_path: Path, served_of: Callable[[Watched], ThreadingHTTPServer]
+) -> None:
+    home, report = build("tser", 1), tmp_path / "report"
+    (home / "figures").mkdir()
+    (home / "figures" / "steps.png").write_bytes(b"a picture")
+    (home / "figures" / "notes.txt").write_text("no picture")
+    (tmp_path / "secret.csv").write_text("not of the report")
+    write_report(str(home), report)
+    here = served_of(Watched(str(tmp_path / "runs" / "*"), report))
+    state = state_of(here)
+    assert state["runs"][0]["figures"] == ["steps.png"]
+    assert asked(here, f"/figure?run={home.name}&name=steps.png") == (200, "a picture")
+    assert asked(here, state["report"]) == (200, (report / "report.html").read_text())
+    assert asked(here, "/report/results.csv")[1].splitlines() == (report / "results.csv").read_text().splitlines()
+    for path in (
+        f"/figure?run={home.name}&name=notes.txt",
+        f"/figure?run={home.name}&name=..%2Frun.json",
+        "/report/../secret.csv",
+        "/report/..%2Fsecret.csv",
+        "/report/%2Fetc%2Fpasswd",
+    ):
+        assert asked(here, path)[0] == 404, path
+
+
+def test_a_report_of_other_runs_is_not_linked(
+    build: Build, tmp_path: Path, served_of: Callable[[Watched], ThreadingHTTPServer]
+) -> None:
+    one, other = build("tser", 1), build("ts", 1)
+    write_report(str(one), tmp_path / "report")
+    here = served_of(Watched(str(other), tmp_path / "report"))
+    assert state_of(here)["report"] is None
+    assert asked(here, "/report/report.html")[0] == 404
 
 
 def test_runs_on_other_data_are_not_held_against_each_other(build: Build, tmp_path: Path) -> None:

@@ -163,8 +163,11 @@ def test_launchers_of_hydra_run_the_same_jobs(folder: Path, launcher: str) -> No
 
 @pytest.mark.slow
 def test_two_jobs_that_start_together_train_one_teacher(folder: Path) -> None:
-    ended = run(*TINY, "loss=tser", "seed=1,2", "machine.slots=2")
+    ended = run(*TINY[:-1], "logging.wandb.mode=offline", "loss=tser", "seed=1,2", "machine.slots=2")
     assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.endswith(
+        "tser: W&B: logged offline in records/wandb; `wandb sync records/wandb/offline-run-*` sends it\n"
+    )
     assert len(finished(folder)) == 2
     (teacher,) = (path for path in (folder / "records" / "teachers").iterdir() if path.is_dir())
     logs = [log.read_text() for log in folder.glob("records/.sweeps/*/*.log")]

@@ -72,6 +72,7 @@ def workspace(place: str) -> Any:
             line("by_layer/index", "by_layer/firing_rate"),
         ],
         "Training": [line("epoch", f"train/{part}") for part in ("loss", "ce", "kl", "entropy")],
+        "Runs": [wr.RunComparer(diff_only="split")],  # the settings in which they differ, and their results
         "Figures": [wr.MediaBrowser(media_keys=["figures/steps"])],
     }
     return ws.Workspace(
@@ -82,7 +83,7 @@ def workspace(place: str) -> Any:
         runset_settings=ws.RunsetSettings(
             filters=[ws.Metric("JobType") == "distill"],
             groupby=[ws.Config("loss.name")],
-            pinned_columns=["summary:test/acc", *(f"config:{axis}" for axis in AXES)],
+            pinned_columns=["summary:val/best_acc", "summary:test/acc", *(f"config:{axis}" for axis in AXES)],
         ),
     )
 

@@ -91,6 +91,11 @@ def short_name(name: str) -> str:
     return name if len(name) <= LONGEST else name[: LONGEST - len(tail)].rstrip("-._") + tail
 
 
+def offline_folder(runs_dir: Path) -> Path:
+    """Give the folder in which the offline runs of a folder of runs lie."""
+    return Path(os.environ.get("WANDB_DIR") or runs_dir) / "wandb"
+
+
 @contextlib.contextmanager
 def warned_of(what: str) -> Iterator[None]:
     """Say what failed in W&B and go on: the records of a run are its directory, not W&B's copy."""
@@ -215,7 +220,7 @@ def wandb_run(
     if mode == "disabled" or not first_process():
         yield None
         return
-    place = _place(Path(os.environ.get("WANDB_DIR") or folder), folder / name)
+    place = _place(offline_folder(folder).parent, folder / name)
     run = None
     if place is not None:
         own = {} if "WANDB_SWEEP_ID" in os.environ else {"id": short_name(name)}  # W&B's agent gives its runs their ids

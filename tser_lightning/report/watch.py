@@ -1,5 +1,6 @@
 """A page that follows runs and sweeps while they run: the standard library's server, server-sent events, no network."""
 
+import csv
 import json
 import math
 import threading
@@ -8,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from tser_lightning.records.measures import measured
 from tser_lightning.report.collect import RunRecord, Unchanged, collect
@@ -18,6 +19,16 @@ from tser_lightning.report.status import Progress, counted, progress_of, what_di
 
 LOOK_SECONDS = 2.0
 FILES = ("log.txt", "config.yaml", "run.json", "result.json", "metrics.csv")
+KINDS = {  # what a figure, or a file of a report, is sent as
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".pdf": "application/pdf",
+    ".html": "text/html; charset=utf-8",
+    ".csv": "text/csv; charset=utf-8",
+    ".tex": "text/plain; charset=utf-8",
+    ".md": "text/plain; charset=utf-8",
+}
+REPORT = "/report/"
 CURVE = "val/acc"
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
@@ -27,10 +38,12 @@ class Watched:
 
     Args:
         patterns: Globs of run directories, or folders of sweeps.
+        report: Folder of a report, which is linked to where it is one of runs that are shown.
     """
 
-    def __init__(self, patterns: str | Sequence[str]) -> None:
+    def __init__(self, patterns: str | Sequence[str], report: Path = Path("report")) -> None:
         self._patterns = patterns
+        self._report = report
         self._lock = threading.Lock()
         self._unchanged = Unchanged()
         self._records: dict[str, RunRecord] = {}
@@ -54,7 +67,16 @@ class Watched:
             "runs": [_row(*each) for each in zip(runs, words, methods, strict=True)],
             "curves": _curves(records, methods),
             "results": _results(records, methods),
+            "report": f"{REPORT}report.html" if self._is_reported() else None,
         }
+
+    def _is_reported(self) -> bool:
+        try:
+            with (self._report / "results.csv").open(newline="") as table:
+                reported = any(row.get("run") in self._records for row in csv.DictReader(table))
+        except (OSError, ValueError, csv.Error):
+            return False
+        return reported and (self._report / "report.html").is_file()
 
     def differences(self, one: str, other: str) -> list[tuple[str, Any, Any]]:
         """Give the settings and results in which two runs differ: name, value of the one, value of the other."""
@@ -74,9 +96,35 @@ class Watched:
             raise KeyError(name)
         return (self._records[run].path / name).read_text(errors="replace")
 
+    def picture(self, run: str, name: str) -> bytes:
+        """Give one of a run's own figures.
+
+        Raises:
+            KeyError: No such run, or no figure of it.
+            OSError: It cannot be read.
+        """
+        found = {path.name: path for path in _figures(self._records[run])}
+        return found[name].read_bytes()
+
+    def part_of_report(self, name: str) -> bytes:
+        """Give a file of the report that is linked to.
+
+        Raises:
+            KeyError: The report is not shown, or the file is none of it.
+            OSError: It is not there.
+        """
+        folder, file = self._report.resolve(), (self._report / name).resolve()
+        if not self.state()["report"] or not file.is_relative_to(folder) or file.suffix not in KINDS:
+            raise KeyError(name)
+        return file.read_bytes()
+
 
 def _without_seed(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key != "seed"}
+
+
+def _figures(record: RunRecord) -> list[Path]:
+    return sorted(path for path in (record.path / "figures").glob("*") if path.suffix in KINDS and path.is_file())
 
 
 def _printed(record: RunRecord) -> dict[str, str]:
@@ -99,6 +147,7 @@ def _row(run: Progress, words: str, method: str) -> dict[str, Any]:
         "left": run.left,
         "heartbeat": run.heartbeat,
         "files": [name for name in FILES if (record.path / name).is_file()],
+        "figures": [path.name for path in _figures(record)],
     }
 
 
@@ -170,6 +219,11 @@ def server(watched: Watched, host: str = "127.0.0.1", port: int = 0) -> Threadin
                 self._send(json.dumps(found, default=str).encode(), "application/json")
             elif path == "/file":
                 self._send(watched.file(given["run"], given["name"]).encode(), "text/plain; charset=utf-8")
+            elif path == "/figure":
+                self._send(watched.picture(given["run"], given["name"]), KINDS[Path(given["name"]).suffix])
+            elif path.startswith(REPORT):
+                name = unquote(path.removeprefix(REPORT))
+                self._send(watched.part_of_report(name), KINDS[Path(name).suffix])
             else:
                 raise KeyError(path)
 

@@ -78,6 +78,7 @@ class WatchSettings(Settings, group="watch"):
 
     host: Text = about("address to listen at; 0.0.0.0: whoever reaches this machine may look")
     port: Annotated[int, Field(ge=0, le=65535)] = about("number of the port; 0: one that is free")
+    report: Text = about("report.dir of a report to link to, where it is one of runs that are shown")
 
 
 class CleanSettings(Settings, group="clean"):

@@ -5,7 +5,9 @@ what is missing when it is given again: finished runs are known by their names, 
 """
 
 import contextlib
+import glob
 import os
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +25,7 @@ from tser_lightning.errors import UsageError
 from tser_lightning.records.decisions import stop_of
 from tser_lightning.records.run_directory import RunDirectory
 from tser_lightning.records.sweep_record import AskedRun, begun, write_sweep
+from tser_lightning.records.weights_and_biases import offline_folder, short_name
 from tser_lightning.registry.trust import untrusted_targets
 from tser_lightning.report.results import show_results
 from tser_lightning.sweep.combinations import for_hydra, hydra_settings, is_basic, jobs_of
@@ -196,4 +199,17 @@ def _summary(jobs: Sequence[Job], folder: Path | None = None) -> int:
     )
     if folder is not None and (folder / "sweep.json").exists():
         show_results(folder)
+    _say_where_wandb_is(jobs)
     return 1 if failed else 0
+
+
+def _say_where_wandb_is(jobs: Sequence[Job]) -> None:
+    """Say once for all jobs what each says in its log: where W&B's offline runs lie, and what sends them."""
+    offline = dict.fromkeys(
+        found.parent
+        for job in jobs
+        if job.home is not None
+        for found in offline_folder(job.home.parent).glob(f"offline-run-*-{glob.escape(short_name(job.home.name))}")
+    )
+    for place in offline:
+        say(f"W&B: logged offline in {place}; `wandb sync {shlex.quote(str(place))}/offline-run-*` sends it")

@@ -1,6 +1,7 @@
 """`task=watch`: a page on this machine that follows runs while they run."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from tser_lightning.config.run import Run
@@ -18,7 +19,7 @@ def watch(run: Run) -> dict[str, Any]:
     """
     host, port = run.config["watch"]["host"], run.config["watch"]["port"]
     try:
-        found = server(Watched(run.config["runs"]), host, port)
+        found = server(Watched(run.config["runs"], Path(run.config["watch"]["report"])), host, port)
     except OSError as error:
         raise UsageError(
             what=f"nobody can listen at {host}:{port}: {error.strerror or error}",

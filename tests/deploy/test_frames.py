@@ -1,6 +1,7 @@
 """Recordings of an event camera: classified from a file, and exported, as they are evaluated."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +10,15 @@ import pytest
 import torch
 
 import tser_lightning as tl
-from tser_lightning.config.run import compose_run
 from tser_lightning.data import write_prepared
 from tser_lightning.deploy.inputs import batches
 from tser_lightning.errors import UsageError
-from tser_lightning.tasks.run_task import run_task
 
-PLACE = ["logging.wandb.mode=disabled", "machine.accelerator=cpu"]
+Command = Callable[..., dict[str, Any]]
+
 DATA = ["data=cifar10_dvs", "data.timesteps=3", "data.num_classes=2", "data.shape=[2,8,8]", "data.validation=0.25"]
 NET = ["student.timesteps=3", "student.widths=[4,8]", "neuron.v_threshold=0.3", "loss=ce", "teacher=none"]
 SHORT = ["experiment=none", "trainer.epochs=2", "data.batch_size=8", "selection=val"]
-
-
-def command(*overrides: str) -> dict[str, Any]:
-    return run_task(compose_run([*PLACE, *overrides]))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +29,7 @@ def counts_NTCHW() -> np.ndarray[Any, Any]:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, counts_NTCHW: Any) -> Path:
+def home(command: Command, tmp_path_factory: pytest.TempPathFactory, counts_NTCHW: Any) -> Path:
     folder = tmp_path_factory.mktemp("events")
     images = counts_NTCHW.transpose(0, 3, 4, 1, 2).reshape(48, 8, 8, 6)
     arrays = {f"{part}_images": images for part in ("train", "test")}
@@ -46,7 +42,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, counts_NTCHW: Any) -> Path:
 
 
 def test_recordings_in_a_file_are_classified_as_in_the_evaluation(
-    home: Path, counts_NTCHW: Any, tmp_path: Path
+    command: Command, home: Path, counts_NTCHW: Any, tmp_path: Path
 ) -> None:
     np.save(tmp_path / "in.npy", counts_NTCHW)
     result = command(
@@ -76,7 +72,9 @@ def test_what_is_no_recording_of_this_kind_is_refused(home: Path, counts_NTCHW: 
 
 
 @pytest.mark.parametrize("form", ["pt2", "nir", "onnx"])
-def test_a_student_of_recordings_is_exported_and_proved(home: Path, form: str, tmp_path: Path) -> None:
+def test_a_student_of_recordings_is_exported_and_proved(
+    command: Command, home: Path, form: str, tmp_path: Path
+) -> None:
     pytest.importorskip({"pt2": "torch", "nir": "nir", "onnx": "onnxscript"}[form])
     result = command("task=export", f"run={home}", f"format={form}", f"output={tmp_path}", "export.images=20")
     assert result[f"student.{form}/largest_difference"] < 1e-4

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,23 +15,17 @@ import torch
 from PIL import Image
 
 import tser_lightning as tl
-from tser_lightning.config.run import compose_run
 from tser_lightning.errors import RunError, UsageError
 from tser_lightning.report.model_card import model_card
-from tser_lightning.tasks.run_task import run_task
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
+Command = Callable[..., dict[str, Any]]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-PLACE = ["logging.wandb.mode=disabled", "machine.accelerator=cpu"]
 SETTINGS = ["loss=ce", "teacher=none", "trainer.epochs=1", "student.widths=[4,8]", "student.timesteps=2"]
 
 
-def command(*overrides: str) -> dict[str, Any]:
-    return run_task(compose_run([*PLACE, *overrides]))
-
-
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("work") / "runs"
     command(*SETTINGS, f"machine.runs_dir={folder}")
     (found,) = folder.glob("digits-*")
@@ -55,7 +49,9 @@ def answers(student: Any) -> torch.Tensor:
         return student(images_BCHW)  # type: ignore[no-any-return]
 
 
-def test_what_is_handed_over_is_loaded_from_its_folder_and_its_card_says_what_the_run_says(home: Path) -> None:
+def test_what_is_handed_over_is_loaded_from_its_folder_and_its_card_says_what_the_run_says(
+    command: Command, home: Path
+) -> None:
     result = command("task=export", f"run={home}", "format=hub", "export.license=mit")
     folder = Path(result["folder"])
     assert sorted(file.name for file in folder.iterdir()) == ["README.md", "student.json", "student.safetensors"]
@@ -80,7 +76,7 @@ def test_what_is_handed_over_is_loaded_from_its_folder_and_its_card_says_what_th
 
 
 def test_the_lines_of_the_card_load_the_student(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: Command, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command("task=export", f"run={home}", "format=hub", f"output={tmp_path}")
     text = (tmp_path / "README.md").read_text()
@@ -165,7 +161,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_a_student_goes_to_the_hub_and_comes_back_and_stays_without_a_network(
-    home: Path, hub: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, home: Path, hub: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command("task=export", f"run={home}", "format=hub", "output=hf://ant/bee", "export.license=mit")
     assert sorted(Hub.files) == ["README.md", "student.json", "student.safetensors"]

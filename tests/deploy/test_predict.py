@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ import torch
 from PIL import Image
 
 import tser_lightning as tl
-from tser_lightning.config.run import compose_run
 from tser_lightning.data import Digits, ImageFolder
 from tser_lightning.deploy.inputs import batches, image
 from tser_lightning.errors import UsageError
-from tser_lightning.tasks.run_task import run_task
+
+Command = Callable[..., dict[str, Any]]
 
 SETTINGS = [
     "loss=ce",
@@ -26,15 +27,10 @@ SETTINGS = [
     "student.widths=[8,16]",
     "student.timesteps=3",
 ]
-PLACE = ["logging.wandb.mode=disabled", "machine.accelerator=cpu"]
-
-
-def command(*overrides: str) -> dict[str, Any]:
-    return run_task(compose_run([*PLACE, *overrides]))
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("work") / "runs"
     command(*SETTINGS, f"machine.runs_dir={folder}")
     (found,) = folder.glob("digits-*")
@@ -56,7 +52,9 @@ def pictures(home: Path, tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def test_a_folder_is_classified_as_the_student_classifies_its_test_split(home: Path, pictures: Path) -> None:
+def test_a_folder_is_classified_as_the_student_classifies_its_test_split(
+    command: Command, home: Path, pictures: Path
+) -> None:
     result = command("task=predict", f"run={home}", f"input={pictures}", "exit.max_loss=null")
     (batch,) = digits(home).loader("test", batch_size=360)
     student = tl.load_student(home)
@@ -75,7 +73,7 @@ def test_a_folder_is_classified_as_the_student_classifies_its_test_split(home: P
 
 
 def test_an_exit_is_fitted_once_measured_and_kept_in_the_card(
-    home: Path, pictures: Path, caplog: pytest.LogCaptureFixture
+    command: Command, home: Path, pictures: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     output = pictures.parent / "out.csv"
     asked = ["task=predict", f"run={home}", "exit.max_loss=5"]
@@ -122,7 +120,7 @@ def test_files_are_seen_as_in_the_evaluation_of_a_folder_of_images(tmp_path: Pat
     assert torch.equal(image(names[2], card), batch.images[2:3])
 
 
-def test_what_cannot_be_classified_is_refused(home: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_classified_is_refused(command: Command, home: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "floats.npy", np.zeros((2, 8, 8, 1)))
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "empty").mkdir()

@@ -89,12 +89,18 @@ def settings_text(words: Sequence[str], configs: Configs) -> str:
         UsageErrors: No such group or option.
     """
     run = compose_run(["experiment=none", *(word for word in words if "=" in word)], check_data=False, configs=configs)
-    places = dict.fromkeys(word.partition("=")[0].partition(".")[0] for word in words)
+    places = dict.fromkeys(place for word in words for place in _places(word, configs))
     known = [place for place in places if place in run.config]
     unknown = [place for place in places if place not in run.config]
     if unknown:
         raise not_a_group(unknown[0], run.config)
     return "\n".join(line for place in known for line in _explained(place, run.config))
+
+
+def _places(word: str, configs: Configs) -> list[str]:
+    """Name the parts of a config that a word is about: a group, or all that the file of a task has."""
+    group, _, option = word.partition("=")
+    return configs.keys("task", option) if group == "task" and option else [group.partition(".")[0]]
 
 
 def not_a_group(word: str, config: Mapping[str, Any]) -> UsageError:

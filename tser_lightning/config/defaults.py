@@ -1,6 +1,5 @@
 """What the config files of the chosen options define: the settings there are, their values and their meaning."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,7 +45,8 @@ class Defaults:
     def place(self, key: str) -> str:
         """Name the option whose file defines a setting, e.g. "loss=tser"."""
         group = self._group(key)
-        return f"{group}={self.choices[group]}" if group in self.choices else "conf/train.yaml"
+        home = "task" if group in self.configs.keys("task", self.choices["task"]) else group
+        return f"{home}={self.choices[home]}" if home in self.choices else "conf/train.yaml"
 
     @staticmethod
     def _group(key: str) -> str:
@@ -60,8 +60,7 @@ class Defaults:
     def elsewhere(self, key: str) -> list[str]:
         """List the options of a setting's group whose files have it, e.g. ["tser"] for "loss.lam"."""
         group, _, name = key.partition(".")
-        line = re.compile(rf"^{re.escape(name)}:", re.MULTILINE)
-        return [option for option in self.groups.get(group, ()) if line.search(self.configs.text(group, option))]
+        return [option for option in self.groups.get(group, ()) if name in self.configs.keys(group, option)]
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -267,6 +268,10 @@ class Configs:
         if path and path.parent == self.architectures:
             return architectures.text(self.architectures, group, option)
         return path.read_text(encoding="utf-8") if path else ""
+
+    def keys(self, group: str, option: str) -> list[str]:
+        """List the settings at the top of an option's file, e.g. ["task", "runs", "report"] of task=report."""
+        return re.findall(r"^(\w+):", self.text(group, option), re.MULTILINE)
 
     def compose(self, choices: Sequence[str] = (), *, whole: bool = True, sweep: bool = False) -> "Composition":
         """Compose the config of some choices; it is remembered, since the jobs of a sweep ask for the same again.

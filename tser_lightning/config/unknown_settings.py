@@ -10,6 +10,7 @@ from tser_lightning.config.usage_errors import as_typed, nearest
 from tser_lightning.errors import UsageError
 from tser_lightning.registry.targets import is_foreign
 from tser_lightning.schema.setting import setting as declaration
+from tser_lightning.schema.setting import settings_of
 
 # What the same thing is called elsewhere.
 OTHER_NAMES = {
@@ -86,7 +87,8 @@ def not_a_setting(setting: Setting, parent: str, node: Any, defaults: Defaults) 
     if not isinstance(node, Mapping):
         why = f"{parent} is a single value ({as_typed(node)}) with no settings inside"
         return UsageError(what, why, f"{parent}={as_typed(node)}")
-    names = sorted(name for name in node if not name.startswith("_"))
+    optional = (name for name, known in settings_of(parent, node.get("_target_")).items() if known.has_default)
+    names = sorted({*optional, *(name for name in node if not name.startswith("_"))})
     place = parent if "." in parent else defaults.place(parent) if parent else "a config"
     why = f"{place} has {', '.join(names)}"
     homes = defaults.elsewhere(setting.key)

@@ -19,7 +19,7 @@ from tser_lightning.report.export import provenance_of
 from tser_lightning.report.labels import Label
 from tser_lightning.report.paper_tables import ASSUMPTIONS, PLUS_MINUS, PlainTable
 from tser_lightning.report.style import inline_svg
-from tser_lightning.report.table import difference, interval, p_value, printed, spread, unfinished
+from tser_lightning.report.table import difference, interval, named_p, printed, spread, unfinished
 
 SECTIONS = {"summary": "Summary", "figures": "Figures", "tables": "Ablation and cost", "measures": "All measures"}
 LAST_SECTIONS = {"selection": "How the numbers were chosen", "provenance": "Provenance"}
@@ -134,12 +134,12 @@ def _row(comparisons: Comparisons, row: Label) -> dict[str, Any]:
 
 
 def _cell(cell: Cell, uneven: bool) -> dict[str, Any]:
-    points, p, paper = difference(cell), p_value(cell), printed(cell, PLUS_MINUS)
+    points, p, paper = difference(cell), named_p(cell), printed(cell, PLUS_MINUS)
     why = cell.comparison.reason if cell.comparison and not p else ""
     lines = [
         f"{cell.summary.n} seed{'s' if cell.summary.n > 1 else ''}" if cell.summary and uneven else "",
         f"95 %: {interval(cell)}" if interval(cell) else "",
-        f"{points} to baseline" + (f", p = {p}" if p else "") if points else "",
+        f"{points} to baseline" + (f", {p}" if p else "") if points else "",
         f"no p: {why}" if why else "",
         f"published {paper}" if paper else "",
     ]

@@ -76,11 +76,15 @@ def p_value(cell: Cell) -> str:
     return "" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def named_p(cell: Cell) -> str:
+    """Say the p-value with its name: "p = 0.031", "p <0.001"; empty where there is none."""
+    p = p_value(cell)
+    return f"p {p}" if p.startswith("<") else f"p = {p}" if p else ""
+
+
 def tested(cell: Cell) -> list[str]:
     """Say interval, difference and p in a line each, as far as there are any."""
-    p = p_value(cell)
-    test = f"p {p}" if p.startswith("<") else f"p = {p}" if p else ""
-    return [line for line in (interval(cell), difference(cell), test) if line]
+    return [line for line in (interval(cell), difference(cell), named_p(cell)) if line]
 
 
 def difference(cell: Cell) -> str:
@@ -186,8 +190,8 @@ def _named(comparisons: Comparisons, row: Label) -> Text:
 
 def _stacked(cell: Cell, uneven: bool) -> Text:
     text = Text(spread(cell), style="bold" if cell.best else "")
-    p, paper, n = p_value(cell), printed(cell), seeds(cell)
-    lines = (f"n={n}" if n and uneven else "", f"p={p}" if p else "", f"published {paper}" if paper else "")
+    p, paper, n = named_p(cell), printed(cell), seeds(cell)
+    lines = (f"n={n}" if n and uneven else "", p, f"published {paper}" if paper else "")
     for line in lines:
         if line:
             text.append(f"\n{line}", style="not bold dim")

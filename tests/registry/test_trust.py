@@ -17,7 +17,7 @@ from tser_lightning.config.usage_errors import UsageErrors
 from tser_lightning.deploy.load import load_student
 from tser_lightning.errors import UsageError
 from tser_lightning.models import Student, relu
-from tser_lightning.registry.build import build_network, factory, instantiate
+from tser_lightning.registry.build import build_network, build_student, factory, instantiate
 from tser_lightning.registry.trust import NAMES, trust, trusted
 from tser_lightning.sweep.combinations import jobs_of
 from tser_lightning.sweep.multirun import multirun
@@ -396,6 +396,19 @@ def test_a_network_without_the_arguments_of_a_run_is_told_which_it_is_given(
         )
 
     assert "def __init__(self, num_classes, in_channels, activation, norm)" in told.value.fix
+
+
+def test_a_function_that_returns_no_network_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "text_nets.py").write_text("def net(**_):\n    return 'a network'\n")
+    monkeypatch.syspath_prepend(folder)
+    trust("text_nets")
+    config = {
+        "student": {"_target_": "text_nets.net", "timesteps": 2},
+        "neuron": {"_target_": "tser_lightning.neurons.LIF"},
+        "norm": {"_target_": "torch.nn.BatchNorm2d"},
+    }
+    with pytest.raises(UsageError):
+        build_student(config, num_classes=3, in_channels=1)
 
 
 @pytest.mark.parametrize(

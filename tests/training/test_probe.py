@@ -317,6 +317,15 @@ def test_a_teacher_that_breaks_its_contract_is_refused(
         probe_teacher(Teacher(net), digits, "w.pt", Machine())
 
 
+class NoModule:
+    def __call__(self, student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tensor) -> Tensor:
+        return F.cross_entropy(student_TBC.mean(0), labels_B)
+
+
+def test_a_loss_that_is_no_module_passes(digits: Digits) -> None:
+    probe(Student(Net(), T), NoModule(), None, digits)  # type: ignore[arg-type]
+
+
 class HalvesTheTeacher(nn.Module):
     needs_teacher = True
 

@@ -164,7 +164,8 @@ def build_network(
         raise _refused(node, error) from error
     except Exception as error:
         raise _broken(node, error) from error
-    if lazy := [name for name, each in network.named_parameters() if isinstance(each, UninitializedParameter)]:
+    named = network.named_parameters() if isinstance(network, nn.Module) else ()  # `Student` refuses another thing
+    if lazy := [name for name, each in named if isinstance(each, UninitializedParameter)]:
         raise UsageError(
             f"{node['_target_']} has parameters without a size: {', '.join(lazy[:4])}",
             "weights are initialised, counted and loaded before the network is called for the first time",

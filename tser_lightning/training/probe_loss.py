@@ -63,6 +63,10 @@ class LossCalls:
         """Give what the loss returns with a fraction of the training done."""
         return self._called(self.student_TBC, self.seen, progress)
 
+    def parameters(self) -> set[str]:
+        """Name what the loss trains itself; nothing for a callable that is no module."""
+        return {name for name, _ in self.loss.named_parameters()} if isinstance(self.loss, nn.Module) else set()
+
     def given(self) -> dict[str, Tensor]:
         """What it is given and has to leave as it is, by the names that messages use."""
         taught = self.taught.logits
@@ -101,7 +105,7 @@ def probe_loss(calls: LossCalls, through_time: bool = True) -> None:
 
 def _probe_call(calls: LossCalls, progress: float) -> None:
     teacher_BC, who = calls.taught.logits, calls.who
-    given, parameters = calls.given(), {name for name, _ in calls.loss.named_parameters()}
+    given, parameters = calls.given(), calls.parameters()
     copies = {name: value.clone() for name, value in given.items()}
     try:
         value = calls(progress)
@@ -122,7 +126,7 @@ def _probe_call(calls: LossCalls, progress: float) -> None:
                 why="accuracy, and a cache of the teacher's logits, would have what it leaves there",
                 fix="y = y * a in place of y.mul_(a), clone() before a change in place",
             )
-    added = sorted({name for name, _ in calls.loss.named_parameters()} - parameters)
+    added = sorted(calls.parameters() - parameters)
     if added and not looks_inside(calls.loss):
         raise UsageError(
             what=f"{who} makes parameters when it is called: {', '.join(added[:4])}",

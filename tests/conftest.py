@@ -2,7 +2,10 @@
 
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -91,3 +94,21 @@ def without_hydras_logging() -> Iterator[None]:
     yield
     for handler in [each for each in logging.getLogger().handlers if type(each) is logging.StreamHandler]:
         logging.getLogger().removeHandler(handler)
+
+
+@pytest.fixture
+def worked_on() -> Callable[[Path], AbstractContextManager[None]]:
+    """Let another process hold the lock of a run directory for a while; it is killed at the end."""
+
+    @contextmanager
+    def hold(home: Path) -> Iterator[None]:
+        code = "import sys; from tser_lightning import operating_system\n"
+        code += "held = open(sys.argv[1], 'w'); operating_system.lock(held); print(flush=True); sys.stdin.read()"
+        words = [sys.executable, "-c", code, str(home / ".lock")]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            yield
+            process.kill()
+
+    return hold

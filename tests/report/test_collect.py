@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from tser_lightning.records.run_directory import RunDirectory
 from tser_lightning.records.sweep_record import AskedRun, write_sweep
 from tser_lightning.report.collect import RunRecord, Unchanged, collect, read_run
 from tser_lightning.report.status import progress_of
+
+WorkedOn = Callable[[Path], AbstractContextManager[None]]
 
 Build = Callable[..., Path]
 
@@ -126,16 +129,10 @@ def test_what_has_not_changed_is_not_read_again(build: Build, tmp_path: Path, op
     assert len(opened) == 4
 
 
-def test_a_run_whose_process_is_gone_is_dead_at_the_next_look(build: Build, tmp_path: Path) -> None:
+def test_a_run_whose_process_is_gone_is_dead_at_the_next_look(build: Build, worked_on: WorkedOn) -> None:
     home, unchanged = build("tser", 1, status="running"), Unchanged()
-    code = "import sys; from tser_lightning import operating_system\n"
-    code += "held = open(sys.argv[1], 'w'); operating_system.lock(held); print(flush=True); sys.stdin.read()"
-    words = [sys.executable, "-c", code, str(home / ".lock")]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
+    with worked_on(home):
         assert unchanged.read(home).status == "running"
-        process.kill()
     assert unchanged.read(home).status == "killed"
 
 

@@ -1,6 +1,6 @@
 import json
-import subprocess
-import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,8 @@ import pytest
 from tser_lightning.config.run import compose_run
 from tser_lightning.errors import UsageError
 from tser_lightning.tasks.run_task import run_task
+
+WorkedOn = Callable[[Path], AbstractContextManager[None]]
 
 CHECKPOINTS = {"last.ckpt", "last.previous.ckpt", "best.ckpt"}
 
@@ -51,16 +53,10 @@ def test_only_the_checkpoints_of_finished_runs_are_deleted(folder: Path, keep: s
     assert {file.name for file in done.iterdir()} >= {"result.json", "run.json", "student.safetensors"}
 
 
-def test_a_run_that_a_process_works_on_keeps_all(folder: Path) -> None:
+def test_a_run_that_a_process_works_on_keeps_all(folder: Path, worked_on: WorkedOn) -> None:
     home = a_run(folder / "records" / "digits-00000001", finished=True)
-    code = "import sys; from tser_lightning import operating_system\n"
-    code += "held = open(sys.argv[1], 'w'); operating_system.lock(held); print(flush=True); sys.stdin.read()"
-    words = [sys.executable, "-c", code, str(home / ".lock")]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
+    with worked_on(home):
         assert clean("clean.delete=true") == {"runs": 0, "mb": 0.0}
-        process.kill()
     assert kept(home) == {*CHECKPOINTS, "mine.ckpt"}
 
 

@@ -30,10 +30,8 @@ def instantiate(node: Config) -> Any:
     settings = {str(key): _made(value) for key, value in settings_in(node).items()}
     try:
         return target(**settings)
-    except (TypeError, ValueError) as error:
-        raise _refused(node, error) from error
     except Exception as error:
-        raise _broken(node, error) from error
+        raise _refused(node, error) from error
 
 
 def _made(value: Any) -> Any:
@@ -43,9 +41,12 @@ def _made(value: Any) -> Any:
     return [_made(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def _refused(node: Config, cause: BaseException) -> UsageError:
-    if isinstance(cause, UsageError):
+def _refused(node: Config, cause: Exception) -> Exception:
+    """Say why an object could not be made; what breaks in our own classes is left as it is."""
+    if isinstance(cause, PASSED_ON):
         return cause
+    if not isinstance(cause, TypeError | ValueError):
+        return _broken(node["_target_"], cause)
     target = node["_target_"]
     what = f"{target} cannot be made: {' '.join(str(cause).split())[:300]}"
     if inspect.isfunction(made := found(target)) and _lacks_arguments(made, settings_in(node)):
@@ -61,10 +62,8 @@ def _refused(node: Config, cause: BaseException) -> UsageError:
     )
 
 
-def _broken(node: Config, cause: Exception) -> Exception:
-    """Say where a user's own class failed while it was made; what is wrong in ours is left as it is."""
-    target = node["_target_"]
-    if isinstance(cause, PASSED_ON) or target.startswith("tser_lightning."):
+def _broken(target: str, cause: Exception) -> Exception:
+    if target.startswith("tser_lightning."):
         return cause
     return failed(
         cause,
@@ -154,7 +153,7 @@ def build_network(
     given = {"num_classes": num_classes, "in_channels": in_channels, "activation": activation, "norm": factory(norm)}
     try:
         network: nn.Module = target(**given, **settings_in(node, "timesteps", "weights", "seed", "training"))
-    except (TypeError, ValueError) as error:
+    except Exception as error:
         if refused := [name for name in given if f"unexpected keyword argument '{name}'" in str(error)]:
             raise UsageError(
                 f"{node['_target_']} cannot be made: it takes no {refused[0]}",
@@ -162,8 +161,6 @@ def build_network(
                 f"def {_head(target)}{', '.join(given)}), or **settings at the end for those that it does not use",
             ) from error
         raise _refused(node, error) from error
-    except Exception as error:
-        raise _broken(node, error) from error
     named = network.named_parameters() if isinstance(network, nn.Module) else ()  # `Student` refuses another thing
     if lazy := [name for name, each in named if isinstance(each, UninitializedParameter)]:
         raise UsageError(

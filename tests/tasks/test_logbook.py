@@ -7,7 +7,7 @@ import yaml
 from tser_lightning.config.hydra_loader import Configs
 from tser_lightning.config.run import compose_run
 from tser_lightning.sweep.combinations import jobs_of
-from tser_lightning.tasks.wandb_logging import opened_log
+from tser_lightning.tasks.logbook import opened_log
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable, Collection, Mapping
@@ -30,6 +31,7 @@ def check_files(
         checks["data"] = lambda: _data(data)
         checks["teacher"] = lambda: _weights(config, choices)
         checks["student"] = lambda: _start(config["student"]["weights"])
+        checks["logging"] = lambda: _trackio(config["logging"]["trackio"])
     elif task == "evaluate" and config["run"] is None:
         checks["data"] = lambda: _data(data)
         checks["student"] = lambda: _start(config["student"]["weights"])
@@ -142,6 +144,23 @@ def _start(weights: str | None) -> None:
             fix=f"student.weights=run:{path}" if path.is_dir() else "student.weights=null, or an existing file",
         )
     readable_weights(path, "student")
+
+
+def _trackio(project: str | None) -> None:
+    if project is None:
+        return
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", project):
+        raise UsageError(
+            what=f"logging.trackio={project} is no name of a project",
+            why="trackio makes a file of it: letters, digits, - and _",
+            fix="logging.trackio=snn",
+        )
+    if importlib.util.find_spec("trackio") is None:
+        raise UsageError(
+            what=f"logging.trackio={project}: trackio is not installed",
+            why="it is an extra: only this setting needs it",
+            fix="pip install 'tser-lightning[trackio]'",
+        )
 
 
 def _zoo(scheme: str, name: str) -> None:

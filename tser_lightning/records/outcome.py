@@ -22,13 +22,19 @@ def log_outcome(run: Any, result: Mapping[str, Any], layers: Mapping[str, Mappin
     run.summary.update({**result, **{each.name: each.of(result) for each in measured(result)}})
     if "val/best_acc" in result:
         run.log({"val/best_acc": result["val/best_acc"]})  # W&B's searches go by what is logged
-    _log_rows(run, "by_step", list(_steps(result)))
-    if layers:
-        rows = [
-            {"index": index, "layer": path, "firing_rate": layer["rate"], "dead_neurons": layer["dead_neurons"]}
-            for index, (path, layer) in enumerate(layers.items())
-        ]
-        _log_rows(run, "by_layer", rows)
+    for name, rows in tables_of(result, layers).items():
+        _log_rows(run, name, rows)
+
+
+def tables_of(
+    result: Mapping[str, Any], layers: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """Lay out what a result says of steps and layers: the rows of `by_step` and `by_layer`, without empty ones."""
+    by_layer = [
+        {"index": index, "layer": path, "firing_rate": layer["rate"], "dead_neurons": layer["dead_neurons"]}
+        for index, (path, layer) in enumerate((layers or {}).items())
+    ]
+    return {name: rows for name, rows in {"by_step": list(_steps(result)), "by_layer": by_layer}.items() if rows}
 
 
 def _steps(result: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
@@ -40,8 +46,6 @@ def _steps(result: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
 
 
 def _log_rows(run: Any, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    if not rows:
-        return
     import wandb  # slow, and a run without it needs none of it: so in every function here
 
     columns: list[str | int] = list(rows[0])

@@ -20,7 +20,7 @@ from tser_lightning.records.measures import Measure
 from tser_lightning.records.run_directory import RunDirectory
 from tser_lightning.records.sweep_record import SweepRecord, asked_by, has_ended, read_sweeps, sweep_of
 
-SKIPPED = {"teachers", "wandb", ".sweeps"}
+SKIPPED = {"teachers", "wandb", "trackio", ".sweeps"}
 RECORDS = ("result.json", "run.json", "config.yaml", "metrics.csv")
 ENDED_EARLY = {"failed", "interrupted", "terminated", "pruned"}
 FINISHED = "finished"

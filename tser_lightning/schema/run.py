@@ -100,6 +100,9 @@ class LoggingSettings(Settings, group="logging"):
     """What is logged while a run trains."""
 
     every_n_steps: Count = about("optimiser steps between two entries of the loss")
+    trackio: Text | None = about(
+        "project to log into with trackio as well, in machine.runs_dir/trackio or TRACKIO_DIR, e.g. snn; null: none"
+    )
 
 
 class WandbSettings(Settings, group="logging.wandb"):

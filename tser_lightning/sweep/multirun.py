@@ -25,6 +25,7 @@ from tser_lightning.errors import UsageError
 from tser_lightning.records.decisions import stop_of
 from tser_lightning.records.run_directory import RunDirectory
 from tser_lightning.records.sweep_record import AskedRun, begun, write_sweep
+from tser_lightning.records.trackio_log import trackio_folder, where
 from tser_lightning.records.weights_and_biases import offline_folder, short_name
 from tser_lightning.registry.trust import untrusted_targets
 from tser_lightning.report.results import show_results
@@ -61,6 +62,7 @@ def multirun(overrides: Sequence[str], configs: Configs) -> int:
         return _summary(_by_hydra(configs, lambda hydra: hydra.multirun(PRIMARY, jobs, texts, True)))
     missing = _missing(runs)
     write_sweep(jobs.folder, _asked(runs, missing))
+    _say_where_trackio_is(runs[0].config)
     if not missing:
         show_results(jobs.folder)
         return 0
@@ -201,6 +203,12 @@ def _summary(jobs: Sequence[Job], folder: Path | None = None) -> int:
         show_results(folder)
     _say_where_wandb_is(jobs)
     return 1 if failed else 0
+
+
+def _say_where_trackio_is(config: Mapping[str, Any]) -> None:
+    project = config["logging"]["trackio"]
+    if project is not None:
+        say(where(trackio_folder(Path(config["machine"]["runs_dir"])), project))
 
 
 def _say_where_wandb_is(jobs: Sequence[Job]) -> None:

@@ -19,6 +19,7 @@ from tser_lightning.tasks.competition import Competition, competition_of
 from tser_lightning.tasks.evaluate import finished, is_still_true, measure_fully, scores
 
 if TYPE_CHECKING:
+    from tser_lightning.tasks.logbook import Logbook
     from tser_lightning.tasks.run_parts import RunParts
 
 log = logging.getLogger("tser_lightning")
@@ -51,11 +52,11 @@ def distill(run: Run) -> dict[str, Any]:
     return result
 
 
-def _distilled(run: Run, home: RunDirectory, do: Callable[["RunParts", Any], dict[str, Any]]) -> dict[str, Any]:
+def _distilled(run: Run, home: RunDirectory, do: Callable[["RunParts", "Logbook"], dict[str, Any]]) -> dict[str, Any]:
     """Hold the directory of a run while it is done, and keep what comes out."""
     from tser_lightning.records.provenance import provenance
-    from tser_lightning.records.weights_and_biases import import_wandb, warned_of
-    from tser_lightning.tasks.wandb_logging import log_run, opened_log, wandb_settings
+    from tser_lightning.records.weights_and_biases import import_wandb
+    from tser_lightning.tasks.logbook import log_run, opened_logbook, wandb_settings
 
     if wandb_settings(run)["mode"] != "disabled":
         import_wandb()
@@ -66,15 +67,13 @@ def _distilled(run: Run, home: RunDirectory, do: Callable[["RunParts", Any], dic
     about = provenance(run.overrides) | {"settings": run.settings}
     with (
         home.opened(run.config, about, inputs=parts.fingerprints() | code_hashes(targets(run.config))),
-        opened_log(run, home.path) as logged,
+        opened_logbook(run, home.path) as logbook,
     ):
-        result = do(parts, logged)
+        result = do(parts, logbook)
         home.finish(result)  # before all else that could fail: nothing below is worth the training
         if run.config["measure"] == "full":
             measure_fully(home, parts)
-        if logged is not None:
-            with warned_of("W&B did not take all of the result"):
-                log_run(logged, run, home.path, result)
+        log_run(logbook, run, home.path, result)
         home.drop_spare(run.config["machine"]["keep"])
     return result
 
@@ -90,9 +89,8 @@ def _measured_again(home: RunDirectory, result: Mapping[str, Any], parts: "RunPa
 
 
 def _train(
-    run: Run, home: RunDirectory, competition: Competition | None, parts: "RunParts", logged: Any
+    run: Run, home: RunDirectory, competition: Competition | None, parts: "RunParts", logbook: "Logbook"
 ) -> dict[str, Any]:
-    from tser_lightning.records.weights_and_biases import lightning_logger
     from tser_lightning.tasks.run_parts import card_of
     from tser_lightning.training import fit, save_network
     from tser_lightning.training.pruning import Pruning
@@ -113,7 +111,7 @@ def _train(
         machine=parts.machine,
         seed=config["seed"],
         selection=config["selection"],
-        loggers=[] if logged is None else [lightning_logger(logged)],
+        loggers=logbook.loggers(),
         log_every=config["logging"]["every_n_steps"],
         callbacks=parts.callbacks if competition is None else [*parts.callbacks, Pruning(competition.stops)],
         record=home.record,

@@ -6,7 +6,7 @@ from typing import Any
 from tser_lightning.config.run import Run
 from tser_lightning.report.names import names_of
 from tser_lightning.report.write import write_report
-from tser_lightning.tasks.wandb_logging import dashboard_of, publish_report
+from tser_lightning.tasks.logbook import dashboard_of, publish_report
 
 log = logging.getLogger("tser_lightning")
 

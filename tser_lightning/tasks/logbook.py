@@ -1,19 +1,56 @@
-"""What W&B is told of a run and of a report, from their configs."""
+"""What W&B and trackio are told of a run, and W&B of a report, from their configs."""
 
+import contextlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tser_lightning.config.run import Run
+from tser_lightning.records import trackio_log, weights_and_biases
 from tser_lightning.records.outcome import log_checkpoints, log_figures, log_files, log_outcome
+from tser_lightning.records.trackio_log import trackio_run
 from tser_lightning.records.weights_and_biases import from_environment, goes_online, wandb_run, warned_of
 from tser_lightning.report.figures import accuracy_per_step
 
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+
 NAMED = ("loss", "student", "teacher", "neuron", "norm", "data", "optim", "schedule")
 TAGGED = ("loss", "student", "data")
+
+
+@dataclass(frozen=True)
+class Logbook:
+    """Where a run is logged beside its directory.
+
+    Attributes:
+        wandb: Its W&B run; None if it has none.
+        trackio: Its trackio run; None if it has none.
+    """
+
+    wandb: Any
+    trackio: Any
+
+    def loggers(self) -> "list[Logger]":
+        """Give what Lightning logs the training through."""
+        both = ((self.wandb, weights_and_biases), (self.trackio, trackio_log))
+        return [module.lightning_logger(opened) for opened, module in both if opened is not None]
+
+
+@contextlib.contextmanager
+def opened_logbook(run: Run, home: Path) -> Iterator[Logbook]:
+    """Open the W&B run of a run directory, and that of trackio if it is asked for."""
+    with opened_log(run, home) as wandb, _opened_trackio(run, home) as trackio:
+        yield Logbook(wandb, trackio)
+
+
+def _opened_trackio(run: Run, home: Path) -> AbstractContextManager[Any]:
+    project, again = run.config["logging"]["trackio"], run.config["force"]
+    return trackio_run(home.name, home.parent, _named(run), project=project, group=_group(run), again=again)
 
 
 def opened_log(run: Run, home: Path) -> AbstractContextManager[Any]:
@@ -22,9 +59,13 @@ def opened_log(run: Run, home: Path) -> AbstractContextManager[Any]:
     settings = {key: value for key, value in wandb_settings(run).items() if key != "checkpoints"}
     settings["group"] = settings["group"] or _group(run)
     settings["tags"] = [*settings["tags"], *(f"{key}={choices[key]}" for key in TAGGED)]
-    named = {**config, **{key: {"name": choices[key], **(config[key] or {})} for key in NAMED}}
-    named["experiment"] = choices["experiment"]
-    return wandb_run(home.name, home.parent, named, job_type=config["task"], **settings)
+    return wandb_run(home.name, home.parent, _named(run), job_type=config["task"], **settings)
+
+
+def _named(run: Run) -> dict[str, Any]:
+    """Give the config with the names of its parts in it: `loss.name` and the like."""
+    parts = {key: {"name": run.choices[key], **(run.config[key] or {})} for key in NAMED}
+    return {**run.config, **parts, "experiment": run.choices["experiment"]}
 
 
 def wandb_settings(run: Run) -> dict[str, Any]:
@@ -39,10 +80,19 @@ def _group(run: Run) -> str:
     return experiment if sweep == "none" else f"{sweep}-{experiment}"
 
 
-def log_run(log: Any, run: Run, home: Path, result: dict[str, Any]) -> None:
-    """Log what came out of a run: numbers, steps, layers, figures and, if asked for, checkpoints."""
+def log_run(logbook: Logbook, run: Run, home: Path, result: dict[str, Any]) -> None:
+    """Log what came out of a run: numbers, steps, layers and, in W&B, figures and checkpoints if asked for."""
     measures = home / "measures.json"
-    log_outcome(log, result, json.loads(measures.read_text())["firing_by_layer"] if measures.exists() else None)
+    layers = json.loads(measures.read_text())["firing_by_layer"] if measures.exists() else None
+    if logbook.trackio is not None:
+        trackio_log.log_outcome(logbook.trackio, result, layers)
+    if logbook.wandb is not None:
+        with warned_of("W&B did not take all of the result"):
+            _log_in_wandb(logbook.wandb, run, home, result, layers)
+
+
+def _log_in_wandb(log: Any, run: Run, home: Path, result: dict[str, Any], layers: dict[str, Any] | None) -> None:
+    log_outcome(log, result, layers)
     if "test/acc_step2" in result:
         accuracy_per_step([result], home / "figures" / "steps.png")
         log_figures(log, [home / "figures" / "steps.png"])

@@ -2,8 +2,9 @@
 
 import copy
 import dataclasses
+import gc
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,21 @@ def test_what_is_held_for_the_backward_pass_does_not_grow_with_the_steps() -> No
         held[steps] = [saved_bytes(student, through_time) for through_time in (True, False)]
     assert held[16][0] > 7 * held[2][0]
     assert held[16][1] <= 1.01 * held[2][1]
+
+
+def test_a_step_finds_the_sum_of_the_gradients_before_it_and_no_others() -> None:
+    weights = [nn.Parameter(torch.randn(17, 19)) for _ in range(3)]
+    held = []
+
+    def steps() -> Iterator[LossTerms]:
+        for _ in range(5):
+            held.append(sum(isinstance(each, Tensor) and each.shape == (17, 19) for each in gc.get_objects()) - 3)
+            yield LossTerms(torch.stack([(weight**2).sum() for weight in weights]).sum(), {}, {})
+
+    total = online(steps(), weights).total
+    assert held == [0, 3, 3, 3, 3]
+    total.backward()
+    torch.testing.assert_close([weight.grad for weight in weights], [2 * weight.detach() for weight in weights])
 
 
 @pytest.mark.parametrize(

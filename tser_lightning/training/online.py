@@ -46,9 +46,7 @@ def online(steps: Iterable[LossTerms], parameters: Sequence[nn.Parameter]) -> Lo
     grads: list[Tensor | None] = [None] * len(parameters)
     seen: list[LossTerms] = []
     for terms in steps:
-        with torch.autocast(terms.total.device.type, enabled=False):  # a backward pass has the precision of its forward
-            found = torch.autograd.grad(terms.total, parameters, allow_unused=True)
-        grads = [_sum(before, now) for before, now in zip(grads, found, strict=True)]
+        _add(grads, terms.total, parameters)
         seen.append(
             LossTerms(terms.total.detach(), {k: part.detach() for k, part in terms.parts.items()}, terms.weights)
         )
@@ -57,10 +55,17 @@ def online(steps: Iterable[LossTerms], parameters: Sequence[nn.Parameter]) -> Lo
     return LossTerms(_Known.apply(total, grads, len(seen), *parameters), means, seen[0].weights)
 
 
-def _sum(before: Tensor | None, now: Tensor | None) -> Tensor | None:
-    if before is None or now is None:
-        return now if before is None else before
-    return before + now
+def _add(grads: list[Tensor | None], total: Tensor, parameters: Sequence[nn.Parameter]) -> None:
+    """Add the gradients of a step; the memory of each is given back at once, so that there are never more than two."""
+    with torch.autocast(total.device.type, enabled=False):  # a backward pass has the precision of its forward
+        found = list(torch.autograd.grad(total, parameters, allow_unused=True))
+    while found:
+        now, at = found.pop(), len(found)
+        before = grads[at]
+        if before is None or now is None:
+            grads[at] = now if before is None else before
+        else:
+            grads[at] = before + now  # not in place: two parameters may be given one tensor
 
 
 class _Known(torch.autograd.Function):

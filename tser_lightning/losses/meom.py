@@ -16,8 +16,9 @@ class MEOM(DistillationLoss):
         L = mean_t CE(z_t, y) + beta mean_t KL_tau(q || z_t) + gamma TPD,  KL_tau with the factor tau^2
 
     TPD (`ProgressiveSteps`) draws the prediction that a shorter run gives to that of one step more. Not here: the
-    teacher's several views, one for each step, which the paper makes from its features; all steps have the same q. It
-    is a sum over images: nothing changes under DDP.
+    teacher's several views, one for each step, which the paper makes by masks on its features; how they are drawn could
+    not be found out, and all steps have the same q. Uncertain: whether TPD's softmax has the temperature too. It is a
+    sum over images: nothing changes under DDP.
 
     Args:
         beta: Weight of the teacher.

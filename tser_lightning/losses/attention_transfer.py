@@ -20,7 +20,17 @@ class AttentionTransfer(FeatureTerm):
         weight: Factor in the sum.
         student_taps: Layers of the student.
         teacher_taps: The layers of the teacher that they are compared with.
-        p: The power.
+        p: The power of the activations, > 0; 2 in the paper.
+
+    Raises:
+        UsageError: `p` is not above 0, or the taps are no pairs.
+
+    Examples:
+        >>> import torch
+        >>> term = AttentionTransfer(student_taps=["stage4"], teacher_taps=["stage4"])
+        >>> left_B1HW, right_B1HW = torch.tensor([[[[2.0, 0.0]]]]), torch.tensor([[[[0.0, 3.0]]]])
+        >>> float(term.distance(0, left_B1HW, right_B1HW))  # of the unit vectors (1, 0) and (0, 1)
+        1.0
     """
 
     def __init__(

@@ -27,6 +27,18 @@ class BlurredFeature(FeatureTerm):
         masked: Probability that a channel is hidden, lambda in the paper.
         clip: Scale the teacher's feature to the maximum of the student's. As in the official code the gradient flows
             through that maximum too; no published script sets it.
+
+    Raises:
+        UsageError: `masked` is not in [0, 1), or the taps are no pairs.
+
+    Examples:
+        >>> import torch
+        >>> term = BlurredFeature()
+        >>> student_BCHW, teacher_BCHW = torch.rand(2, 4, 2, 2), torch.rand(2, 8, 2, 2)
+        >>> term.distance(0, student_BCHW, teacher_BCHW).shape
+        torch.Size([])
+        >>> sum(parameter.numel() for parameter in term.parameters())  # 4 8 + 8, then twice 8 8 3 3 + 8
+        1208
     """
 
     def __init__(

@@ -36,6 +36,13 @@ class CKDSNN(DistillationLoss):
 
     Raises:
         UsageError: A value out of its range.
+
+    Examples:
+        >>> loss = CKDSNN(nld=1.0, samd=0.5)
+        >>> loss.weights
+        {'ce': 1.0, 'nld': 1.0, 'samd': 0.5}
+        >>> loss.needs.student_features, loss.needs.heads
+        (('stage4',), True)
     """
 
     def __init__(
@@ -67,6 +74,16 @@ class NoisyLogits(Term):
         weight: Factor in the sum.
         tau: Temperature of all three.
         clean: Share of the distribution without noise.
+
+    Raises:
+        UsageError: `tau` is not above 0, or `clean` not in [0, 1].
+
+    Examples:
+        >>> import torch
+        >>> student_TBC, teacher_BC = torch.tensor([[[1.0, 3.0]]]).log(), torch.zeros(1, 2)
+        >>> term = NoisyLogits(tau=1.0, clean=1.0)  # no noise: KL of (1/2, 1/2) and (1/4, 3/4)
+        >>> round(float(term(student_TBC, teacher_BC, torch.tensor([0]))), 4)
+        0.1438
     """
 
     needs_teacher = True
@@ -95,9 +112,26 @@ class SaliencyMaps(Term):
 
     Args:
         weight: Factor in the sum.
-        tau: Divides the maps.
+        tau: Temperature: divides the maps, which are in [0, 1], before the softmax over the image; > 0.
         student_layers: One layer of the student.
         teacher_layers: One layer of the teacher.
+
+    Raises:
+        UsageError: `tau` is not above 0; when it is called, the teacher's classifier does not fit its last map.
+
+    Examples:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tser_lightning.losses import Heads, LossContext
+        >>> map_BCHW = torch.rand(2, 4, 3, 3)
+        >>> context = LossContext(
+        ...     student_features={"stage4": map_BCHW[None]},
+        ...     teacher_features={"stage4": map_BCHW},
+        ...     heads=Heads(student=nn.Linear(4, 10), teacher=nn.Linear(4, 10)),
+        ... )
+        >>> loss = SaliencyMaps()(torch.zeros(1, 2, 10), torch.zeros(2, 10), torch.tensor([3, 7]), context=context)
+        >>> loss.shape, bool(loss >= 0)  # a KL divergence
+        (torch.Size([]), True)
     """
 
     needs_teacher = True

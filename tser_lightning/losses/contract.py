@@ -18,6 +18,15 @@ class LossTerms(NamedTuple):
         total: The scalar to minimise, sum over k of weights[k] * parts[k].
         parts: Every term by name, unweighted.
         weights: The factor of every term, by the same names.
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.losses import TET
+        >>> terms = TET(lam=0.5, phi=1.0)(torch.zeros(4, 2, 10), None, torch.tensor([3, 7]))
+        >>> {name: round(float(part), 4) for name, part in terms.parts.items()}  # ln 10, and (0 - 1)^2
+        {'ce': 2.3026, 'mse': 1.0}
+        >>> terms.weights, round(float(terms.total), 4)
+        ({'ce': 0.5, 'mse': 0.5}, 1.6513)
     """
 
     total: Tensor
@@ -35,6 +44,14 @@ class Loss(Protocol):
     `sums_over_steps` (True) says that it is a sum over time steps: with logits, features, currents and spikes of T
     steps it is the mean of what it is with those of each step alone, `loss(z) = mean_t loss(z[t : t + 1])`. A student
     can then learn from it step by step (`trainer.through_time=false`), before which its word is tried.
+
+    Examples:
+        >>> import torch
+        >>> def first_step_alone(student_TBC, teacher_BC, labels_B):
+        ...     return torch.nn.functional.cross_entropy(student_TBC[0], labels_B)
+        >>> loss: Loss = first_step_alone
+        >>> round(float(loss(torch.zeros(4, 2, 10), None, torch.tensor([3, 7]))), 4)  # ln 10
+        2.3026
     """
 
     def __call__(
@@ -51,7 +68,19 @@ class Loss(Protocol):
 
 
 class SpikingStudent(Protocol):
-    """A student, as a training calls it: static images [B, C, H, W] or frames [T, B, C, H, W] to logits_TBC."""
+    """A student, as a training calls it: static images [B, C, H, W] or frames [T, B, C, H, W] to logits_TBC.
+
+    Examples:
+        >>> import torch
+        >>> class Guessing:
+        ...     timesteps = 4
+        ...
+        ...     def __call__(self, images):
+        ...         return torch.zeros(self.timesteps, len(images), 10)
+        >>> student: SpikingStudent = Guessing()
+        >>> student(torch.rand(2, 3, 8, 8)).shape
+        torch.Size([4, 2, 10])
+    """
 
     timesteps: int
 
@@ -65,6 +94,13 @@ class Heads(NamedTuple):
     Attributes:
         student: Its weights learn through it too.
         teacher: Frozen; None without a teacher.
+
+    Examples:
+        >>> import torch
+        >>> from torch import nn
+        >>> heads = Heads(student=nn.Linear(64, 10), teacher=nn.Linear(512, 10))
+        >>> heads.student(torch.zeros(4, 2, 64)).shape
+        torch.Size([4, 2, 10])
     """
 
     student: Callable[[Tensor], Tensor]
@@ -91,6 +127,14 @@ class Needs:
         ema: The logits [T, B, C] that the moving average of the student (`trainer.ema`) gives, without gradient.
         teachers: The logits [B, C] of every teacher by name, where the teacher is a `models.Ensemble`; of any other
             teacher under "teacher".
+
+    Raises:
+        TypeError: A name in place of a tuple of names.
+
+    Examples:
+        >>> both = Needs(currents=("*",)) | Needs(currents=("layer1.*",), progress=True)  # what either asks for
+        >>> both.currents, both.progress, both.heads
+        (('*', 'layer1.*'), True, False)
     """
 
     student_features: tuple[str, ...] = ()
@@ -136,6 +180,14 @@ class LossContext(SimpleNamespace):
 
     Raises:
         AttributeError: Something is read that was not asked for.
+
+    Examples:
+        >>> context = LossContext(progress=0.5)
+        >>> context.progress
+        0.5
+        >>> context.indices
+        Traceback (most recent call last):
+        AttributeError: context.indices was not asked for; give the loss needs = Needs(indices=True)
     """
 
     student_features: Mapping[str, Tensor]
@@ -164,6 +216,18 @@ NOTHING = Needs()
 
 
 def needs_of(loss: nn.Module | None) -> Needs:
-    """Give what a loss asks for; nothing, if it does not say."""
+    """Give what a loss asks for; nothing, if it does not say.
+
+    Args:
+        loss: Any module; None where there is none.
+
+    Returns:
+        Its `needs`; the empty `Needs` without one.
+
+    Examples:
+        >>> from tser_lightning.losses import DKD
+        >>> needs_of(DKD()).progress, bool(needs_of(None))  # the weights of DKD rise during the training
+        (True, False)
+    """
     needs: Needs = getattr(loss, "needs", None) or NOTHING
     return needs

@@ -16,6 +16,12 @@ def cross_entropy(log_probs: Tensor, labels_B: Tensor) -> Tensor:
 
     Returns:
         [..., B].
+
+    Examples:
+        >>> import torch
+        >>> log_p_BC = torch.tensor([[0.25, 0.75]]).log()
+        >>> round(float(cross_entropy(log_p_BC, torch.tensor([1]))), 4)  # ln 4/3
+        0.2877
     """
     if labels_B.is_floating_point():
         return -(full_precision(labels_B) * log_probs).sum(-1)
@@ -32,6 +38,20 @@ class CrossEntropy(Term):
         weight: Factor in the sum, (1 - alpha) in Eq. 7, 8 and 11.
         over: "steps", "mean_logits" or "mean_probs": what is compared with the label.
         label_smoothing: Share of the uniform distribution in the target, in [0, 1).
+
+    Raises:
+        UsageError: `over` is not known, or `label_smoothing` not in [0, 1).
+
+    Source:
+        TSER (CVPR 2025), Eq. 6 to 8.
+
+    Examples:
+        >>> import torch
+        >>> student_TBC = torch.tensor([[[1.0, 3.0]], [[1.0, 1.0]]]).log()  # (1/4, 3/4), then (1/2, 1/2)
+        >>> round(float(CrossEntropy(over="steps")(student_TBC, None, torch.tensor([1]))), 4)  # (ln 4/3 + ln 2) / 2
+        0.4904
+        >>> round(float(CrossEntropy(over="mean_probs")(student_TBC, None, torch.tensor([1]))), 4)  # ln 8/5
+        0.47
     """
 
     def __init__(self, weight: float = 1.0, over: Over = "steps", label_smoothing: float = 0.0) -> None:

@@ -26,6 +26,13 @@ class DIST(DistillationLoss):
 
     Raises:
         UsageError: A value out of its range.
+
+    Examples:
+        >>> import torch
+        >>> teacher_BC = torch.tensor([[1.0, 0.0, 2.0], [0.0, 3.0, 1.0]])
+        >>> terms = DIST()(teacher_BC.expand(4, 2, 3), teacher_BC, torch.tensor([2, 1]))  # a perfect student
+        >>> {name: abs(round(float(part), 4)) for name, part in terms.parts.items() if name != "ce"}
+        {'inter': 0.0, 'intra': 0.0}
     """
 
     def __init__(
@@ -53,6 +60,16 @@ class Relation(Term):
         axis: -1: over classes, image by image; -2: over images, class by class.
         over: "mean_logits" or "steps".
         tau: Temperature.
+
+    Raises:
+        UsageError: `over` is not known, or `tau` is not above 0.
+
+    Examples:
+        >>> import torch
+        >>> student_TBC, teacher_BC = torch.tensor([[[1.0, 3.0]]]).log(), torch.tensor([[3.0, 1.0]]).log()
+        >>> term = Relation(axis=-1, tau=1.0)
+        >>> round(float(term(student_TBC, teacher_BC, torch.tensor([0]))), 4)  # the correlation is -1
+        2.0
     """
 
     needs_teacher = True

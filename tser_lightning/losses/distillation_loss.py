@@ -35,6 +35,19 @@ class DistillationLoss(nn.Module):
         student_taps: Layers of the student that any term looks at; empty for a loss on logits alone.
         teacher_taps: Likewise for the teacher.
         sums_over_steps: Whether every term is a sum over time steps.
+
+    Raises:
+        ValueError: There is no term.
+        TypeError: A term is no `Term`.
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.losses import CrossEntropy, Entropy, PiecewiseLinear
+        >>> loss = DistillationLoss({"ce": CrossEntropy(1.0), "entropy": Entropy(-0.1)})
+        >>> round(float(loss(torch.zeros(4, 2, 10), None, torch.tensor([3, 7])).total), 4)  # 0.9 ln 10
+        2.0723
+        >>> loss.schedule("entropy", PiecewiseLinear([[0, 0], [0.1, 1]])).needs.progress
+        True
     """
 
     __call__: Callable[..., LossTerms]  # to a type checker: nn.Module says Any

@@ -33,6 +33,15 @@ class DKD(DistillationLoss):
 
     Raises:
         UsageError: A value out of its range.
+
+    Examples:
+        >>> import torch
+        >>> teacher_BC = torch.tensor([[1.0, 0.0, 2.0]])
+        >>> terms = DKD(warmup=0)(teacher_BC.expand(4, 1, 3), teacher_BC, torch.tensor([2]))  # a perfect student
+        >>> round(float(terms.parts["tckd"]), 4), round(float(terms.parts["nckd"]), 4)
+        (0.0, 0.0)
+        >>> terms.weights
+        {'ce': 1.0, 'tckd': 1.0, 'nckd': 8.0}
     """
 
     def __init__(
@@ -79,8 +88,21 @@ class TargetKD(_Decoupled):
 
     Args:
         weight: Factor in the sum.
-        over: "mean_logits" or "steps".
-        tau: Temperature.
+        over: "mean_logits", or "steps": every step is compared.
+        tau: Temperature of both distributions, > 0.
+
+    Raises:
+        UsageError: `over` is not known, or `tau` is not above 0.
+
+    Source:
+        Zhao et al., CVPR 2022 (DKD).
+
+    Examples:
+        >>> import torch
+        >>> student_TBC, teacher_BC = torch.tensor([[[1.0, 1.0, 2.0]]]).log(), torch.tensor([[1.0, 1.0, 6.0]]).log()
+        >>> term = TargetKD(tau=1.0)  # 3/4 ln(3/2) + 1/4 ln(1/2): of the label 3/4 and 1/2
+        >>> round(float(term(student_TBC, teacher_BC, torch.tensor([2]))), 4)
+        0.1308
     """
 
     def forward(self, student_TBC: Tensor, teacher_BC: Tensor, labels_B: Tensor) -> Tensor:
@@ -99,8 +121,21 @@ class NonTargetKD(_Decoupled):
 
     Args:
         weight: Factor in the sum.
-        over: "mean_logits" or "steps".
-        tau: Temperature.
+        over: "mean_logits", or "steps": every step is compared.
+        tau: Temperature of both distributions, > 0.
+
+    Raises:
+        UsageError: `over` is not known, or `tau` is not above 0.
+
+    Source:
+        Zhao et al., CVPR 2022 (DKD).
+
+    Examples:
+        >>> import torch
+        >>> student_TBC, teacher_BC = torch.tensor([[[1.0, 3.0, 9.0]]]).log(), torch.tensor([[2.0, 2.0, 1.0]]).log()
+        >>> term = NonTargetKD(tau=1.0)  # KL of (1/2, 1/2) and (1/4, 3/4), whatever the label has
+        >>> round(float(term(student_TBC, teacher_BC, torch.tensor([2]))), 4)
+        0.1438
     """
 
     def forward(self, student_TBC: Tensor, teacher_BC: Tensor, labels_B: Tensor) -> Tensor:

@@ -21,6 +21,18 @@ class Entropy(Term):
     Args:
         weight: Factor in the sum, -lam in Eq. 10.
         tau: Temperature of the distribution; the paper gives none.
+
+    Raises:
+        UsageError: `tau` is not above 0.
+
+    Source:
+        TSER (CVPR 2025), Eq. 9 and 10.
+
+    Examples:
+        >>> import torch
+        >>> student_TBC = torch.tensor([[[1.0, 1.0]], [[1.0, 0.0]]]).clamp_min(1e-30).log()  # uniform, then certain
+        >>> round(float(Entropy()(student_TBC, None, torch.tensor([0]))), 4)  # (ln 2 + 0) / 2
+        0.3466
     """
 
     sums_over_steps = True

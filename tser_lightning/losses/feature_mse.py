@@ -22,6 +22,17 @@ class FeatureMSE(FeatureTerm):
         student_taps: Layers of the student.
         teacher_taps: The layers of the teacher that they are compared with.
         reduction: "mean": over images, channels and pixels. "image": summed over channels and pixels, mean over images.
+
+    Raises:
+        UsageError: `reduction` is not known, or the taps are no pairs.
+
+    Examples:
+        >>> import torch
+        >>> rate_BCHW, teacher_BCHW = torch.full((2, 3, 2, 2), 0.5), torch.ones(2, 3, 2, 2)
+        >>> float(FeatureMSE(reduction="mean").distance(0, rate_BCHW, teacher_BCHW))  # 0.5^2
+        0.25
+        >>> float(FeatureMSE(reduction="image").distance(0, rate_BCHW, teacher_BCHW))  # of 3 2 2 values
+        3.0
     """
 
     def __init__(

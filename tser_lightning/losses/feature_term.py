@@ -21,6 +21,20 @@ class FeatureTerm(Term):
         weight: Factor in the sum.
         student_taps: Layers of the student: stage names or module paths.
         teacher_taps: The layers of the teacher that they are compared with, in the same order.
+
+    Raises:
+        UsageError: No taps, or not equally many of student and teacher.
+
+    Examples:
+        >>> import torch
+        >>> class LargestGap(FeatureTerm):
+        ...     def distance(self, pair, student, teacher):
+        ...         return (student - teacher).abs().max()
+        >>> term = LargestGap(1.0, ["stage4"], ["stage4"])
+        >>> spikes_TBC, teacher_BC = torch.tensor([[[1.0, 0.0]], [[1.0, 1.0]]]), torch.tensor([[1.0, 2.0]])
+        >>> asked = {"student_features": {"stage4": spikes_TBC}, "teacher_features": {"stage4": teacher_BC}}
+        >>> float(term(torch.zeros(2, 1, 10), torch.zeros(1, 10), torch.tensor([3]), **asked))  # 2 - (0 + 1) / 2
+        1.5
     """
 
     needs_teacher = True

@@ -25,6 +25,13 @@ class HTAKL(DistillationLoss):
 
     Raises:
         UsageError: A value out of its range.
+
+    Examples:
+        >>> import torch
+        >>> teacher_BC = torch.tensor([[1.0, 0.0, 2.0]])
+        >>> terms = HTAKL()(teacher_BC.expand(4, 1, 3), teacher_BC, torch.tensor([2]))  # a perfect student
+        >>> round(float(terms.parts["hta_kl"]), 4), terms.weights
+        (0.0, {'ce': 0.5, 'hta_kl': 0.5})
     """
 
     def __init__(self, alpha: float = 0.5, tau: float = 4.0, head: float = 0.5, label_smoothing: float = 0.0) -> None:
@@ -46,7 +53,17 @@ class HeadTailKL(Term):
         weight: Factor in the sum.
         over: "steps", "mean_logits" or "mean_probs": what is compared with the teacher.
         tau: Temperature of both distributions.
-        head: Share of the mass.
+        head: Share of the teacher's probability that makes the head, in [0, 1].
+
+    Raises:
+        UsageError: `over` is not known, `tau` is not above 0, or `head` not in [0, 1].
+
+    Examples:
+        >>> import torch
+        >>> student_TBC, teacher_BC = torch.tensor([[[1.0, 3.0]]]).log(), torch.zeros(1, 2)
+        >>> term = HeadTailKL(tau=1.0, head=1.0)  # all is head: KL of (1/2, 1/2) and (1/4, 3/4)
+        >>> round(float(term(student_TBC, teacher_BC, torch.tensor([0]))), 4)
+        0.1438
     """
 
     needs_teacher = True

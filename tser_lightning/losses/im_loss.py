@@ -29,6 +29,14 @@ class IMLoss(DistillationLoss):
 
     Raises:
         UsageError: A value out of its range.
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.losses import LossContext
+        >>> context = LossContext(currents={"act1": torch.full((2, 1, 3), 0.25)})  # v_threshold / T
+        >>> terms = IMLoss()(torch.zeros(2, 1, 10), None, torch.tensor([3]), context=context)
+        >>> float(terms.parts["im"])
+        0.0
     """
 
     def __init__(
@@ -51,8 +59,18 @@ class CurrentMean(Term):
 
     Args:
         weight: Factor in the sum.
-        v_threshold: Is reached after T steps at this mean.
+        v_threshold: The threshold that the currents aim at: v_threshold / T a step adds up to it after T steps.
         neurons: Module paths or patterns.
+
+    Source:
+        Guo et al., NeurIPS 2022 (IM-loss).
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.losses import LossContext
+        >>> context = LossContext(currents={"act1": torch.full((2, 1, 3), 0.75)})
+        >>> float(CurrentMean(v_threshold=0.5)(torch.zeros(2, 1, 10), None, torch.tensor([3]), context=context))
+        0.25
     """
 
     def __init__(self, weight: float = 0.005, v_threshold: float = 0.5, neurons: Sequence[str] = ("*",)) -> None:

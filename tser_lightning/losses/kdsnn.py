@@ -28,6 +28,17 @@ class KDSNN(DistillationLoss):
         student_taps: The layer of the student that is compared.
         teacher_taps: The layer of the teacher that it is compared with.
         label_smoothing: Share of the uniform distribution in the labels.
+
+    Raises:
+        UsageError: An unknown mode, or a value out of its range.
+
+    Examples:
+        >>> import torch
+        >>> loss = KDSNN(mode="response", tau=1.0)  # no feature
+        >>> round(float(loss(torch.zeros(4, 2, 10), torch.zeros(2, 10), torch.tensor([3, 7])).total), 4)  # ln 10
+        2.3026
+        >>> KDSNN(mode="joint").weights, KDSNN(mode="joint").student_taps
+        ({'ce': 0.5, 'soft_ce': 0.5, 'feature': 1.0}, ('stage4',))
     """
 
     def __init__(

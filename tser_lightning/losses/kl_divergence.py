@@ -23,6 +23,19 @@ class KLDivergence(Term):
         tau: Temperature of both distributions.
         tau_squared: Multiply by tau^2, so that the gradient keeps its size as tau grows (Hinton et al. 2015). The paper
             does not print it; the code of its group always has it.
+
+    Raises:
+        UsageError: `over` is not known, or `tau` is not above 0.
+
+    Source:
+        TSER (CVPR 2025), Eq. 5, 7 and 8.
+
+    Examples:
+        >>> import torch
+        >>> student_TBC, teacher_BC = torch.tensor([[[1.0, 3.0]]]).log(), torch.zeros(1, 2)
+        >>> term = KLDivergence(tau=1.0)  # 1/2 ln(2 / 1) + 1/2 ln(2 / 3)
+        >>> round(float(term(student_TBC, teacher_BC, torch.tensor([0]))), 4)
+        0.1438
     """
 
     needs_teacher = True

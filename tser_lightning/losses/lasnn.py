@@ -28,6 +28,15 @@ class LaSNN(DistillationLoss):
         student_taps: Layers of the student.
         teacher_taps: The layers of the teacher that they are compared with.
         label_smoothing: Share of the uniform distribution in the labels.
+
+    Raises:
+        UsageError: An unknown map, or a value out of its range.
+
+    Examples:
+        >>> LaSNN().weights, LaSNN(map="mse").weights
+        ({'ce': 1.0, 'attention': 10.0}, {'ce': 1.0, 'mse': 7e-05})
+        >>> LaSNN().student_taps
+        ('stage1', 'stage2', 'stage3', 'stage4')
     """
 
     def __init__(

@@ -12,6 +12,11 @@ class LogitMSE(Term):
     Args:
         weight: Factor in the sum, TET's lambda.
         phi: The value that every logit is pulled to.
+
+    Examples:
+        >>> import torch
+        >>> float(LogitMSE(phi=1.0)(torch.tensor([[[1.0, 3.0]]]), None, torch.tensor([0])))  # (0 + 2^2) / 2
+        2.0
     """
 
     sums_over_steps = True

@@ -15,7 +15,7 @@ class PiecewiseLinear:
     Raises:
         ValueError: No points, or fractions that fall or are not in [0, 1].
 
-    Example:
+    Examples:
         >>> warm_up = PiecewiseLinear([[0, 0], [0.1, 1]])
         >>> [round(warm_up(done), 2) for done in (0.0, 0.05, 0.5)]
         [0.0, 0.5, 1.0]

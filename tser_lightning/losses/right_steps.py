@@ -12,11 +12,24 @@ class RightSteps(Term):
     """tau^2 times the mean over time and batch of KL(s || z_t), s the mean of the logits of the steps that are right.
 
     Right means that the largest logit is the label's (the largest share of a mixed label). s is a constant; where no
-    step is right it is 0 for all classes, a uniform target. Source: `make_teacher` in model/layer.py of TDD's code.
+    step is right it is 0 for all classes, a uniform target.
 
     Args:
         weight: Factor in the sum.
         tau: Temperature of both distributions.
+
+    Raises:
+        UsageError: `tau` is not above 0.
+
+    Source:
+        TDD (Yu et al., ICML 2025, arXiv 2501.15925), `make_teacher` in model/layer.py of its code.
+
+    Examples:
+        >>> import torch
+        >>> student_TBC = torch.tensor([[[1.0, 3.0]], [[3.0, 1.0]]]).log()  # right at the first step alone
+        >>> term = RightSteps(tau=1.0)  # half of KL of (1/4, 3/4) and (3/4, 1/4), ln 3 / 2
+        >>> round(float(term(student_TBC, None, torch.tensor([1]))), 4)
+        0.2747
     """
 
     def __init__(self, weight: float = 0.5, tau: float = 3.0) -> None:

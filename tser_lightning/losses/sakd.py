@@ -31,6 +31,12 @@ class SAKD(DistillationLoss):
 
     Raises:
         UsageError: A value out of its range.
+
+    Examples:
+        >>> SAKD().weights, SAKD(c=0.5).weights
+        ({'ce': 1.0, 'feature': 100.0}, {'ce': 1.0, 'feature': 100.0, 'kl': 0.5})
+        >>> SAKD().teacher_taps
+        ('stage1', 'stage2', 'stage3', 'stage4')
     """
 
     def __init__(
@@ -58,6 +64,18 @@ class TransformedFeature(FeatureTerm):
         weight: Factor in the sum.
         student_taps: Layers of the student.
         teacher_taps: The layers of the teacher that they are compared with.
+
+    Raises:
+        UsageError: The taps are no pairs.
+
+    Examples:
+        >>> import torch
+        >>> term = TransformedFeature(student_taps=["stage4"], teacher_taps=["stage4"])
+        >>> student_BCHW, teacher_BCHW = torch.rand(2, 4, 2, 2), torch.rand(2, 8, 2, 2)
+        >>> term.distance(0, student_BCHW, teacher_BCHW).shape
+        torch.Size([])
+        >>> sum(parameter.numel() for parameter in term.parameters())  # 8 4 3 3, then a weight and a bias for each of 8
+        304
     """
 
     def __init__(

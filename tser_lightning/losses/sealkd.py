@@ -30,6 +30,13 @@ class SeAlKD(DistillationLoss):
 
     Raises:
         UsageError: A value out of its range.
+
+    Examples:
+        >>> import torch
+        >>> teacher_BC = torch.tensor([[1.0, 0.0, 2.0]])
+        >>> terms = SeAlKD()(teacher_BC.expand(4, 1, 3), teacher_BC, torch.tensor([2]))  # a perfect student
+        >>> {name: abs(round(float(part), 4)) for name, part in terms.parts.items() if name != "ce"}
+        {'ela': 0.0, 'sta': 0.0}
     """
 
     def __init__(self, alpha: float = 0.6, beta: float = 0.15, tau: float = 3.0, label_smoothing: float = 0.0) -> None:
@@ -51,6 +58,16 @@ class ErrorAwareAlignment(Term):
     Args:
         weight: Factor in the sum.
         tau: Temperature of both distributions.
+
+    Raises:
+        UsageError: `tau` is not above 0.
+
+    Examples:
+        >>> import torch
+        >>> student_TBC, teacher_BC = torch.tensor([[[2.0, 5.0, 1.0]]]), torch.tensor([[9.0, 0.0, -1.0]])
+        >>> term = ErrorAwareAlignment()  # wrong: (2, 2, 1) is taught by (0, 0, -1), the same distribution
+        >>> abs(round(float(term(student_TBC, teacher_BC, torch.tensor([0]))), 4))
+        0.0
     """
 
     needs_teacher = True
@@ -82,6 +99,16 @@ class TemporalAlignment(Term):
     Args:
         weight: Factor in the sum.
         tau: Temperature of both distributions.
+
+    Raises:
+        UsageError: `tau` is not above 0.
+
+    Examples:
+        >>> import torch
+        >>> student_TBC = torch.tensor([[[1.0, 3.0]], [[3.0, 1.0]]]).log()
+        >>> term = TemporalAlignment(tau=1.0)  # of two steps each learns from the other: ln 3 / 2
+        >>> round(float(term(student_TBC, None, torch.tensor([0]))), 4)
+        0.5493
     """
 
     def __init__(self, weight: float = 0.15, tau: float = 3.0) -> None:

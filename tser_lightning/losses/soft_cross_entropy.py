@@ -15,6 +15,16 @@ class SoftCrossEntropy(Term):
         weight: Factor in the sum.
         over: "steps", "mean_logits" or "mean_probs": what is compared with the teacher.
         tau: Temperature of both distributions.
+
+    Raises:
+        UsageError: `over` is not known, or `tau` is not above 0.
+
+    Examples:
+        >>> import torch
+        >>> student_TBC, teacher_BC = torch.tensor([[[1.0, 3.0]]]).log(), torch.zeros(1, 2)
+        >>> term = SoftCrossEntropy(tau=1.0)  # -1/2 (ln 1/4 + ln 3/4)
+        >>> round(float(term(student_TBC, teacher_BC, torch.tensor([0]))), 4)
+        0.837
     """
 
     needs_teacher = True

@@ -26,6 +26,18 @@ class Standardised(Term):
         term: Any term on logits; its weight is this one's.
         over: "steps": the logits of each step are standardised. "mean_logits": their mean over time is, and the term
             sees that as a single step.
+
+    Raises:
+        UsageError: `over` is not known.
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.losses import KLDivergence
+        >>> teacher_BC = torch.tensor([[1.0, 0.0, 2.0]])
+        >>> term = Standardised(KLDivergence(tau=2.0))
+        >>> twice = term(2 * teacher_BC[None] + 1, teacher_BC, torch.tensor([2]))  # the same logits once standardised
+        >>> abs(round(float(twice), 4))
+        0.0
     """
 
     def __init__(self, term: Term, over: OverLogits = "steps") -> None:
@@ -61,6 +73,12 @@ class LogitStandardization(DistillationLoss):
 
     Raises:
         UsageError: A value out of its range.
+
+    Examples:
+        >>> import torch
+        >>> terms = LogitStandardization()(torch.zeros(4, 2, 10), torch.zeros(2, 10), torch.tensor([3, 7]))
+        >>> terms.weights, round(float(terms.total), 4)  # 0.1 ln 10
+        ({'ce': 0.1, 'kl': 9.0}, 0.2303)
     """
 
     def __init__(

@@ -24,7 +24,7 @@ class TDD(DistillationLoss):
     Raises:
         UsageError: A value out of its range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> student_TBC, teacher_BC, labels_B = torch.zeros(4, 2, 10), torch.zeros(2, 10), torch.tensor([3, 7])
         >>> round(float(TDD()(student_TBC, teacher_BC, labels_B).total), 4)  # ln 10: both divergences are 0

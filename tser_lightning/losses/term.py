@@ -23,6 +23,22 @@ class Term(nn.Module):
         teacher_taps: The teacher's layers that it looks at.
         needs: What else it asks for.
         sums_over_steps: Whether it is a sum over time steps, the mean of what it is for each step alone; see `Loss`.
+
+    Args:
+        weight: The factor of this term in the sum, any finite number.
+
+    Raises:
+        UsageError: The weight is not finite.
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.losses import DistillationLoss
+        >>> class LargestLogit(Term):
+        ...     def forward(self, student_TBC, teacher_BC, labels_B):
+        ...         return student_TBC.max()
+        >>> loss = DistillationLoss({"largest": LargestLogit(weight=0.5)})
+        >>> float(loss(torch.tensor([[[1.0, 3.0]]]), None, torch.tensor([1])).total)
+        1.5
     """
 
     needs_teacher: bool = False

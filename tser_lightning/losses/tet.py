@@ -18,6 +18,12 @@ class TET(DistillationLoss):
 
     Raises:
         UsageError: A value out of its range.
+
+    Examples:
+        >>> import torch
+        >>> student_TBC = torch.tensor([[[1.0, 3.0]], [[1.0, 1.0]]]).log()  # (1/4, 3/4), then (1/2, 1/2)
+        >>> round(float(TET(lam=0.0)(student_TBC, None, torch.tensor([1])).total), 4)  # (ln 4/3 + ln 2) / 2
+        0.4904
     """
 
     def __init__(self, lam: float = 0.001, phi: float = 1.0, label_smoothing: float = 0.0) -> None:

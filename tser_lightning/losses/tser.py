@@ -34,7 +34,7 @@ class TSER(DistillationLoss):
     Raises:
         UsageError: A value out of its range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> loss = TSER(alpha=0.5, tau=5.0, lam=0.01)
         >>> student_TBC, teacher_BC, labels_B = torch.randn(4, 2, 10), torch.randn(2, 10), torch.tensor([3, 7])

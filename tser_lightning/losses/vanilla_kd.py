@@ -23,7 +23,7 @@ class VanillaKD(TSER):
     Raises:
         UsageError: A value out of its range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> student_TBC, teacher_BC, labels_B = torch.zeros(4, 2, 10), torch.zeros(2, 10), torch.tensor([3, 7])
         >>> round(float(VanillaKD(alpha=0.0)(student_TBC, teacher_BC, labels_B).total), 4)  # ln 10
@@ -59,6 +59,12 @@ class LabelsOnly(DistillationLoss):
 
     Raises:
         UsageError: A value out of its range.
+
+    Examples:
+        >>> import torch
+        >>> student_TBC = torch.tensor([[[1.0, 3.0]], [[1.0, 1.0]]]).log()  # (1/4, 3/4), then (1/2, 1/2)
+        >>> round(float(LabelsOnly(mean="probs")(student_TBC, None, torch.tensor([1])).total), 4)  # ln 8/5
+        0.47
     """
 
     def __init__(self, mean: Literal["logits", "probs"] = "logits", label_smoothing: float = 0.0) -> None:

@@ -18,6 +18,15 @@ class WSLD(Term):
     Args:
         weight: Factor in the sum.
         tau: Temperature of both distributions.
+
+    Raises:
+        UsageError: `tau` is not above 0.
+
+    Examples:
+        >>> import torch
+        >>> term = WSLD(tau=1.0)  # both know nothing: (1 - 1 / e) ln 10
+        >>> round(float(term(torch.zeros(4, 2, 10), torch.zeros(2, 10), torch.tensor([3, 7]))), 4)
+        1.4555
     """
 
     needs_teacher = True

@@ -17,15 +17,32 @@ MODULES = {
 
 
 def backend_names() -> tuple[str, ...]:
-    """What `backend` may be."""
+    """What `backend` may be.
+
+    Returns:
+        `auto`, the keys of `MODULES`, and `reference`.
+
+    Examples:
+        >>> backend_names()
+        ('auto', 'eager', 'compiled', 'triton', 'reference')
+    """
     return ("auto", *MODULES, "reference")
 
 
 def check_backend(name: str) -> None:
     """Refuse a backend that there is not.
 
+    Args:
+        name: What a neuron was given as its backend.
+
     Raises:
         ValueError: It is unknown; says which there are.
+
+    Examples:
+        >>> check_backend("eager")
+        >>> check_backend("cuda")
+        Traceback (most recent call last):
+        ValueError: backend='cuda' is not one of auto, eager, compiled, triton, reference
     """
     if name not in backend_names():
         raise ValueError(f"backend={name!r} is not one of {', '.join(backend_names())}")

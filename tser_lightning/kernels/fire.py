@@ -31,6 +31,20 @@ def fire(u: Tensor, surrogate: str = "sigmoid", scale: Scale | None = None) -> T
         u: Distance of the membrane from the threshold, any shape.
         surrogate: A name in `SURROGATES`.
         scale: Its shape parameter; None: its default.
+
+    Returns:
+        1 where u >= 0, else 0; the shape and dtype of `u`.
+
+    Raises:
+        ValueError: There is no such surrogate.
+
+    Examples:
+        >>> import torch
+        >>> u = torch.tensor([-0.25, 0.0, 0.75], requires_grad=True)
+        >>> spikes = fire(u, "triangle")
+        >>> spikes.sum().backward()
+        >>> spikes.tolist(), u.grad.tolist()  # 1 - |u|
+        ([0.0, 1.0, 1.0], [0.75, 1.0, 0.25])
     """
     known = surrogate_named(surrogate)
     return differentiable_step(u, known.scale if scale is None else scale, known.gradient)

@@ -138,6 +138,13 @@ def run_lif(
 
     Returns:
         The spikes [T, ...], in the layout and dtype of the currents, and the last membrane [...], float32 or wider.
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.kernels.spec import NeuronSpec
+        >>> spikes_TB, v = run_lif(torch.tensor([[0.5], [2.0]]), NeuronSpec(decay=0.5))  # H = 0.25, 1.125
+        >>> spikes_TB.tolist(), v.tolist()
+        ([[0.0], [1.0]], [0.0])
     """
     backend = chosen(spec, currents_TB)
     if backend == "reference":
@@ -161,22 +168,24 @@ def lif(
 ) -> tuple[Tensor, Tensor]:
     """Run neurons that are described by settings, as `torch.nn.functional` does; a module is `neurons.LIF`.
 
-        >>> spikes_TB, v = lif(torch.tensor([0.5, 2.0, 2.0]), decay=0.5, reset="soft")
-        >>> spikes_TB.tolist()
-        [0.0, 1.0, 1.0]
-
     Args:
-        currents_TB: See `run_lif`.
-        v_init: A number as in `NeuronSpec`, or a tensor as in `run_lif`.
-        decay: A number as in `NeuronSpec`, or a 0-dim tensor that is learnt.
-        surrogate_scale: Likewise.
+        currents_TB: [T, ...], T >= 1, in any layout.
+        v_init: The membrane before the first step: a number, or a tensor that broadcasts to [...].
+        decay: What is left of the membrane after one step, in [0, 1]: a number, or a 0-dim tensor that is learnt.
+        surrogate_scale: Shape parameter of the surrogate, > 0: a number, or a 0-dim tensor; None: its default.
         settings: The others of `NeuronSpec`.
 
     Returns:
-        As `run_lif`.
+        The spikes [T, ...], in the layout and dtype of the currents, and the last membrane [...], float32 or wider.
 
     Raises:
         ValueError: A value out of its range, or an unknown name.
+
+    Examples:
+        >>> import torch
+        >>> spikes_TB, v = lif(torch.tensor([0.5, 2.0, 2.0]), decay=0.5, reset="soft")  # H = 0.25, 1.125, 1.0625
+        >>> spikes_TB.tolist(), float(v)
+        ([0.0, 1.0, 1.0], 0.0625)
     """
     given = {"v_init": v_init, "decay": decay, "surrogate_scale": surrogate_scale}
     tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}

@@ -27,9 +27,6 @@ class NeuronSpec:
     neuron with V >= v_threshold is charged to v_threshold less. So a spike costs the whole threshold whatever the
     decay, where "soft" lets a part of it leak away with the rest.
 
-        >>> NeuronSpec(decay=0.25, reset="soft").scale
-        4.0
-
     Attributes:
         decay: What is left of the membrane after one step, in [0, 1]. Where it is learnt, a tensor goes beside this and
             this is where it starts.
@@ -44,6 +41,13 @@ class NeuronSpec:
 
     Raises:
         ValueError: A value out of its range, or an unknown name; says which there are.
+
+    Examples:
+        >>> NeuronSpec(decay=0.25, reset="soft").scale  # of the default surrogate, sigmoid
+        4.0
+        >>> NeuronSpec(decay=2.0)
+        Traceback (most recent call last):
+        ValueError: decay=2.0 is not in [0, 1]: it is what is left of the membrane after one step
     """
 
     decay: float = 0.5

@@ -21,6 +21,14 @@ class Clock:
             then has [B, ...] and is computed once, not T times.
         first: Index of the first of these steps; above 0 only while streaming.
         carry: What each module keeps from one streamed step to the next, by module; None outside streaming.
+
+    Examples:
+        >>> import torch
+        >>> clock = Clock(steps=4)
+        >>> clock.unfold(torch.zeros(8, 16)).shape  # [T*B, C] -> [T, B, C]
+        torch.Size([4, 2, 16])
+        >>> Clock(steps=4, images=2).unfold(torch.zeros(2, 16)).shape  # one image for all steps
+        torch.Size([4, 2, 16])
     """
 
     steps: int | None = None
@@ -48,6 +56,14 @@ class OverTime(nn.Module):
         causal: Whether step t needs no later step. Students with a module that does cannot compute while they stream.
         time_first: Whether it is called with [T, B, ...] inside a student too, as in the networks of others that keep
             time apart (`Student.time_first`).
+
+    Examples:
+        >>> import torch
+        >>> class Shift(OverTime):
+        ...     def forward(self, folded):
+        ...         return self.fold(self.unfold(folded).roll(1, 0))
+        >>> Shift()(torch.tensor([[0.0], [1.0], [2.0]])).tolist()  # outside a student the leading axis is time
+        [[2.0], [0.0], [1.0]]
     """
 
     causal = True

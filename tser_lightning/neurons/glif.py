@@ -41,6 +41,14 @@ class GLIF(Neuron):
 
     Raises:
         ValueError: A setting out of its range or an unknown name.
+
+    Examples:
+        >>> import torch
+        >>> neuron = GLIF(16, timesteps=4)
+        >>> neuron(torch.rand(4, 2, 16, 8, 8)).shape
+        torch.Size([4, 2, 16, 8, 8])
+        >>> sum(parameter.numel() for parameter in neuron.parameters())  # 3 gates, 4 constants, 4 conductances
+        176
     """
 
     kaiming_start: ClassVar[bool] = True

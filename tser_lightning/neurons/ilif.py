@@ -39,10 +39,6 @@ class ILIF(Neuron):
 
     Runs as plain operations.
 
-        >>> neuron = ILIF(max_spikes=2, decay=0.5)
-        >>> neuron(torch.tensor([1.2, 0.2, 9.0])).tolist()
-        [1.0, 0.0, 2.0]
-
     Args:
         channels: Not used: all channels are alike.
         max_spikes: D, 1 or more.
@@ -53,6 +49,15 @@ class ILIF(Neuron):
 
     Raises:
         ValueError: A setting out of its range.
+
+    Examples:
+        >>> import torch
+        >>> neuron = ILIF(max_spikes=2, decay=0.5)
+        >>> counts_T = neuron(torch.tensor([1.2, 0.2, 9.0]))  # H = 1.2, 0.1 + 0.2, 0.15 + 9
+        >>> counts_T.tolist()
+        [1.0, 0.0, 2.0]
+        >>> neuron.in_binary_steps(counts_T).tolist()
+        [1.0, 0.0, 0.0, 0.0, 1.0, 1.0]
     """
 
     def __init__(

@@ -37,6 +37,12 @@ class IMLIF(LIF):
 
     Raises:
         ValueError: A setting out of its range or an unknown name.
+
+    Examples:
+        >>> import torch
+        >>> neuron = IMLIF(attention=0.5, decay=0.0, decay_input=False)  # spikes where the current reaches 1
+        >>> neuron(torch.tensor([[[0.75]], [[0.75]], [[0.0]]])).flatten().tolist()  # 0.75, 0.75 + 0.375, 0.5625
+        [0.0, 1.0, 0.0]
     """
 
     def __init__(self, channels: int | None = None, *, attention: float = 0.2, **settings: Any) -> None:

@@ -23,6 +23,14 @@ class LSG(PLIF):
         decay_input: As in `LIF`.
         v_threshold: As in `LIF`.
         settings: `reset`, `detach_reset` and `backend` of `LIF`.
+
+    Raises:
+        ValueError: A setting out of its range or an unknown name.
+
+    Examples:
+        >>> neuron = LSG(decay=0.2, v_threshold=0.5)
+        >>> round(float(neuron.width()), 4)  # sqrt(1 + 0.2^2)
+        1.0198
     """
 
     def __init__(

@@ -27,6 +27,14 @@ def membranes(neuron: Neuron, currents_TB: Tensor, spikes_TB: Tensor) -> Tensor:
 
     Raises:
         UsageError: A neuron with other dynamics.
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.neurons import LIF
+        >>> neuron, currents_T = LIF(decay=0.5, decay_input=False), torch.tensor([0.5, 1.0, 0.5])
+        >>> spikes_T = neuron(currents_T)
+        >>> spikes_T.tolist(), membranes(neuron, currents_T, spikes_T).tolist()  # 0.25 + 1 fires
+        ([0.0, 1.0, 0.0], [0.5, 1.25, 0.5])
     """
     if not isinstance(neuron, LIF) or type(neuron).run is not LIF.run:
         raise UsageError(

@@ -36,15 +36,24 @@ class MPBN(Neuron):
     take a neuron through all steps.
 
     Args:
-        channels: C, needed.
+        channels: C; there is a norm for each channel, so it has to be given.
         decay: What is left of the membrane after one step, in [0, 1].
-        v_threshold: Of the normalised membrane.
+        v_threshold: The normalised membrane at which, and above which, it fires; > 0.
         detach_reset: Whether the gradient ignores that a spike resets the membrane.
         surrogate: A name in `SURROGATES`; of the distance of the normalised membrane from the threshold.
         surrogate_scale: Its shape parameter; None: its default.
 
     Raises:
         ValueError: A setting out of its range, an unknown name, or no number of channels.
+
+    Examples:
+        >>> import torch
+        >>> neuron = MPBN(1, decay=0.0, v_threshold=0.5)
+        >>> with torch.no_grad():
+        ...     _ = neuron.norm.running_mean.fill_(2.0)
+        >>> spikes = neuron.eval()(torch.tensor([[[2.4]], [[2.6]]]))  # fires from 2.5 on
+        >>> spikes.flatten().tolist(), round(float(neuron.thresholds().at.detach()), 2)
+        ([0.0, 1.0], 2.5)
     """
 
     kaiming_start: ClassVar[bool] = True

@@ -26,6 +26,14 @@ class Neuron(OverTime):
         max_spikes: The most spikes that it puts out at one step; above 1 what it puts out are their numbers.
         weighted: Whether its spikes weigh something else than 1, the same for the whole layer.
         kaiming_start: Whether the networks that were published with it start as `models.initialisation.kaiming`.
+
+    Examples:
+        >>> import torch
+        >>> class Step(Neuron):
+        ...     def run(self, currents_TB, state):
+        ...         return (currents_TB >= 1.0).to(currents_TB.dtype), None
+        >>> Step()(torch.tensor([0.5, 1.5])).tolist()
+        [0.0, 1.0]
     """
 
     lr_scales: ClassVar[dict[str, float]] = {}
@@ -53,9 +61,6 @@ class Neuron(OverTime):
 class LIF(Neuron):
     """Leaky integrate-and-fire, Eq. 1-3 of the paper; the settings are those of `NeuronSpec`.
 
-        >>> LIF(decay=0.5, reset="soft")(torch.tensor([0.5, 2.0, 2.0])).tolist()
-        [0.0, 1.0, 1.0]
-
     Attributes:
         spec: What it is.
         fused: Whether it may compute as one with the norm before it (`after_norm`).
@@ -74,6 +79,14 @@ class LIF(Neuron):
 
     Raises:
         ValueError: A setting out of its range or an unknown name.
+
+    Examples:
+        >>> import torch
+        >>> neuron = LIF(decay=0.5)  # V = 0.5 V + 0.5 I, fires at 1, then is 0
+        >>> neuron(torch.tensor([1.0, 1.5, 1.0, 3.0])).tolist()  # H = 0.5, 0.25 + 0.75 (fires), 0.5, 1.75 (fires)
+        [0.0, 1.0, 0.0, 1.0]
+        >>> LIF(decay=0.5, reset="soft")(torch.tensor([3.0, 1.5])).tolist()  # H = 1.5, what is left 0.5; 0.25 + 0.75
+        [1.0, 1.0]
     """
 
     fused = True
@@ -132,6 +145,14 @@ class IF(LIF):
     Args:
         channels: Not used: all channels are alike.
         settings: Those of `LIF` but for `decay` and `decay_input`.
+
+    Raises:
+        ValueError: A setting out of its range or an unknown name.
+
+    Examples:
+        >>> import torch
+        >>> IF()(torch.tensor([0.5, 0.5, 0.5, 0.5])).tolist()  # H = 0.5, 1.0 (fires), 0.5, 1.0 (fires)
+        [0.0, 1.0, 0.0, 1.0]
     """
 
     def __init__(self, channels: int | None = None, **settings: Any) -> None:
@@ -150,6 +171,11 @@ class PLIF(LIF):
 
     Raises:
         ValueError: A setting out of its range or an unknown name.
+
+    Examples:
+        >>> neuron = PLIF(decay=0.25)
+        >>> round(float(neuron.leak().detach()), 4), [name for name, _ in neuron.named_parameters()]
+        (0.25, ['w'])
     """
 
     def __init__(self, channels: int | None = None, *, decay: float = 0.5, **settings: Any) -> None:

@@ -23,6 +23,14 @@ class PFA(OverTime):
 
     Raises:
         ValueError: `timesteps` or `rank` is below 1.
+
+    Examples:
+        >>> import torch
+        >>> attention = PFA(16, timesteps=4, rank=2)
+        >>> attention(torch.rand(4, 2, 16, 8, 8)).shape  # outside a student [T, B, C, H, W]
+        torch.Size([4, 2, 16, 8, 8])
+        >>> sum(parameter.numel() for parameter in attention.parameters())  # 2 (4 9 + 1), 2 (16 + 1), 2 (4 + 1), 2
+        120
     """
 
     causal = False

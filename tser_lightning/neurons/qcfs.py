@@ -30,13 +30,6 @@ class QCFS(Neuron):
     Only what is linear between activations can be converted: averages and sums, not a maximum of spikes and not a
     product of them (attention); and images that are the same at every step. A student refuses the others.
 
-        >>> neuron = QCFS(v_threshold=2.0, levels=4)
-        >>> neuron.train()(torch.tensor([[-1.0, 0.3, 1.3, 9.0]])).tolist()
-        [[0.0, 0.5, 1.5, 2.0]]
-        >>> currents_TB = torch.tensor([[-1.0, 0.3, 1.3, 9.0]]).expand(4, -1)
-        >>> neuron.eval()(currents_TB).mean(0).tolist()
-        [0.0, 0.5, 1.5, 2.0]
-
     Attributes:
         weighted: Its spikes weigh lambda, a number of the whole layer that the weights behind it can take in.
 
@@ -47,6 +40,15 @@ class QCFS(Neuron):
 
     Raises:
         ValueError: A setting out of its range.
+
+    Examples:
+        >>> import torch
+        >>> neuron = QCFS(v_threshold=2.0, levels=4)
+        >>> neuron.train()(torch.tensor([[-1.0, 0.3, 1.3, 9.0]])).tolist()  # the ANN
+        [[0.0, 0.5, 1.5, 2.0]]
+        >>> currents_TB = torch.tensor([[-1.0, 0.3, 1.3, 9.0]]).expand(4, -1)
+        >>> neuron.eval()(currents_TB).mean(0).tolist()  # the spiking network, T = L
+        [0.0, 0.5, 1.5, 2.0]
     """
 
     weighted = True

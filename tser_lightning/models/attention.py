@@ -31,8 +31,19 @@ def parts_with(
         attention_timesteps: T, for which PFA has weights.
         attention_rank: R of PFA; 64 in its public code where nothing is said, 8 for CIFAR10-DVS.
 
+    Returns:
+        The parts, for a function that `architecture` decorates.
+
     Raises:
         ValueError: There is no such attention.
+
+    Examples:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tser_lightning.neurons import LIF
+        >>> parts = parts_with(LIF, nn.BatchNorm2d, attention="pfa", attention_timesteps=2)
+        >>> parts.attention(16)(torch.rand(2, 3, 16, 8, 8)).shape  # outside a student [T, B, C, H, W]
+        torch.Size([2, 3, 16, 8, 8])
     """
     if attention is None:
         return Parts(activation, norm)

@@ -34,6 +34,20 @@ class Bottleneck(nn.Module):
 
 @architecture(parts_with)
 def resnet50(num_classes: int, in_channels: int, parts: Parts, *, stem: Stem = "imagenet") -> Network:
-    """ResNet-50. 1000 classes: 25,557,032 parameters, as torchvision's."""
+    """ResNet-50: four stages of 3, 4, 6 and 3 bottlenecks. 1000 classes: 25,557,032 parameters, as torchvision's.
+
+    Args:
+        stem: "cifar" (3x3, stride 1) or "imagenet" (7x7, stride 2, then max-pool 3x3, stride 2).
+
+    Returns:
+        A network, images [N, in_channels, H, W] to logits [N, num_classes].
+
+    Examples:
+        >>> import torch
+        >>> with torch.device("meta"):  # shapes alone
+        ...     net = resnet50(1000)
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        25557032
+    """
     net = ResNet(num_classes, in_channels, parts, Bottleneck, depths=(3, 4, 6, 3), stem=stem)
     return published_start(net, parts.activation)

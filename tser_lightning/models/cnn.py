@@ -56,5 +56,26 @@ class CNN(Network):
 def cnn_small(
     num_classes: int, in_channels: int, parts: Parts, *, widths: Sequence[int] = (8, 16, 32), grid: int = 2
 ) -> Network:
-    """A small network for images from 8x8 to 32x32 pixels. 10 classes, one channel, grid 7: 21,634 parameters."""
+    """Three convolutions and a linear classifier, for images from 8x8 to 32x32 pixels.
+
+    10 classes, one channel, grid 7: 21,634 parameters.
+
+    Args:
+        widths: Channels of the convolutions, one for each.
+        grid: Height and width in cells of the map that the classifier sees; larger maps are averaged down to it.
+
+    Returns:
+        A network, images [N, in_channels, H, W] to logits [N, num_classes].
+
+    Raises:
+        UsageError: When it is called: images smaller than 4 pixels for each cell of the grid.
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.models import Student
+        >>> from tser_lightning.neurons import LIF
+        >>> student = Student(cnn_small(10, 1, activation=LIF), timesteps=4)
+        >>> student(torch.rand(2, 1, 8, 8)).shape
+        torch.Size([4, 2, 10])
+    """
     return CNN(num_classes, in_channels, parts, widths, grid)

@@ -20,12 +20,12 @@ class Ensemble(nn.Module):
     Raises:
         ValueError: There is no member.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from torch import nn
-        >>> both = Ensemble({"one": nn.Linear(2, 3), "two": nn.Linear(2, 3)})
-        >>> both(torch.zeros(4, 2)).shape
-        torch.Size([4, 3])
+        >>> both = Ensemble({"same": nn.Identity(), "other way round": nn.Softmin(-1)})
+        >>> both(torch.zeros(1, 2)).tolist()  # the mean of (0, 0) and (1/2, 1/2)
+        [[0.25, 0.25]]
     """
 
     def __init__(self, members: Mapping[str, nn.Module]) -> None:

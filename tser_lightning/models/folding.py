@@ -20,11 +20,6 @@ def fold_norms(net: nn.Module, images: Tensor) -> nn.Module:
     The copy is for answering alone: it gives the numbers of the network in eval mode but for rounding. A spike whose
     membrane lies within rounding of the threshold may flip.
 
-        >>> from tser_lightning.models import resnet_small
-        >>> net = resnet_small(10, 1).eval()
-        >>> any(isinstance(each, nn.BatchNorm2d) for each in fold_norms(net, torch.rand(2, 1, 8, 8)).modules())
-        False
-
     Args:
         net: A student or an ANN in eval mode; left as it is.
         images: Some that it takes; on them the copy must answer as the network does.
@@ -32,6 +27,14 @@ def fold_norms(net: nn.Module, images: Tensor) -> nn.Module:
     Returns:
         The copy. Norms that do not follow straight after a convolution, and norms other than `BatchNorm2d`, stay; so
         do all of them where the answers would differ, because the output of a convolution goes elsewhere too.
+
+    Examples:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tser_lightning.models import resnet_small
+        >>> net = resnet_small(10, 1).eval()
+        >>> any(isinstance(each, nn.BatchNorm2d) for each in fold_norms(net, torch.rand(2, 1, 8, 8)).modules())
+        False
     """
     folded = copy.deepcopy(net)
     for conv, norm in norms_after_convolutions(folded, images):

@@ -41,6 +41,11 @@ def adopt_neurons(net: nn.Module) -> list[Neuron]:
 
     Raises:
         UsageError: Names what cannot be computed here as it is there, and why.
+
+    Examples:
+        >>> from torch import nn
+        >>> adopt_neurons(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))  # nothing of another library in it
+        []
     """
     found = [(path, module) for path, module in _outside(net, "") if _is_neuron(module) or _keeps_state(module)]
     adopted: dict[nn.Module, LIF] = {}

@@ -24,6 +24,14 @@ class InputAdapter(nn.Module):
         size: H = W that the network expects.
         mean: Of each channel of raw images in [0, 1], as the network expects; their average if it is not C numbers.
         std: Likewise.
+
+    Examples:
+        >>> import torch
+        >>> adapter = InputAdapter(1, size=4, mean=[0.5], std=[0.25])
+        >>> adapter.images_have(mean=[0.0], std=[1.0])  # raw pixels
+        >>> images_BCHW = adapter(torch.full((2, 1, 2, 2), 0.75))
+        >>> images_BCHW.shape, images_BCHW[0, 0, 0, 0].item()  # (0.75 - 0.5) / 0.25
+        (torch.Size([2, 1, 4, 4]), 1.0)
     """
 
     scale: Tensor

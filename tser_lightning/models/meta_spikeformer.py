@@ -119,8 +119,22 @@ def meta_spikeformer(
         last_dim: Channels of a token of the last stage.
         heads: Heads of attention.
 
+    Returns:
+        A network, images [N, in_channels, H, W] to logits [N, num_classes].
+
     Raises:
         ValueError: `dim` or `last_dim` cannot be divided by 8 and `heads`.
+
+    Source:
+        Yao et al., ICLR 2024 (arXiv 2404.03663).
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.neurons import LIF
+        >>> with torch.device("meta"):  # shapes alone
+        ...     net = meta_spikeformer(1000, activation=LIF)
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        31333864
     """
     check_heads(dim, heads)
     check_heads(last_dim, heads)

@@ -71,13 +71,49 @@ def ms_resnet(
 
 @architecture(parts_with)
 def ms_resnet18(num_classes: int, in_channels: int, parts: Parts, *, stem: Stem = "imagenet") -> Network:
-    """MS-ResNet-18. 1000 classes: 11,693,736 parameters."""
+    """MS-ResNet-18: real-valued stream, four stages of two blocks. 1000 classes: 11,693,736 parameters.
+
+    Args:
+        stem: "cifar" (3x3, stride 1) or "imagenet" (7x7, stride 2, no pooling: all four stages halve the map).
+
+    Returns:
+        A network, images [N, in_channels, H, W] to logits [N, num_classes].
+
+    Source:
+        Hu et al., TNNLS 2024 (arXiv 2112.08954).
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.neurons import LIF
+        >>> with torch.device("meta"):  # shapes alone
+        ...     net = ms_resnet18(1000, activation=LIF)
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        11693736
+    """
     return ms_resnet((2, 2, 2, 2), MembraneBlock, num_classes, in_channels, parts, stem)
 
 
 @architecture(parts_with)
 def ms_resnet34(num_classes: int, in_channels: int, parts: Parts, *, stem: Stem = "imagenet") -> Network:
-    """MS-ResNet-34. 1000 classes: 21,801,896 parameters."""
+    """MS-ResNet-34: real-valued stream, four stages of 3, 4, 6 and 3 blocks. 1000 classes: 21,801,896 parameters.
+
+    Args:
+        stem: "cifar" (3x3, stride 1) or "imagenet" (7x7, stride 2, no pooling: all four stages halve the map).
+
+    Returns:
+        A network, images [N, in_channels, H, W] to logits [N, num_classes].
+
+    Source:
+        Hu et al., TNNLS 2024 (arXiv 2112.08954).
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.neurons import LIF
+        >>> with torch.device("meta"):  # shapes alone
+        ...     net = ms_resnet34(1000, activation=LIF)
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        21801896
+    """
     return ms_resnet((3, 4, 6, 3), MembraneBlock, num_classes, in_channels, parts, stem)
 
 
@@ -91,6 +127,20 @@ def ms_resnet104(
         stem: "imagenet": 3x3 with stride 2, then 3x3 twice, with biases and nothing between them. "cifar": 3x3.
         dropout: Share of the pooled features that is dropped in training; each step draws its own, where the
             published network drops from the mean over steps.
+
+    Returns:
+        A network, images [N, in_channels, H, W] to logits [N, num_classes].
+
+    Source:
+        Hu et al., TNNLS 2024 (arXiv 2112.08954).
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.neurons import LIF
+        >>> with torch.device("meta"):  # shapes alone
+        ...     net = ms_resnet104(1000, activation=LIF)
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        77350504
     """
     net = ms_resnet((3, 8, 32, 8), PooledShortcutBlock, num_classes, in_channels, parts, stem)
     return deep_stem(net, in_channels, stem, dropout)
@@ -109,7 +159,22 @@ def deep_stem(net: ResNet, in_channels: int, stem: Stem, dropout: float) -> ResN
 
 @architecture(parts_with)
 def max_resnet18(num_classes: int, in_channels: int, parts: Parts) -> Network:
-    """Max-ResNet-18: three stages of 128, 256, 512 channels behind a stem of 64. 10 classes: 12,502,090 parameters."""
+    """Max-ResNet-18: three stages of 128, 256, 512 channels behind a stem of 64. 10 classes: 12,502,090 parameters.
+
+    Returns:
+        A network, images [N, in_channels, H, W] to logits [N, num_classes].
+
+    Source:
+        Fang et al., NeurIPS 2025 (arXiv 2505.18608).
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.neurons import LIF
+        >>> with torch.device("meta"):  # shapes alone
+        ...     net = max_resnet18(10, activation=LIF)
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        12502090
+    """
     return ResNet(
         num_classes,
         in_channels,

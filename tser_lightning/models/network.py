@@ -24,6 +24,12 @@ class Parts:
         norm: Follows a convolution.
         attention: At the end of every stage of a convolutional network.
         input_attention: On what goes into a convolutional network.
+
+    Examples:
+        >>> from torch import nn
+        >>> from tser_lightning.neurons import LIF
+        >>> Parts(LIF).activation(64), Parts().norm(64).num_features
+        (LIF(), 64)
     """
 
     activation: Factory = relu
@@ -39,6 +45,22 @@ class Network(nn.Module):
         stages: "stage1" ... "stage4" -> path of the module whose output is that stage's feature. "stage4" is always the
             last one, so that any two networks have their last features under the same name.
         penultimate: Path of the classifier; its input is the penultimate feature.
+
+    Examples:
+        >>> import torch
+        >>> from torch import nn
+        >>> class OneLayer(Network):
+        ...     stages = {"stage4": "act"}
+        ...
+        ...     def __init__(self, classes):
+        ...         super().__init__()
+        ...         self.act, self.fc = nn.ReLU(), nn.Linear(3, classes)
+        ...
+        ...     def forward(self, x):
+        ...         return self.fc(self.act(x.mean((2, 3))))
+        >>> net = OneLayer(10)
+        >>> net(torch.rand(2, 3, 8, 8)).shape, net.penultimate
+        (torch.Size([2, 10]), 'fc')
     """
 
     stages: dict[str, str]
@@ -51,7 +73,15 @@ def four_stages(stem: str, ends: Sequence[str]) -> dict[str, str]:
 
 
 class Architecture(Protocol):
-    """Makes a network; what else it takes, each by its name, its docstring and `inspect.signature` say."""
+    """Makes a network; what else it takes, each by its name, its docstring and `inspect.signature` say.
+
+    Examples:
+        >>> from inspect import signature
+        >>> from tser_lightning.models import resnet18
+        >>> make: Architecture = resnet18
+        >>> list(signature(make).parameters)[:6]
+        ['num_classes', 'in_channels', 'activation', 'norm', 'stem', 'variant']
+    """
 
     def __call__(
         self,
@@ -75,13 +105,21 @@ class Architecture(Protocol):
 def architecture(parts: Callable[..., Parts]) -> Callable[[Callable[..., Network]], Architecture]:
     """Make an `Architecture` of a function (num_classes, in_channels, parts, *, settings of its own).
 
-        @architecture(parts_with)
-        def vgg11(num_classes: int, in_channels: int, parts: Parts) -> Network: ...
-
-        vgg11(10, activation=LIF, attention="pfa")
-
     Args:
         parts: Makes them from activation, norm and what it takes by name: `Parts`, or `parts_with` (attention).
+
+    Returns:
+        The decorator.
+
+    Examples:
+        >>> from inspect import signature
+        >>> from tser_lightning.models import Network, Parts
+        >>> from tser_lightning.models.attention import parts_with
+        >>> @architecture(parts_with)
+        ... def my_net(num_classes: int, in_channels: int, parts: Parts, *, width: int = 16) -> Network:
+        ...     raise NotImplementedError
+        >>> list(signature(my_net).parameters)[:5]
+        ['num_classes', 'in_channels', 'activation', 'norm', 'width']
     """
     of_parts = [each for each in signature(parts).parameters.values() if each.kind is Parameter.KEYWORD_ONLY]
     given = signature(Architecture.__call__).parameters

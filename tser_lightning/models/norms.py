@@ -21,9 +21,15 @@ class TDBN(nn.BatchNorm2d):
 
     Args:
         channels: C of [T*B, C, H, W].
-        v_threshold: Threshold of the neurons that follow.
+        v_threshold: Threshold of the neurons that follow: the deviation that their currents start with.
         eps: Added to the variance.
         momentum: Of the running statistics; None: their plain mean.
+
+    Examples:
+        >>> import torch
+        >>> norm = TDBN(3, v_threshold=0.5)
+        >>> round(norm(torch.randn(64, 3, 8, 8)).std().item(), 3)  # starts at the threshold
+        0.5
     """
 
     def __init__(
@@ -55,7 +61,15 @@ class TEBN(nn.BatchNorm2d, OverTime):
         channels: C of [T*B, C, H, W].
         timesteps: T, the number of weights.
         eps: Added to the variance.
-        momentum: Of the running statistics.
+        momentum: Of the running statistics; None: their plain mean.
+
+    Examples:
+        >>> import torch
+        >>> norm = TEBN(3, timesteps=4)
+        >>> norm(torch.randn(4, 2, 3, 8, 8)).shape  # outside a student [T, B, C, H, W]
+        torch.Size([4, 2, 3, 8, 8])
+        >>> norm.p.tolist()
+        [1.0, 1.0, 1.0, 1.0]
     """
 
     def __init__(self, channels: int, timesteps: int, eps: float = 1e-5, momentum: float | None = 0.1) -> None:
@@ -85,6 +99,14 @@ class NormByStep(nn.BatchNorm2d, OverTime):
         timesteps: T.
         eps: Added to the variance.
         momentum: Of the running statistics; None: their plain mean.
+
+    Examples:
+        >>> import torch
+        >>> norm = NormByStep(3, timesteps=4)
+        >>> norm(torch.randn(4, 2, 3, 8, 8)).shape  # outside a student [T, B, C, H, W]
+        torch.Size([4, 2, 3, 8, 8])
+        >>> norm.running_mean.shape  # [T, C]
+        torch.Size([4, 3])
     """
 
     def __init__(self, channels: int, timesteps: int, eps: float = 1e-5, momentum: float | None = 0.1) -> None:
@@ -138,6 +160,14 @@ class BNTT(NormByStep):
         timesteps: T.
         eps: Added to the variance.
         momentum: Of the running statistics; None: their plain mean.
+
+    Examples:
+        >>> import torch
+        >>> norm = BNTT(3, timesteps=4)
+        >>> norm(torch.randn(4, 2, 3, 8, 8)).shape  # outside a student [T, B, C, H, W]
+        torch.Size([4, 2, 3, 8, 8])
+        >>> norm.weight.shape, norm.running_mean.shape, norm.bias is None  # [T, C]
+        (torch.Size([4, 3]), torch.Size([4, 3]), True)
     """
 
     def __init__(self, channels: int, timesteps: int, eps: float = 1e-4, momentum: float | None = 0.1) -> None:
@@ -163,6 +193,14 @@ class TAB(NormByStep):
         timesteps: T.
         eps: Added to the variance.
         momentum: Of the running statistics; None: their plain mean.
+
+    Examples:
+        >>> import torch
+        >>> norm = TAB(3, timesteps=4)
+        >>> norm(torch.randn(4, 2, 3, 8, 8)).shape  # outside a student [T, B, C, H, W]
+        torch.Size([4, 2, 3, 8, 8])
+        >>> norm.running_mean.shape  # [T, C]
+        torch.Size([4, 3])
     """
 
     def __init__(self, channels: int, timesteps: int, eps: float = 1e-5, momentum: float | None = 0.1) -> None:

@@ -45,7 +45,21 @@ class PreActBlock(nn.Module):
 
 
 def add_to_stream(branch: Tensor, stream: Tensor) -> Tensor:
-    """Add [T*B, ...] to a stream of the same shape, or to one that is still the same for all steps, [B, ...]."""
+    """Add [T*B, ...] to a stream of the same shape, or to one that is still the same for all steps, [B, ...].
+
+    Args:
+        branch: [T*B, ...], what a neuron or what comes after one gave.
+        stream: [T*B, ...], or [B, ...] where it comes before the first neuron.
+
+    Returns:
+        [T*B, ...].
+
+    Examples:
+        >>> import torch
+        >>> branch, stream = torch.tensor([[1.0], [2.0], [3.0], [4.0]]), torch.tensor([[10.0], [20.0]])  # T = 2, B = 2
+        >>> add_to_stream(branch, stream).flatten().tolist()
+        [11.0, 22.0, 13.0, 24.0]
+    """
     return cast(Tensor, (branch.unflatten(0, (-1, len(stream))) + stream).flatten(0, 1))
 
 
@@ -54,6 +68,23 @@ def preact_resnet34(num_classes: int, in_channels: int, parts: Parts, *, stem: S
     """Pre-activation ResNet-34; convolutions start as Kaiming normal, fan out. 1000 classes: 21,806,184 parameters.
 
     Takes the attention settings of `parts_with`; it makes the stream a ReLU's at the end of each stage.
+
+    Args:
+        stem: "cifar" (3x3, stride 1) or "imagenet" (7x7, stride 2, then max-pool 3x3, stride 2).
+
+    Returns:
+        A network, images [N, in_channels, H, W] to logits [N, num_classes].
+
+    Source:
+        Yu et al., ICML 2025 (arXiv 2501.15925): its student for ImageNet.
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.neurons import LIF
+        >>> with torch.device("meta"):  # shapes alone
+        ...     net = preact_resnet34(1000, activation=LIF)
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        21806184
     """
     return kaiming(
         ResNet(num_classes, in_channels, parts, PreActBlock, (3, 4, 6, 3), stem=stem, stem_fires=False, bias=True)

@@ -115,8 +115,22 @@ def qkformer(
         heads: Heads of attention, in all stages.
         patch_size: Pixels of a token's side in the last stage: 4 for CIFAR, 16 for ImageNet.
 
+    Returns:
+        A network, images [N, in_channels, H, W] to logits [N, num_classes].
+
     Raises:
         ValueError: `dim` cannot be divided by 8 and its quarter by `heads`, or there is no such patch size or depth.
+
+    Source:
+        Zhou et al., NeurIPS 2024 (arXiv 2403.16552).
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.neurons import LIF
+        >>> with torch.device("meta"):  # shapes alone
+        ...     net = qkformer(100, activation=LIF)
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        6740884
     """
     check_heads(dim, heads)
     check_heads(dim // 4 * 8, 8 * heads)

@@ -171,16 +171,29 @@ def resnet18(
     stem: Stem = "cifar",
     variant: Literal["standard", "glif"] = "standard",
 ) -> Network:
-    """ResNet-18. CIFAR stem, 10 classes: 11,173,962 parameters.
+    """ResNet-18: four stages of two basic blocks. CIFAR stem, 10 classes: 11,173,962 parameters.
 
     Args:
-        stem: See `stem_layers`.
+        stem: "cifar" (3x3, stride 1) or "imagenet" (7x7, stride 2, then max-pool 3x3, stride 2).
         variant: "standard"; or "glif", that of GLIF (Yao et al., 2022, networks_for_CIFAR.py): a norm on every
             shortcut, the second stage as large as the first, and the classifier of its ResNet-19, without a bias (10
             classes: 11,304,512; 100 classes: 11,222,080).
 
+    Returns:
+        A network, images [N, in_channels, H, W] to logits [N, num_classes].
+
     Raises:
         ValueError: There is no such variant.
+
+    Source:
+        He et al., 2016.
+
+    Examples:
+        >>> import torch
+        >>> with torch.device("meta"):  # shapes alone
+        ...     net = resnet18(10)
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        11173962
     """
     if variant not in ("standard", "glif"):
         raise UsageError(
@@ -198,7 +211,24 @@ def resnet18(
 
 @architecture(parts_with)
 def resnet34(num_classes: int, in_channels: int, parts: Parts, *, stem: Stem = "cifar") -> Network:
-    """ResNet-34. CIFAR stem, 10 classes: 21,282,122 parameters."""
+    """ResNet-34: four stages of 3, 4, 6 and 3 basic blocks. CIFAR stem, 10 classes: 21,282,122 parameters.
+
+    Args:
+        stem: "cifar" (3x3, stride 1) or "imagenet" (7x7, stride 2, then max-pool 3x3, stride 2).
+
+    Returns:
+        A network, images [N, in_channels, H, W] to logits [N, num_classes].
+
+    Source:
+        He et al., 2016.
+
+    Examples:
+        >>> import torch
+        >>> with torch.device("meta"):  # shapes alone
+        ...     net = resnet34(10)
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        21282122
+    """
     net = ResNet(num_classes, in_channels, parts, depths=(3, 4, 6, 3), stem=stem)
     return published_start(net, parts.activation)
 
@@ -216,8 +246,18 @@ def resnet19(
             every shortcut, a classifier without bias, which is two linear layers, 512 -> 256 -> classes, for 50 classes
             or fewer (12,700,544; 100 classes: 12,618,112).
 
+    Returns:
+        A network, images [N, in_channels, H, W] to logits [N, num_classes].
+
     Raises:
         ValueError: There is no such variant.
+
+    Examples:
+        >>> import torch
+        >>> with torch.device("meta"):  # shapes alone
+        ...     net = resnet19(10, variant="tet")
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        12630858
     """
     stems_and_heads = {"group": (128, 256), "tet": (64, 256), "mpbn": (128, 0), "glif": (128, 0)}
     if variant not in stems_and_heads:
@@ -248,5 +288,20 @@ def _glif_head(net: ResNet, num_classes: int) -> None:
 
 @architecture(parts_with)
 def resnet_small(num_classes: int, in_channels: int, parts: Parts, *, widths: Sequence[int] = (16, 32, 64)) -> Network:
-    """One block per stage, for images of 8x8 to 28x28 pixels on a CPU."""
+    """One block per stage, for images of 8x8 to 28x28 pixels on a CPU.
+
+    Args:
+        widths: Channels of the stages, as many as there are; every stage but the first halves the map.
+
+    Returns:
+        A network, images [N, in_channels, H, W] to logits [N, num_classes].
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.models import Student
+        >>> from tser_lightning.neurons import LIF
+        >>> student = Student(resnet_small(10, 1, activation=LIF, widths=[4, 8]), timesteps=4)
+        >>> student(torch.rand(2, 1, 8, 8)).shape
+        torch.Size([4, 2, 10])
+    """
     return ResNet(num_classes, in_channels, parts, depths=[1] * len(widths), widths=widths)

@@ -70,7 +70,7 @@ def sdt(
     heads: int = 8,
     patch_size: int = 4,
 ) -> Network:
-    """Spike-driven Transformer depth-dim.
+    """Spike-driven Transformer, named by its depth and width: 2-512 has two blocks of 512 channels.
 
     2-512 has 10,233,546 parameters for 10 classes, 8-384 16,816,536 for 1000. These are the published counts; they
     hold a convolution over heads per block (heads^2 parameters) that the public code makes and never calls. Here it
@@ -82,8 +82,22 @@ def sdt(
         heads: See `SpikeDrivenSelfAttention`.
         patch_size: Pixels of a token's side: 4 for CIFAR, 16 for ImageNet.
 
+    Returns:
+        A network, images [N, in_channels, H, W] to logits [N, num_classes].
+
     Raises:
         ValueError: `dim` cannot be divided by 8 and `heads`, or there is no such patch size.
+
+    Source:
+        Yao et al., NeurIPS 2023.
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.neurons import LIF
+        >>> with torch.device("meta"):  # shapes alone
+        ...     net = sdt(10, activation=LIF)
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        10233546
     """
     check_heads(dim, heads)
     tokenizer = MembranePatchSplitting(in_channels, dim, patch_size, parts)

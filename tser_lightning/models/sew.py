@@ -103,7 +103,29 @@ def _sew_resnet(
 def sew_resnet18(
     num_classes: int, in_channels: int, parts: Parts, *, connect: Connect = "add", stem: Stem = "imagenet"
 ) -> Network:
-    """SEW-ResNet-18. 1000 classes: 11,689,512 parameters, as torchvision's ResNet-18."""
+    """SEW-ResNet-18: four stages of two blocks. 1000 classes: 11,689,512 parameters, as torchvision's ResNet-18.
+
+    Args:
+        connect: What joins branch and shortcut: "add", "and" (branch * shortcut) or "iand" ((1 - branch) * shortcut).
+        stem: "cifar" (3x3, stride 1) or "imagenet" (7x7, stride 2, then max-pool 3x3, stride 2).
+
+    Returns:
+        A network, images [N, in_channels, H, W] to logits [N, num_classes].
+
+    Raises:
+        UsageError: There is no such connection or stem.
+
+    Source:
+        Fang et al., NeurIPS 2021.
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.neurons import IF
+        >>> with torch.device("meta"):  # shapes alone
+        ...     net = sew_resnet18(1000, activation=IF)
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        11689512
+    """
     return _sew_resnet((2, 2, 2, 2), SEWBlock, num_classes, in_channels, parts, connect, stem)
 
 
@@ -111,7 +133,31 @@ def sew_resnet18(
 def sew_resnet34(
     num_classes: int, in_channels: int, parts: Parts, *, connect: Connect = "add", stem: Stem = "imagenet"
 ) -> Network:
-    """SEW-ResNet-34. 1000 classes: 21,797,672 parameters, as torchvision's ResNet-34."""
+    """SEW-ResNet-34: four stages of 3, 4, 6 and 3 blocks.
+
+    1000 classes: 21,797,672 parameters, as torchvision's ResNet-34.
+
+    Args:
+        connect: What joins branch and shortcut: "add", "and" (branch * shortcut) or "iand" ((1 - branch) * shortcut).
+        stem: "cifar" (3x3, stride 1) or "imagenet" (7x7, stride 2, then max-pool 3x3, stride 2).
+
+    Returns:
+        A network, images [N, in_channels, H, W] to logits [N, num_classes].
+
+    Raises:
+        UsageError: There is no such connection or stem.
+
+    Source:
+        Fang et al., NeurIPS 2021.
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.neurons import IF
+        >>> with torch.device("meta"):  # shapes alone
+        ...     net = sew_resnet34(1000, activation=IF)
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        21797672
+    """
     return _sew_resnet((3, 4, 6, 3), SEWBlock, num_classes, in_channels, parts, connect, stem)
 
 
@@ -119,5 +165,29 @@ def sew_resnet34(
 def sew_resnet50(
     num_classes: int, in_channels: int, parts: Parts, *, connect: Connect = "add", stem: Stem = "imagenet"
 ) -> Network:
-    """SEW-ResNet-50. 1000 classes: 25,557,032 parameters, as torchvision's ResNet-50."""
+    """SEW-ResNet-50: four stages of 3, 4, 6 and 3 bottlenecks.
+
+    1000 classes: 25,557,032 parameters, as torchvision's ResNet-50.
+
+    Args:
+        connect: What joins branch and shortcut: "add", "and" (branch * shortcut) or "iand" ((1 - branch) * shortcut).
+        stem: "cifar" (3x3, stride 1) or "imagenet" (7x7, stride 2, then max-pool 3x3, stride 2).
+
+    Returns:
+        A network, images [N, in_channels, H, W] to logits [N, num_classes].
+
+    Raises:
+        UsageError: There is no such connection or stem.
+
+    Source:
+        Fang et al., NeurIPS 2021.
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.neurons import IF
+        >>> with torch.device("meta"):  # shapes alone
+        ...     net = sew_resnet50(1000, activation=IF)
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        25557032
+    """
     return _sew_resnet((3, 4, 6, 3), SEWBottleneck, num_classes, in_channels, parts, connect, stem)

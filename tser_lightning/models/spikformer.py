@@ -67,7 +67,7 @@ def spikformer(
     heads: int = 12,
     patch_size: int = 4,
 ) -> Network:
-    """Spikformer depth-dim.
+    """Spikformer, named by its depth and width: 4-384 has four blocks of 384 channels.
 
     10 classes: 4-256 has 4,159,274, 2-384 5,768,122, 4-384 9,330,874 parameters; 1000 classes and patches of 16: 8-384
     has 16,828,312, 6-512 23,385,640. These are the counts of the public code, whose queries, keys and values have
@@ -80,8 +80,22 @@ def spikformer(
         heads: Heads of attention.
         patch_size: Pixels of a token's side: 4 for CIFAR, 16 for ImageNet.
 
+    Returns:
+        A network, images [N, in_channels, H, W] to logits [N, num_classes].
+
     Raises:
         ValueError: `dim` cannot be divided by 8 and `heads`, or there is no such patch size.
+
+    Source:
+        Zhou et al., ICLR 2023.
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.neurons import LIF
+        >>> with torch.device("meta"):  # shapes alone
+        ...     net = spikformer(10, activation=LIF)
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        9330874
     """
     check_heads(dim, heads)
     tokenizer = PatchSplitting(in_channels, dim, patch_size, parts)

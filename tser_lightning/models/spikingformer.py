@@ -59,7 +59,7 @@ def spikingformer(
     patch_size: int = 4,
     cml: bool = False,
 ) -> Network:
-    """Spikingformer depth-dim.
+    """Spikingformer, named by its depth and width: 4-384 has four blocks of 384 channels.
 
     10 classes: 4-256 has 4,156,202, 2-384 5,765,818, 4-384 9,326,266 parameters, with and without CML. These are the
     published counts; they hold two LayerNorms per block (4 dim parameters) that the public code makes and never calls.
@@ -72,8 +72,22 @@ def spikingformer(
         patch_size: Pixels of a token's side: 4 for CIFAR, 16 for ImageNet.
         cml: Whether the tokenizer pools before its neurons.
 
+    Returns:
+        A network, images [N, in_channels, H, W] to logits [N, num_classes].
+
     Raises:
         ValueError: `dim` cannot be divided by 8 and `heads`, or there is no such patch size.
+
+    Source:
+        Zhou et al., 2023.
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.neurons import LIF
+        >>> with torch.device("meta"):  # shapes alone
+        ...     net = spikingformer(10, activation=LIF)
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        9326266
     """
     check_heads(dim, heads)
     tokenizer = SpikingTokenizer(in_channels, dim, patch_size, cml, parts)

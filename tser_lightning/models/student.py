@@ -38,6 +38,18 @@ class Student(nn.Module):
 
     Raises:
         ValueError: `net` has no module that sees time, or `timesteps` is not an integer >= 1.
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.models import cnn_small
+        >>> from tser_lightning.neurons import LIF
+        >>> student = Student(cnn_small(10, 1, activation=LIF), timesteps=4).eval()
+        >>> images_BCHW = torch.rand(2, 1, 8, 8)
+        >>> logits_TBC = student(images_BCHW)
+        >>> logits_TBC.shape
+        torch.Size([4, 2, 10])
+        >>> all(torch.equal(now, then) for now, then in zip(student.stream(images_BCHW), logits_TBC))  # step by step
+        True
     """
 
     __call__: Callable[..., Tensor]  # to a type checker: nn.Module says Any

@@ -56,7 +56,21 @@ class VGG(Network):
 
 @architecture(parts_with)
 def vgg11(num_classes: int, in_channels: int, parts: Parts) -> Network:
-    """VGG-11. 10 classes: 9,231,114 parameters."""
+    """VGG-11: five groups of convolutions, eight in all. 10 classes: 9,231,114 parameters.
+
+    Returns:
+        A network, images [N, in_channels, H, W] to logits [N, num_classes].
+
+    Raises:
+        UsageError: When it is called: images below 32x32 pixels.
+
+    Examples:
+        >>> import torch
+        >>> with torch.device("meta"):  # shapes alone
+        ...     net = vgg11(10)
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        9231114
+    """
     groups = ((64,), (128,), (256, 256), (512, 512), (512, 512))
     net = VGG(num_classes, in_channels, parts, groups)
     return published_start(net, parts.activation, ann=False)
@@ -64,7 +78,21 @@ def vgg11(num_classes: int, in_channels: int, parts: Parts) -> Network:
 
 @architecture(parts_with)
 def vgg16(num_classes: int, in_channels: int, parts: Parts) -> Network:
-    """VGG-16. 10 classes: 14,728,266 parameters."""
+    """VGG-16: five groups of convolutions, thirteen in all. 10 classes: 14,728,266 parameters.
+
+    Returns:
+        A network, images [N, in_channels, H, W] to logits [N, num_classes].
+
+    Raises:
+        UsageError: When it is called: images below 32x32 pixels.
+
+    Examples:
+        >>> import torch
+        >>> with torch.device("meta"):  # shapes alone
+        ...     net = vgg16(10)
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        14728266
+    """
     groups = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
     net = VGG(num_classes, in_channels, parts, groups)
     return published_start(net, parts.activation, ann=False)
@@ -72,5 +100,20 @@ def vgg16(num_classes: int, in_channels: int, parts: Parts) -> Network:
 
 @architecture(parts_with)
 def vgg_small(num_classes: int, in_channels: int, parts: Parts) -> Network:
-    """Three groups, for images of 8x8 to 28x28 pixels on a CPU."""
+    """VGG of three groups and five convolutions, for images of 8x8 to 28x28 pixels on a CPU.
+
+    Returns:
+        A network, images [N, in_channels, H, W] to logits [N, num_classes].
+
+    Raises:
+        UsageError: When it is called: images below 8x8 pixels.
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.models import Student
+        >>> from tser_lightning.neurons import LIF
+        >>> student = Student(vgg_small(10, 1, activation=LIF), timesteps=4)
+        >>> student(torch.rand(2, 1, 8, 8)).shape
+        torch.Size([4, 2, 10])
+    """
     return VGG(num_classes, in_channels, parts, ((16,), (32, 32), (64, 64)))

@@ -19,8 +19,17 @@ def from_timm(model: str, in_channels: int = 3, **settings: Any) -> nn.Module:
         in_channels: Channels of the images.
         **settings: Of `timm.create_model`, e.g. `pretrained=True`, `num_classes=100`.
 
+    Returns:
+        The network, with its stages named and an `InputAdapter` before it.
+
     Raises:
         UsageError: timm is not installed, or does not know the name.
+
+    Examples:
+        >>> import torch
+        >>> net = from_timm("resnet18", in_channels=1, num_classes=10)
+        >>> net.eval()(torch.rand(2, 1, 8, 8)).shape, net.stages["stage4"]  # resized to 224 pixels
+        (torch.Size([2, 10]), 'layer4')
     """
     try:
         import timm
@@ -41,8 +50,21 @@ def from_timm(model: str, in_channels: int = 3, **settings: Any) -> nn.Module:
 def from_torchvision(model: str) -> nn.Module:
     """Make a network of torchvision with its newest weights.
 
+    Args:
+        model: Its name there, e.g. "resnet34"; its weights are downloaded when they are not at hand.
+
+    Returns:
+        The network, with its stages named and an `InputAdapter` before it.
+
     Raises:
         UsageError: torchvision does not know the name.
+
+    Examples:
+        >>> from_torchvision("resnet")
+        Traceback (most recent call last):
+        tser_lightning.errors.UsageError: torchvision has no network 'resnet'
+          why: close to it: resnet50, resnet34, resnet18
+          try: another name, e.g. resnet50
     """
     from torchvision import models
 
@@ -96,8 +118,18 @@ def vit(
         norm: Not used.
         model: Its name in timm.
 
+    Returns:
+        A network, images [N, in_channels, H, W] of any size to logits [N, num_classes].
+
     Raises:
         UsageError: timm is not installed, or does not know the name.
+
+    Examples:
+        >>> import torch
+        >>> with torch.device("meta"):  # shapes alone
+        ...     net = vit(100)
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        21704164
     """
     net = from_timm(model, in_channels, num_classes=num_classes, pretrained=False)
     net.penultimate = "head"  # type: ignore[assignment]
@@ -114,6 +146,14 @@ def begin_from(net: nn.Module, theirs: nn.Module, name: str) -> None:
 
     Raises:
         UsageError: They are no weights of this network.
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.models import resnet_small
+        >>> mine, theirs = resnet_small(10), resnet_small(100)  # the classifier alone differs
+        >>> begin_from(mine, theirs, "theirs.pt")
+        >>> torch.equal(mine.conv1.weight, theirs.conv1.weight), mine.fc.out_features
+        (True, 10)
     """
     own = net.state_dict()
     fitting = {key: value for key, value in theirs.state_dict().items() if key in own and own[key].shape == value.shape}

@@ -10,6 +10,12 @@ class UsageError(ValueError):
         what: What is wrong, e.g. "loss.tau=-1 is not above 0".
         why: Why that cannot work.
         fix: What to type instead.
+
+    Examples:
+        >>> print(UsageError("tau = -1 is not above 0", "logits are divided by it", "give tau > 0, for example 5"))
+        tau = -1 is not above 0
+          why: logits are divided by it
+          try: give tau > 0, for example 5
     """
 
     def __init__(self, what: str, why: str, fix: str) -> None:
@@ -24,6 +30,11 @@ class RunError(RuntimeError):
         what: What happened, and where.
         why: The usual cause.
         fix: What to do now.
+
+    Examples:
+        >>> error = RunError("the loss is nan", "the learning rate is too high", "a lower lr")
+        >>> error.what, error.fix
+        ('the loss is nan', 'a lower lr')
     """
 
     def __init__(self, what: str, why: str, fix: str) -> None:

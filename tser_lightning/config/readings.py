@@ -16,7 +16,7 @@ OFF = ("false", "no", "off", "none", "null", "disabled")
 def readings(value: Any) -> Iterator[Any]:
     """Read a value in other ways: "true" in quotes, 4.0 for 4, 16 for [16], a typographic minus, "off" for null.
 
-    Example:
+    Examples:
         >>> list(readings(4.0))
         [4, [4.0]]
     """

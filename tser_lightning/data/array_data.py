@@ -15,7 +15,20 @@ from tser_lightning.data.image_data import ImageData, Part
 class ArrayData(ImageData):
     """A set whose images lie in four tensors; a batch is one gather, without a loop over images.
 
-    A new set of this kind gives `name` and `arrays`.
+    A new set of this kind gives `name` and `arrays`; its settings are those of `ImageData`.
+
+    Examples:
+        >>> import torch
+        >>> class Grey(ArrayData):
+        ...     name = "grey"
+        ...
+        ...     def arrays(self):
+        ...         images, labels = torch.full((20, 8, 8, 1), 51, dtype=torch.uint8), torch.arange(20) % 2
+        ...         parts = {"images": images, "labels": labels}
+        ...         return {f"{part}_{name}": parts[name] for part in ("train", "test") for name in parts}
+        >>> images = Grey(2, [1, 8, 8], mean=[0.0], std=[1.0])
+        >>> round(next(iter(images.loader("test"))).images.mean().item(), 4)  # 51 / 255
+        0.2
     """
 
     in_memory = True

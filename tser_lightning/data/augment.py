@@ -122,6 +122,20 @@ class Augment:
 
     Attributes:
         settings: All of them by name.
+
+    Raises:
+        ValueError: A value out of its range, or operations that know only 1 or 3 channels.
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.data.draws import sample_keys
+        >>> augment = Augment([0.5], [0.5], flip=True)
+        >>> images_BCHW = torch.tensor([0, 255], dtype=torch.uint8).expand(4, 1, 1, 2)
+        >>> augment(images_BCHW, None)[0].flatten().tolist()  # (x - 0.5) / 0.5, and nothing else without keys
+        [-1.0, 1.0]
+        >>> keys_B = sample_keys(1, 0, torch.arange(4))  # of seed and epoch
+        >>> torch.equal(augment(images_BCHW, keys_B), augment(images_BCHW, keys_B))  # the key says all
+        True
     """
 
     def __init__(

@@ -38,6 +38,14 @@ def check_data(settings: Mapping[str, Any]) -> None:
 
     Raises:
         UsageError: A file is missing, damaged, or does not fit `num_classes` and `shape`.
+
+    Examples:
+        >>> check_data({"_target_": "tser_lightning.data.Digits", "num_classes": 10, "shape": [1, 8, 8]})
+        >>> check_data({"_target_": "tser_lightning.data.Digits", "num_classes": 11, "shape": [1, 8, 8]})
+        Traceback (most recent call last):
+        tser_lightning.errors.UsageError: num_classes=11, but digits has 10 classes
+          why: teacher and student get as many outputs as `num_classes` says
+          try: num_classes=10
     """
     num_classes, shape = settings["num_classes"], settings["shape"]
     target = str(settings.get("_target_", ""))

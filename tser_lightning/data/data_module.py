@@ -24,7 +24,7 @@ class ImageDataModule(pl.LightningDataModule):
             for it, else one per core, as far as
             the limit on open files allows.
 
-    Example:
+    Examples:
         >>> from tser_lightning.data import Digits
         >>> digits = Digits(10, [1, 8, 8], mean=[0.3], std=[0.4])
         >>> module = ImageDataModule(digits, seed=1, workers=0)

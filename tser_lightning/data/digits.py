@@ -15,6 +15,11 @@ class Digits(ArrayData):
 
     The set has no split of its own: 360 images, a fifth of each class, are the test part by the fixed rule of
     `split.stratified`, the other 1437 the training part. Pixels are counts of 0 to 16 and are scaled to 0 to 255.
+
+    Examples:
+        >>> images = Digits(10, [1, 8, 8], mean=[0.3], std=[0.4])
+        >>> len(images.indices("train")), len(images.indices("val")), len(images.indices("test"))
+        (1293, 144, 360)
     """
 
     name = "digits"

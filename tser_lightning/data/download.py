@@ -20,6 +20,14 @@ class Downloaded(Prepared):
         name: "fashion_mnist", "cifar10" or "cifar100".
         root: Folder of the prepared files and of torchvision's downloads.
         settings: Those of `ImageData`.
+
+    Raises:
+        ValueError: torchvision's download of this name is not known here.
+
+    Examples:
+        >>> images = Downloaded("cifar10", "data", num_classes=10, shape=[3, 32, 32], mean=[0.5] * 3, std=[0.25] * 3)
+        >>> images.path.as_posix()  # `images.prepare()` downloads and writes it
+        'data/cifar10.safetensors'
     """
 
     def __init__(self, name: str, root: str | Path, **settings: Any) -> None:

@@ -44,6 +44,15 @@ class EventFrames(Prepared):
     Attributes:
         split_rule: The rule, for results.
         timesteps: T; a student must run as many steps.
+
+    Raises:
+        ValueError: Recordings that are not known, or a split that they do not have.
+
+    Examples:
+        >>> frames = {"timesteps": 16, "shape": [2, 48, 48], "mean": [0, 0], "std": [1, 1], "num_classes": 11}
+        >>> images = EventFrames("dvs_gesture", "official", "data/tonic", "data", **frames)
+        >>> images.stored_shape, images.split_rule  # `images.prepare()` cuts and writes the frames
+        ((32, 48, 48), 'official')
     """
 
     def __init__(

@@ -42,6 +42,22 @@ class ImageFolder(ImageData):
         resize: Evaluation images are resized to this length of the shorter side, then the centre is cut out. None:
             the larger side of `shape` by 0.875, which is 256 for 224.
         settings: Those of `ImageData`.
+
+    Raises:
+        ValueError: `resize` is below the size that is cut out.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from PIL import Image
+        >>> with TemporaryDirectory() as folder:
+        ...     for file in ("train/cat/1.png", "train/dog/1.png", "val/cat/2.png", "val/dog/2.png"):
+        ...         Path(folder, file).parent.mkdir(parents=True)
+        ...         Image.new("RGB", (40, 30)).save(Path(folder, file))
+        ...     images = ImageFolder(folder, num_classes=2, shape=[3, 16, 16], mean=[0.5] * 3, std=[0.5] * 3)
+        ...     batch = next(iter(images.loader("test")))
+        >>> batch.images.shape, images.classes
+        (torch.Size([2, 3, 16, 16]), ('cat', 'dog'))
     """
 
     def __init__(

@@ -47,6 +47,32 @@ class ImageData(ABC):
         name: What the set is called in configs, results and messages.
         classes: Names of the classes, where they are known.
         in_memory: Whether reading an image is a copy and no work for processes of their own.
+
+    Raises:
+        UsageError: A random crop that would often show nothing of the image.
+        ValueError: A shape, mean and std that do not fit each other, or a `validation` that is no fraction.
+
+    Examples:
+        >>> import torch
+        >>> class Stripes(ImageData):
+        ...     name = "stripes"
+        ...
+        ...     def labels(self, part):
+        ...         return torch.arange(20) % 2
+        ...
+        ...     def read(self, part, indices_B, keys_B):
+        ...         rows = torch.arange(8)[:, None] % 2 == indices_B[:, None, None, None] % 2
+        ...         return (255 * rows.expand(-1, 1, 8, 8)).to(torch.uint8)
+        ...
+        ...     def fingerprint(self):
+        ...         return "stripes 1"
+        ...
+        ...     def prepare(self):
+        ...         return "nothing to prepare"
+        >>> images = Stripes(2, [1, 8, 8], mean=[0.5], std=[0.5], batch_size=4)
+        >>> batch = next(iter(images.loader("test")))
+        >>> batch.images.shape, batch.images[0, 0, :2, 0].tolist()
+        (torch.Size([20, 1, 8, 8]), [1.0, -1.0])
     """
 
     name: str

@@ -19,9 +19,19 @@ class Mixup:
 
     Args:
         num_classes: Number of classes.
-        alpha: Of the Beta distribution; 0 is no mixing.
-        smoothing: Share of each label that is spread over all classes.
+        alpha: Of the Beta distribution, >= 0: near 0 mostly one image, 1 any share alike; 0 is no mixing.
+        smoothing: Share of each label that is spread over all classes, in [0, 1).
         until: Epoch from which on images are no longer mixed (labels stay smoothed); None mixes to the end.
+
+    Raises:
+        ValueError: A value out of its range.
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.data import Batch
+        >>> batch = Batch(torch.zeros(1, 1, 8, 8), torch.tensor([1]), torch.tensor([0]))
+        >>> Mixup(2, smoothing=0.5)(batch, torch.zeros(1, dtype=torch.long), epoch=0).labels.tolist()
+        [[0.25, 0.75]]
     """
 
     def __init__(self, num_classes: int, alpha: float = 0.0, smoothing: float = 0.0, until: int | None = None) -> None:

@@ -34,6 +34,20 @@ class Prepared(ArrayData):
 
     Raises:
         UsageError: Something is not given, and the file that would say it cannot be read.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import torch
+        >>> from tser_lightning.data import write_prepared
+        >>> images, labels = torch.randint(256, (20, 8, 8, 1), dtype=torch.uint8), torch.arange(20) % 2
+        >>> arrays = {"train_images": images, "train_labels": labels, "test_images": images, "test_labels": labels}
+        >>> with TemporaryDirectory() as folder:
+        ...     write_prepared(Path(folder, "mine.safetensors"), arrays, classes=["cat", "dog"])
+        ...     mine = Prepared(Path(folder, "mine.safetensors"), mean=[0.5], std=[0.5])
+        ...     names, shape = mine.labels("test").unique().tolist(), mine.shape
+        >>> mine.name, shape, names
+        ('mine', (1, 8, 8), [0, 1])
     """
 
     def __init__(self, path: str | Path, **settings: Any) -> None:
@@ -73,6 +87,20 @@ def write_prepared(path: str | Path, arrays: Mapping[str, Any], classes: Sequenc
     Raises:
         UsageError: The arrays are not so; its last line is Python that makes them so, where anything does.
         RunError: The disk is full, failing or not ours.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import torch
+        >>> from tser_lightning.data import Prepared
+        >>> images, labels = torch.randint(256, (20, 8, 8, 1), dtype=torch.uint8), torch.arange(20) % 2
+        >>> arrays = {"train_images": images, "train_labels": labels, "test_images": images, "test_labels": labels}
+        >>> with TemporaryDirectory() as folder:
+        ...     write_prepared(Path(folder, "mine.safetensors"), arrays, classes=["cat", "dog"])
+        ...     mine = Prepared(Path(folder, "mine.safetensors"), mean=[0.5], std=[0.5])
+        ...     names, shape = mine.labels("test").unique().tolist(), mine.shape
+        >>> mine.name, shape, names
+        ('mine', (1, 8, 8), [0, 1])
     """
     names = None if classes is None else [str(name) for name in classes]
     found = {str(name): _as_numpy(array) for name, array in arrays.items()}

@@ -33,6 +33,11 @@ class Streamed(ImageFolder):
         path: A folder, or an address that litdata knows.
         name: What results call the set.
         settings: Those of `ImageFolder`.
+
+    Examples:
+        >>> images = Streamed("s3://mine/cats", num_classes=2, shape=[3, 64, 64], mean=[0.5] * 3, std=[0.5] * 3)
+        >>> images.address, images.resize  # nothing is fetched before the first image is needed
+        ('s3://mine/cats', 73)
     """
 
     def __init__(self, path: str, *, name: str = "litdata", **settings: Any) -> None:

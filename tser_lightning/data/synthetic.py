@@ -18,6 +18,11 @@ class Synthetic(ArrayData):
         train_images: Number of training images.
         test_images: Number of test images.
         settings: Those of `ImageData`.
+
+    Examples:
+        >>> images = Synthetic(10, [3, 32, 32], train_images=40, test_images=20)
+        >>> images.labels("test").tolist()[:3], len(images.indices("val"))
+        ([0, 1, 2], 4)
     """
 
     name = "synthetic"

@@ -28,16 +28,24 @@ class Exit:
     """When a student stops.
 
     Attributes:
-        temperatures: Of each step; above 1 where the student is too sure.
+        temperatures: What the mean of the first t logits is divided by, for each step; above 1 where it is too sure.
         threshold: Confidence from which on an image is decided; None: never before the last step.
         max_loss: Points of accuracy that may be lost.
         bound: What holds for images of the same kind. clopper_pearson: the loss is at most `max_loss`, with
             probability `confidence` over the draw of the fitting images. conformal: it is at most `max_loss` on average
             over that draw. none: it was at most `max_loss` on the fitting images, which promises nothing.
-        confidence: Of clopper_pearson.
+        confidence: Of clopper_pearson, in (0, 1).
         images: How many images the threshold was fitted on.
         fitted_loss: Share of them, in percent, that all steps classify rightly and the early exit does not, less the
             share for which it is the other way round.
+
+    Examples:
+        >>> import torch
+        >>> fitted = {"max_loss": 0.5, "bound": "none", "confidence": 0.9, "images": 100, "fitted_loss": 0.0}
+        >>> rule = Exit((1.0, 1.0), threshold=0.7, **fitted)
+        >>> mean_BC = torch.tensor([[1.0, 3.0], [1.0, 1.0]]).log()  # 3/4, 1/2
+        >>> rule.decided(mean_BC, step=0).tolist()
+        [True, False]
     """
 
     temperatures: tuple[float, ...]
@@ -78,6 +86,11 @@ class Prediction:
         probabilities: [B, C], softmax of the mean of the logits of the steps that were run; with a rule, by the
             temperature of the last.
         steps: How many steps each was given, int64 [B].
+
+    Examples:
+        >>> import torch
+        >>> Prediction(torch.tensor([7]), torch.eye(10)[[7]], torch.tensor([1])).steps.tolist()
+        [1]
     """
 
     classes: Tensor
@@ -95,6 +108,21 @@ def predict(student: Student, images: Tensor, rule: Exit | None = None) -> Predi
         student: In eval mode.
         images: [B, C, H, W], or event frames [T, B, C, H, W].
         rule: When an image is decided; None: all steps in one call, the same numbers as `student(images).mean(0)`.
+
+    Returns:
+        Class, probabilities and steps of each image.
+
+    Examples:
+        >>> import torch
+        >>> import tser_lightning as tl
+        >>> from tser_lightning.deploy.early_exit import Exit
+        >>> student = tl.build_student("cnn_small", in_channels=1, timesteps=4).eval()
+        >>> fitted = {"max_loss": 0.5, "bound": "none", "confidence": 0.9, "images": 100, "fitted_loss": 0.0}
+        >>> rule = Exit((1.0,) * 4, threshold=0.0, **fitted)
+        >>> predict(student, torch.rand(2, 1, 8, 8), rule).steps.tolist()  # anything is sure enough
+        [1, 1]
+        >>> predict(student, torch.rand(2, 1, 8, 8)).steps.tolist()
+        [4, 4]
     """
     if rule is None or rule.threshold is None:
         logits_TBC = student(images)
@@ -140,14 +168,28 @@ def fit_exit(
     rightly and the early exit does not: the accuracy that is lost is no larger.
 
     Args:
-        logits_TBC: Of a full call; T steps.
+        logits_TBC: The student's logits at every step, of images that it was not trained on; ten at least.
         labels_B: Class indices.
-        max_loss: In points of accuracy.
+        max_loss: Accuracy that may be lost, in points of 100.
         bound: See `Exit`.
-        confidence: For clopper_pearson, in (0, 1).
+        confidence: Probability with which the bound clopper_pearson holds, in (0, 1).
+
+    Returns:
+        When to stop; its `threshold` is None where no early exit keeps to the bound.
 
     Raises:
-        UsageError: There is no such bound, or no image.
+        UsageError: There is no such bound, or fewer than ten images.
+
+    Examples:
+        >>> import torch
+        >>> logits_TBC, labels_B = torch.zeros(3, 100, 10), torch.arange(100) % 10
+        >>> logits_TBC[:, torch.arange(100), labels_B] = 9.0  # right and sure from the first step on
+
+        >>> rule = fit_exit(logits_TBC, labels_B, max_loss=0.5, bound="none")
+        >>> rule.threshold, rule.images, rule.fitted_loss  # four fifths fit the threshold
+        (0.0, 80, 0.0)
+        >>> fit_exit(logits_TBC, labels_B, max_loss=0.5, bound="clopper_pearson").threshold is None  # needs 575 images
+        True
     """
     from tser_lightning.measure.exit_curve import THRESHOLDS, exit_steps  # only where an exit is fitted
 
@@ -179,7 +221,20 @@ def fit_exit(
 
 
 def images_needed(max_loss: float, bound: Bound, confidence: float) -> int:
-    """How many validation images a bound asks for even if not one is harmed."""
+    """How many validation images a bound asks for even if not one is harmed.
+
+    Args:
+        max_loss: Accuracy that may be lost, in points of 100.
+        bound: See `Exit`.
+        confidence: Of clopper_pearson, in (0, 1).
+
+    Returns:
+        Their number, those that fit the temperatures among them.
+
+    Examples:
+        >>> images_needed(0.5, "conformal", 0.9)  # 1 / 0.005 - 1, and a fourth more for the temperatures
+        249
+    """
     share = max_loss / 100
     if bound == "none":
         return 0

@@ -46,10 +46,28 @@ class _Tracer(fx.Tracer):
 
 
 def write_nir(student: Student, images_BCHW: Tensor, file: Path) -> None:
-    """Write a network.
+    """Write a student's network as a NIR graph, whose runtime goes through time itself.
+
+    Args:
+        student: In eval mode, with LIF, IF or PLIF neurons and batch norms that can be folded.
+        images_BCHW: Some images, for the shapes.
+        file: What is written, e.g. `Path("student.nir")`.
 
     Raises:
         UsageError: It has something that NIR does not express; it says what and why.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import nir
+        >>> import torch
+        >>> import tser_lightning as tl
+        >>> student = tl.build_student("resnet_small", in_channels=1, timesteps=4).eval()
+        >>> with TemporaryDirectory() as folder:
+        ...     write_nir(student, torch.rand(2, 1, 8, 8), Path(folder, "student.nir"))
+        ...     graph = nir.read(Path(folder, "student.nir"))
+        >>> sorted({type(node).__name__ for node in graph.nodes.values()})
+        ['Affine', 'AvgPool2d', 'Conv2d', 'Flatten', 'Input', 'LIF', 'Output']
     """
     import h5py
     import nir

@@ -31,7 +31,30 @@ def exported(model: Student | StepModel, images: Tensor) -> torch.export.Exporte
 
 
 def write_onnx(model: Student | StepModel, images: Tensor, file: Path) -> None:
-    """Write a model; inputs `images` and, of one step, a state for each neuron under its path."""
+    """Write a student, or one step of it, as an ONNX file.
+
+    Its input is `images`, its output `logits`; one step has a state for each neuron besides, `state.PATH` in and
+    `PATH.next` out.
+
+    Args:
+        model: In eval mode: of all time steps, or a `StepModel`.
+        images: [B, C, H, W], or frames [T, B, C, H, W], for the shapes; what is written takes any
+            number of images.
+        file: What is written, e.g. `Path("student.onnx")`.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import onnxruntime
+        >>> import torch
+        >>> import tser_lightning as tl
+        >>> student = tl.build_student("cnn_small", in_channels=1, timesteps=2).eval()
+        >>> with TemporaryDirectory() as folder:
+        ...     write_onnx(student, torch.rand(2, 1, 8, 8), Path(folder, "student.onnx"))
+        ...     session = onnxruntime.InferenceSession(Path(folder, "student.onnx"))
+        >>> session.run(["logits"], {"images": torch.rand(5, 1, 8, 8).numpy()})[0].shape
+        (2, 5, 10)
+    """
     names = [f"state.{name}" for name in model.names] if isinstance(model, StepModel) else []
     program = torch.onnx.export(
         exported(model, images),

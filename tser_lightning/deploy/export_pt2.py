@@ -15,10 +15,28 @@ from tser_lightning.models import Student
 
 
 def write_pt2(model: Student | StepModel, images: Tensor, file: Path) -> None:
-    """Write a model.
+    """Write a student, or one step of it, as a program of torch's own operators: a PT2 file.
+
+    Args:
+        model: In eval mode: of all time steps, or a `StepModel`.
+        images: [B, C, H, W], or frames [T, B, C, H, W], for the shapes; what is written takes any
+            number of images.
+        file: What is written, e.g. `Path("student.pt2")`.
 
     Raises:
         RunError: An operator of the program is not torch's own.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import torch
+        >>> import tser_lightning as tl
+        >>> student = tl.build_student("cnn_small", in_channels=1, timesteps=2).eval()
+        >>> with TemporaryDirectory() as folder:
+        ...     write_pt2(student, torch.rand(2, 1, 8, 8), Path(folder, "student.pt2"))
+        ...     program = torch.export.load(Path(folder, "student.pt2")).module()
+        >>> program(torch.rand(5, 1, 8, 8)).shape
+        torch.Size([2, 5, 10])
     """
     program = exported(model, images)
     theirs = sorted({str(node.target) for node in program.graph.nodes if "tser_lightning" in str(node.target)})

@@ -24,8 +24,28 @@ def load_student(path: str | Path) -> TrainedStudent:
     Args:
         path: The file, the folder that both lie in, or a place on the Hugging Face Hub, `hf://OWNER/NAME[@REVISION]`.
 
+    Returns:
+        The student in eval mode, with its classes, its early exit and how it sees images.
+
     Raises:
         UsageError: A missing or damaged file.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import torch
+        >>> import tser_lightning as tl
+        >>> from tser_lightning.registry.options import configured
+        >>> from tser_lightning.training import save_network
+        >>> parts = {"student": "cnn_small", "neuron": "lif", "norm": "bn"}
+        >>> settings = configured({group: {"name": name} for group, name in parts.items()})
+        >>> card = {**settings, "num_classes": 2, "shape": [1, 8, 8], "classes": ["cat", "dog"]}
+        >>> with TemporaryDirectory() as folder:  # what a finished run leaves in its directory
+        ...     student = tl.build_student("cnn_small", num_classes=2, in_channels=1)
+        ...     save_network(student, Path(folder, "student.safetensors"), card)
+        ...     loaded = load_student(folder)
+        >>> loaded.classes, torch.equal(loaded.net.fc.weight, student.net.fc.weight)
+        (['cat', 'dog'], True)
     """
     path = pulled(str(path)) if str(path).startswith(SCHEME) else Path(path)
     path = path / "student.safetensors" if path.is_dir() else path

@@ -25,6 +25,21 @@ class StepModel(nn.Module):
 
     Raises:
         UsageError: A module of the student does not do the same at every step, or looks ahead.
+
+    Examples:
+        >>> import torch
+        >>> import tser_lightning as tl
+        >>> student = tl.build_student("cnn_small", in_channels=1, timesteps=4).eval()
+        >>> images_BCHW = torch.rand(2, 1, 8, 8)
+        >>> step = StepModel(student, images_BCHW)
+        >>> step.names
+        ['act1', 'act2', 'act3']
+        >>> with torch.no_grad():
+        ...     first_BC, states = step(images_BCHW, step.at_rest(images_BCHW))
+        ...     second_BC, states = step(images_BCHW, states)
+        ...     expected_TBC = student(images_BCHW)
+        >>> torch.allclose(torch.stack([first_BC, second_BC]), expected_TBC[:2], atol=1e-6)
+        True
     """
 
     def __init__(self, student: Student, images_BCHW: Tensor) -> None:

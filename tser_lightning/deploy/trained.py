@@ -13,16 +13,21 @@ from tser_lightning.models import Student
 class TrainedStudent(Student):
     """A student as `tl.load_student` gives it.
 
-        student = tl.load_student("runs/digits-...")
-        student.predict(student.image("seven.png")).classes
-
     Attributes:
         card: What lies beside its weights: settings, classes, form and normalisation of the images.
         exit: When it may stop early; None if that was not fitted (`task=predict` does).
 
     Args:
-        student: Whose network it takes over.
-        card: See above.
+        student: Its network is taken over and not copied.
+        card: As in the attribute `card`; `num_classes` is needed.
+
+    Examples:
+        >>> import torch
+        >>> import tser_lightning as tl
+        >>> student = tl.build_student("cnn_small", num_classes=2, in_channels=1, timesteps=4)
+        >>> trained = TrainedStudent(student, {"num_classes": 2, "classes": ["cat", "dog"]}).eval()
+        >>> trained.classes, trained.predict(torch.rand(3, 1, 8, 8)).steps.tolist()
+        (['cat', 'dog'], [4, 4, 4])
     """
 
     def __init__(self, student: Student, card: Mapping[str, Any]) -> None:

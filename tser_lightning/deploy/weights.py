@@ -42,6 +42,15 @@ def start_student(student: Student, source: str, card: Config, teacher: nn.Modul
     Raises:
         UsageError: Weights that are missing, damaged or those of another network or neuron; it names the settings that
             would fit.
+
+    Examples:
+        >>> import torch
+        >>> import tser_lightning as tl
+        >>> student = tl.build_student("resnet_small", in_channels=1, timesteps=2)
+        >>> teacher = tl.build_teacher("resnet_small", in_channels=1, weights=None)
+        >>> start_student(student, "teacher", {}, teacher.net)  # its ANN twin: the same network with ReLU
+        >>> torch.equal(student.net.conv1.weight, teacher.net.conv1.weight)
+        True
     """
     scheme, _, rest = source.partition(":")
     if source == "teacher":

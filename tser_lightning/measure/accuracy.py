@@ -8,7 +8,19 @@ from torch import Tensor
 
 
 def mean_of_first(logits_TBC: Tensor) -> Tensor:
-    """Mean of the first t logits for t = 1..T, Algorithm 1 stopped after t steps; float32 [T, B, C]."""
+    """Mean of the first t logits for t = 1..T, Algorithm 1 stopped after t steps; float32 [T, B, C].
+
+    Args:
+        logits_TBC: Logits at every step.
+
+    Returns:
+        float32 [T, B, C]; at T the prediction of Algorithm 1.
+
+    Examples:
+        >>> import torch
+        >>> mean_of_first(torch.tensor([[[0.0, 1.0]], [[2.0, 1.0]]])).tolist()
+        [[[0.0, 1.0]], [[1.0, 1.0]]]
+    """
     logits_TBC = logits_TBC.float()
     steps_T = torch.arange(1, len(logits_TBC) + 1, device=logits_TBC.device)
     return logits_TBC.cumsum(0) / steps_T[:, None, None]
@@ -34,6 +46,12 @@ def accuracy_samples(student_TBC: Tensor, labels_B: Tensor) -> dict[str, Tensor]
     Returns:
         bool [B] by name: `acc` (mean of all steps), `acc5` (the same, five best; only above 5 classes), `acc_t1` ..
         `acc_tT` (mean of the first t steps), `acc_step1` .. `acc_stepT` (that step alone).
+
+    Examples:
+        >>> import torch
+        >>> student_TBC = torch.tensor([[[1.0, 0.0]], [[0.0, 3.0]]])  # class 0, then class 1 and more surely so
+        >>> {name: right_B.tolist() for name, right_B in accuracy_samples(student_TBC, torch.tensor([1])).items()}
+        {'acc': [True], 'acc_t1': [False], 'acc_t2': [True], 'acc_step1': [False], 'acc_step2': [True]}
     """
     means_TBC = mean_of_first(student_TBC)
     first_TB, alone_TB = is_correct(means_TBC, labels_B), is_correct(student_TBC, labels_B)

@@ -13,13 +13,27 @@ CONFIDENT = 0.8
 
 
 def kl_to_teacher(mean_BC: Tensor, teacher_BC: Tensor) -> Tensor:
-    """KL(softmax(teacher) || softmax(student)) at temperature 1 per image, in nats; float32 [B]."""
+    """Compute KL(softmax(teacher) || softmax(student)) of each image, in nats, at temperature 1.
+
+    Args:
+        mean_BC: The student's logits, averaged over time.
+        teacher_BC: The teacher's logits.
+
+    Returns:
+        float32 [B].
+
+    Examples:
+        >>> import torch
+        >>> mean_BC, teacher_BC = torch.tensor([[1.0, 3.0]]).log(), torch.zeros(1, 2)
+        >>> round(kl_to_teacher(mean_BC, teacher_BC).item(), 4)  # 1/2 ln(2 / 1) + 1/2 ln(2 / 3)
+        0.1438
+    """
     student_BC, target_BC = mean_BC.float().log_softmax(-1), teacher_BC.float().log_softmax(-1)
     return F.kl_div(student_BC, target_BC, reduction="none", log_target=True).sum(-1)
 
 
 def agreement_samples(student_TBC: Tensor, teacher_BC: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
-    """How the student's prediction, the mean of all steps, relates to the teacher's on each image.
+    """Compare the student's prediction, the mean of all steps, with the teacher's, image by image.
 
     Args:
         student_TBC: The student's logits at every step.
@@ -31,6 +45,13 @@ def agreement_samples(student_TBC: Tensor, teacher_BC: Tensor, labels_B: Tensor)
         `teacher_fooled` (the teacher is wrong and confident, see `CONFIDENT`; bool), `acc_teacher_fooled` and
         `copied_teacher_fooled` (it is, and the student is right, or says the same; bool). The means of the last two
         are wanted over the images where `teacher_fooled` holds.
+
+    Examples:
+        >>> import torch
+        >>> student_TBC, teacher_BC = torch.tensor([[[0.0, 1.0], [1.0, 0.0]]]), torch.tensor([[0.0, 9.0], [0.0, 9.0]])
+        >>> found = agreement_samples(student_TBC, teacher_BC, torch.tensor([1, 0]))  # the teacher says 1 both times
+        >>> found["agreement"].tolist(), found["teacher_fooled"].tolist(), found["acc_teacher_fooled"].tolist()
+        ([True, False], [False, True], [False, True])
     """
     mean_BC = mean_of_first(student_TBC)[-1]
     same_B, right_B = mean_BC.argmax(-1) == teacher_BC.argmax(-1), is_correct(teacher_BC, labels_B)

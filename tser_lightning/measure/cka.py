@@ -16,7 +16,7 @@ from tser_lightning.neurons.neuron import Neuron
 
 
 def linear_cka(features_TND: Tensor) -> Tensor:
-    """Linear CKA of every step with every step, with the unbiased estimator of HSIC, so that unrelated steps give 0.
+    """Compute linear CKA of every step with every step by the unbiased estimator of HSIC: unrelated steps give 0.
 
     CKA is HSIC(K_s, K_t) / sqrt(HSIC(K_s, K_s) HSIC(K_t, K_t)) with the Gram matrices K = X X^T (Kornblith et al.,
     ICML 2019). Its usual estimator tends to 1 where features are many and images few; that of Song et al. (JMLR 2012),
@@ -30,6 +30,13 @@ def linear_cka(features_TND: Tensor) -> Tensor:
     Returns:
         [T, T] float64 on the CPU, ones on the diagonal; values a little below 0 are possible. NaN with a step at which
         all images have the same features, or whose HSIC with itself is not above 0, and with fewer than 4 images.
+
+    Examples:
+        >>> import torch
+        >>> features_ND = torch.randn(8, 3)
+        >>> turned = torch.stack([features_ND, 2 * features_ND.flip(1)])  # CKA sees neither rotation nor scale
+        >>> linear_cka(turned).round(decimals=4).tolist()
+        [[1.0, 1.0], [1.0, 1.0]]
     """
     features = features_TND.flatten(2).float()
     images = features.shape[1]
@@ -51,7 +58,7 @@ def linear_cka(features_TND: Tensor) -> Tensor:
 
 
 def step_cka(student: Student, images: Tensor, paths: Sequence[str] | None = None) -> dict[str, Tensor]:
-    """Unbiased linear CKA between the time steps of each layer.
+    """Compute unbiased linear CKA between the time steps of each layer of a student.
 
     Args:
         student: A student; it is run in eval mode.
@@ -65,6 +72,15 @@ def step_cka(student: Student, images: Tensor, paths: Sequence[str] | None = Non
 
     Raises:
         ValueError: A path before the first neuron.
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.models import Student, cnn_small
+        >>> from tser_lightning.neurons import LIF
+        >>> student = Student(cnn_small(10, 1, activation=LIF), timesteps=4)
+        >>> found = step_cka(student, torch.rand(8, 1, 8, 8))
+        >>> list(found), found["act1"].shape
+        (['act1', 'act2', 'act3'], torch.Size([4, 4]))
     """
     modules = named_modules(student)
     clock = student.clock

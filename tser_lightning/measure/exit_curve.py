@@ -26,13 +26,16 @@ class ExitCurve:
     A student whose early logits are good needs fewer steps for the same accuracy (SEENN, Li et al., NeurIPS 2023,
     Fig. 3). Logits of all steps are given; what an exit would have left out is not looked at.
 
+    Args:
+        temperatures: What the mean of the first t logits is divided by, for each step; None: 1.
+
+    Examples:
+        >>> import torch
+        >>> logits_TBC = torch.tensor([[[9.0, 0.0], [0.1, 0.0]], [[9.0, 0.0], [0.0, 9.0]]])
         >>> curve = ExitCurve()
-        >>> curve.update(torch.tensor([[[9.0, 0.0], [0.1, 0.0]], [[9.0, 0.0], [0.0, 9.0]]]), torch.tensor([0, 1]))
+        >>> curve.update(logits_TBC, torch.tensor([0, 1]))  # the first image is sure at step 1, the second at step 2
         >>> curve.points()[40]["mean_steps"], curve.points()[40]["accuracy"]
         (1.5, 100.0)
-
-    Args:
-        temperatures: Of each step; None: 1.
     """
 
     def __init__(self, temperatures: Sequence[float] | None = None) -> None:

@@ -15,7 +15,7 @@ from tser_lightning.measure.firing import named_modules
 def penultimate_features(
     model: nn.Module, batches: Iterable[Sequence[Tensor]], path: str | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Features before the classifier of all images.
+    """Collect what goes into the classifier, for all images.
 
     Args:
         model: A student or an ANN; it is run in eval mode.
@@ -28,6 +28,15 @@ def penultimate_features(
 
     Raises:
         ValueError: The network has no linear layer.
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.models import Student, cnn_small
+        >>> from tser_lightning.neurons import LIF
+        >>> student = Student(cnn_small(10, 1, activation=LIF), timesteps=4)
+        >>> features_ND, labels_N = penultimate_features(student, [(torch.rand(3, 1, 8, 8), torch.tensor([3, 7, 7]))])
+        >>> features_ND.shape, labels_N.tolist()  # 32 channels on a grid of 2x2
+        (torch.Size([3, 128]), [3, 7, 7])
     """
     classifier = classifier_of(model, path)
     device = next(model.parameters()).device

@@ -30,6 +30,11 @@ class LayerFiring:
         neurons: Number of neurons.
         dead_neurons: Share of neurons that never fired, in percent.
         saturated_neurons: Share of neurons that fired at every step for every image, in percent.
+
+    Examples:
+        >>> layer = LayerFiring(97.0, (96.0, 98.0), neurons=64, dead_neurons=0.0, saturated_neurons=90.0)
+        >>> layer.is_dead, layer.is_saturated
+        (False, True)
     """
 
     rate: float
@@ -51,7 +56,18 @@ class LayerFiring:
 
 @dataclass(frozen=True)
 class Firing:
-    """Firing rates of all layers by module path, in the order of the network."""
+    """Firing rates of all layers by module path, in the order of the network.
+
+    Args:
+        layers: How often each layer fires.
+
+    Examples:
+        >>> from tser_lightning.measure import LayerFiring
+        >>> few, many = LayerFiring(10.0, (10.0,), 100, 0.0, 0.0), LayerFiring(30.0, (30.0,), 300, 0.0, 0.0)
+        >>> measures = Firing({"act1": few, "act2": many}).measures()
+        >>> measures["firing_rate"], measures["firing_rate_layers"]  # (100 10 + 300 30) / 400, (10 + 30) / 2
+        (25.0, 20.0)
+    """
 
     layers: dict[str, LayerFiring]
 
@@ -76,11 +92,6 @@ class Firing:
 class FiringRates:
     """Counts the spikes of every neuron of a student while it classifies.
 
-        with FiringRates(student) as rates, torch.no_grad():
-            for images, *_ in loader:
-                student(images)
-        rates.compute().measures()["firing_rate"]
-
     Counts stay on the device. The mean of S over all neuron outputs, steps and images; logits are no spikes. A neuron
     that puts out numbers of spikes up to D (`max_spikes`) is measured as it is run, in D binary steps for each.
 
@@ -89,6 +100,16 @@ class FiringRates:
 
     Raises:
         ValueError: There is no neuron in it.
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.neurons import LIF
+        >>> neuron = LIF(decay=0.0, decay_input=False)  # fires where the current is 1 or more
+        >>> with FiringRates(neuron) as rates:
+        ...     _ = neuron(torch.tensor([[[1.0, 0.0]], [[1.0, 1.0]]]))  # [T, B, M]
+        >>> layer = rates.compute().layers[""]
+        >>> layer.rate, layer.rate_by_step, layer.dead_neurons
+        (75.0, (50.0, 100.0), 0.0)
     """
 
     def __init__(self, student: nn.Module) -> None:

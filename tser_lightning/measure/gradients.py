@@ -15,10 +15,18 @@ from tser_lightning.neurons.neuron import Neuron
 
 
 def cosines(gradients_T: Tensor) -> Tensor:
-    """Cosine between every two of the T slices of a tensor [T, ...], each flattened.
+    """Compute the cosine between every two of the T slices of a tensor, each flattened.
+
+    Args:
+        gradients_T: [T, ...], e.g. the gradient of the loss at every step.
 
     Returns:
         [T, T] float64 on the CPU; exactly 1 for slices of equal bits, NaN with a slice of zeros.
+
+    Examples:
+        >>> import torch
+        >>> cosines(torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]])).tolist()
+        [[1.0, 0.0, -1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 1.0]]
     """
     flat = gradients_T.flatten(1).cpu().double()
     # Sums of products one by one: a matrix product may add in another order on its diagonal.
@@ -28,7 +36,7 @@ def cosines(gradients_T: Tensor) -> Tensor:
 
 
 def gradient_cosines(student: Student, objective: Callable[[Tensor], Tensor], images: Tensor) -> dict[str, Tensor]:
-    """Cosine between the gradients of different time steps, for each layer.
+    """Compute the cosine between the gradients of different time steps, for each layer of a student.
 
     The paper leaves the definition open; here G_t is the gradient of the loss with respect to the currents into a layer
     of neurons at step t, over the whole batch. For vanilla KD, whose loss sees the mean of the logits, it is the same
@@ -43,6 +51,15 @@ def gradient_cosines(student: Student, objective: Callable[[Tensor], Tensor], im
     Returns:
         [T, T] by the path of each layer of neurons inside `student.net`, in the order of the network, then of the
         "logits"; see `cosines`.
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.models import Student, cnn_small
+        >>> from tser_lightning.neurons import LIF
+        >>> student = Student(cnn_small(10, 1, activation=LIF), timesteps=4)
+        >>> found = gradient_cosines(student, lambda z_TBC: z_TBC.mean(0).square().sum(), torch.rand(2, 1, 8, 8))
+        >>> list(found), bool((found["logits"] == 1).all())  # a loss of the mean pulls all steps alike
+        (['act1', 'act2', 'act3', 'logits'], True)
     """
     currents: dict[str, Tensor] = {}
     neurons = {path: module for path, module in named_modules(student).items() if isinstance(module, Neuron)}

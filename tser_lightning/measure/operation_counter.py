@@ -35,11 +35,6 @@ UNKNOWN = (
 class OperationCounter:
     """Counts what a network computes while it classifies; see `energy.ASSUMPTIONS` for the two conventions.
 
-        with OperationCounter(student) as counter, torch.no_grad():
-            for images, *_ in loader:
-                student(images)
-        counter.compute().paper.mac
-
     Counts convolutions, linear layers, norms and poolings by forward hooks, and matrix products inside any module
     (attentions) where they are written `q @ k`, `torch.matmul`, `torch.bmm` or `F.scaled_dot_product_attention`. So an
     attention of one's own is counted if it multiplies in one of these ways; anything else that multiplies, such as
@@ -50,6 +45,16 @@ class OperationCounter:
 
     Args:
         model: A student (called whole, not streamed) or an ANN that takes [B, ...].
+
+    Examples:
+        >>> import torch
+        >>> from torch import nn
+        >>> ann = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(128, 10))
+        >>> with OperationCounter(ann) as counter, torch.no_grad():
+        ...     _ = ann(torch.rand(2, 3, 4, 4))
+        >>> counted = counter.compute()
+        >>> {path: layer.paper.mac for path, layer in counted.layers.items()}  # 16 8 3 3 3, 10 128 + 10
+        {'0': 3456.0, '3': 1290.0}
     """
 
     def __init__(self, model: nn.Module) -> None:

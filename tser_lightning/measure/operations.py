@@ -10,7 +10,17 @@ from tser_lightning.measure.cost import Sums
 
 @dataclass(frozen=True)
 class Count:
-    """Operations of one image over all its steps: `ops` of the dense layer, `ac` and `mac` that are left of them."""
+    """Operations of one image, summed over all its time steps.
+
+    Attributes:
+        ops: What the dense layer would do: every weight at every step.
+        ac: Accumulations: of the operations, those that spikes call for.
+        mac: Multiplications with accumulation: the operations of layers whose input is no spikes.
+
+    Examples:
+        >>> Count(ops=100, ac=25, mac=0) + Count(ops=50, ac=0, mac=50)
+        Count(ops=150, ac=25, mac=50)
+    """
 
     ops: float
     ac: float
@@ -30,6 +40,12 @@ class LayerOperations:
         rate: Share of the input values that are not 0, in percent; None for a norm.
         paper: By the paper's convention.
         folded: By the folded convention.
+
+    Examples:
+        >>> from tser_lightning.measure import Count
+        >>> layer = LayerOperations("conv", "binary", 25.0, paper=Count(1000, 250, 0), folded=Count(1000, 240, 0))
+        >>> layer.paper.ac, layer.folded.ac  # the padding, at which no spike comes in
+        (250, 240)
     """
 
     kind: str
@@ -46,6 +62,13 @@ class Operations:
     Attributes:
         layers: By module path, in the order of the network. A product is its module's path and `.product1` etc.
         uncounted: Where something multiplies that no rule counts: "path: function".
+
+    Examples:
+        >>> from tser_lightning.measure import Count, LayerOperations
+        >>> stem = LayerOperations("conv", "analog", 100.0, paper=Count(400, 0, 400), folded=Count(100, 0, 100))
+        >>> fc = LayerOperations("linear", "binary", 25.0, paper=Count(200, 50, 0), folded=Count(200, 50, 0))
+        >>> Operations({"conv1": stem, "fc": fc}, ()).paper
+        Count(ops=600, ac=50, mac=400)
     """
 
     layers: dict[str, LayerOperations]

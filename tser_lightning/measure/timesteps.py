@@ -17,7 +17,7 @@ from tser_lightning.neurons.clock import OverTime
 def accuracy_at_timesteps(
     student: Student, batches: Iterable[Sequence[Tensor]], longest: int | None = None
 ) -> dict[int, float]:
-    """Accuracy at T' = 1 .. longest, also beyond the T of training.
+    """Measure the accuracy at T' = 1 .. longest time steps, also beyond the T of training.
 
     Each T' counts as a run of its own with `student.timesteps` = T'. Where no module looks ahead in time, its logits
     are the first T' of the longest run, which is then the only one.
@@ -32,6 +32,15 @@ def accuracy_at_timesteps(
 
     Raises:
         ValueError: Frames, which bring their own T, or no images.
+
+    Examples:
+        >>> import torch
+        >>> from tser_lightning.models import Student, cnn_small
+        >>> from tser_lightning.neurons import LIF
+        >>> student = Student(cnn_small(10, 1, activation=LIF), timesteps=4)
+        >>> found = accuracy_at_timesteps(student, [(torch.rand(2, 1, 8, 8), torch.tensor([3, 7]))], longest=6)
+        >>> list(found), student.timesteps
+        ([1, 2, 3, 4, 5, 6], 4)
     """
     trained = student.timesteps
     longest = longest or 2 * trained

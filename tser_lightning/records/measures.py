@@ -299,7 +299,7 @@ MEASURES: list[Measure] = [
 def measure(name: str) -> Measure:
     """Give what a number is by its name; one that nobody declared is called by that name.
 
-    Example:
+    Examples:
         >>> measure("test/acc_step2").heading
         'test accuracy, step 2 alone, in %'
         >>> measure("test/ece").better

@@ -212,6 +212,21 @@ def save_network(network: nn.Module, path: Path, card: Mapping[str, Any]) -> Non
         path: `NAME.safetensors`; the card becomes `NAME.json`.
         card: Architecture, classes, input, normalisation: what is needed to build the network again. The SHA-256 of
             the weights is added.
+
+    Raises:
+        RunError: The disk is full, failing or not ours.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from torch import nn
+        >>> from tser_lightning.training import load_weights
+        >>> with TemporaryDirectory() as folder:
+        ...     save_network(nn.Linear(4, 2), Path(folder, "net.safetensors"), {"classes": ["cat", "dog"]})
+        ...     written = sorted(file.name for file in Path(folder).iterdir())
+        ...     load_weights(nn.Linear(4, 2), Path(folder, "net.safetensors"))
+        >>> written
+        ['net.json', 'net.safetensors']
     """
     weights = save({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()})
     write_json(path.with_suffix(".json"), {**card, "sha256": hashlib.sha256(weights).hexdigest()})

@@ -45,12 +45,7 @@ class Distiller(pl.LightningModule):
     """Trains a student with a loss, and with a teacher where the loss asks for one.
 
     The teacher is no submodule: it stays out of the optimiser, the checkpoint, `train()` and DDP. `fit` trains with it,
-    and goes on where it was interrupted; any Trainer of Lightning gives the same weights:
-
-        module = Distiller(student, tl.build_loss("tser"), teacher, recipe=Recipe(epochs=5))
-        trainer = pl.Trainer(max_epochs=5, use_distributed_sampler=False)
-        trainer.fit(module, datamodule=ImageDataModule(data))
-        trainer.test(module, datamodule=ImageDataModule(data))
+    and goes on where it was interrupted; any Trainer of Lightning gives the same weights.
 
     Args:
         student: Images to logits_TBC.
@@ -60,7 +55,7 @@ class Distiller(pl.LightningModule):
         recipe: How to train. `epochs`, `accumulate` and `clip` are the Trainer's own settings too.
         seed: Of the random numbers inside an epoch; with `data` also of its order and augmentation.
         selection: With `data`, the split whose accuracy is followed during training ("val" or "test"), or None.
-        machine: On what.
+        machine: What it may use of the machine.
         record: Called with the row of numbers of every finished epoch.
 
     Attributes:
@@ -69,6 +64,25 @@ class Distiller(pl.LightningModule):
         values: The loss and its parts for the batch that is being trained on, by name.
         latest: The same as numbers, as they were read last.
         standing: How far the training is.
+
+    Raises:
+        UsageError: The loss asks for what the recipe or the student does not have.
+
+    Examples:
+        >>> import lightning.pytorch as pl
+        >>> import tser_lightning as tl
+        >>> from tser_lightning.data import ImageDataModule, Synthetic
+        >>> from tser_lightning.training import Recipe
+        >>> images = ImageDataModule(Synthetic(10, [1, 8, 8], train_images=40, test_images=20, batch_size=10))
+        >>> student = tl.build_student("cnn_small", in_channels=1, timesteps=2)
+        >>> teacher = tl.build_teacher("cnn_small", in_channels=1, weights=None)
+        >>> module = Distiller(student, tl.build_loss("tser"), teacher, recipe=Recipe(epochs=1))
+        >>> names = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+        >>> quiet = dict.fromkeys(names, False)
+        >>> trainer = pl.Trainer(accelerator="cpu", max_epochs=1, use_distributed_sampler=False, **quiet)
+        >>> trainer.fit(module, datamodule=images)
+        >>> trainer.global_step  # 40 images, of which 4 are held out, in whole batches of 10
+        3
     """
 
     images: ImageDataModule

@@ -27,6 +27,13 @@ class Recipe:
         steps: Batches per epoch and split, for a trial; None for all of them.
         through_time: Whether gradients go back through the membranes of all steps; False: step by step, see
             `training.online`.
+
+    Examples:
+        >>> from functools import partial
+        >>> from torch.optim import AdamW
+        >>> recipe = Recipe(epochs=300, optimizer=partial(AdamW, lr=5e-4, weight_decay=0.06), clip=1.0)
+        >>> recipe.epochs, recipe.precision
+        (300, '32-true')
     """
 
     epochs: int = 300
@@ -62,6 +69,11 @@ class Machine:
         memory: "low" keeps spikes for the backward pass as bits, "lowest" computes blocks again in it besides.
         teacher_cache: Epochs whose teacher logits are kept on disk for runs of the same seed; 0 for none.
         runs_dir: Where they lie, under `teachers/logits`.
+
+    Examples:
+        >>> one_gpu = Machine(accelerator="gpu", devices=1, memory="low")
+        >>> one_gpu.workers, one_gpu.checkpoint_every
+        ('auto', 500)
     """
 
     accelerator: str = "auto"

@@ -10,7 +10,18 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 
 class Schedule(Protocol):
-    """Anything that makes a torch scheduler once the number of steps is known."""
+    """Anything that makes a torch scheduler once the number of steps is known.
+
+    Examples:
+        >>> import torch
+        >>> from torch.optim.lr_scheduler import StepLR
+        >>> def halved_at_half(optimizer, *, epochs, steps_per_epoch):
+        ...     return StepLR(optimizer, epochs * steps_per_epoch // 2, gamma=0.5)
+        >>> schedule: Schedule = halved_at_half
+        >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+        >>> schedule(optimizer, epochs=4, steps_per_epoch=10).step_size
+        20
+    """
 
     def __call__(self, optimizer: Optimizer, *, epochs: int, steps_per_epoch: int) -> LRScheduler:
         """Make the scheduler; it is stepped after every optimiser step."""
@@ -26,6 +37,13 @@ class Constant:
 
     Args:
         warmup_epochs: Epochs over which the rate rises in a line from near 0.
+
+    Examples:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+        >>> scheduler = Constant(warmup_epochs=1)(optimizer, epochs=4, steps_per_epoch=4)
+        >>> round(scheduler.get_last_lr()[0], 4)  # 1 / 5 of it at the first of four steps
+        0.02
     """
 
     warmup_epochs: float = 0
@@ -45,6 +63,18 @@ class Cosine:
         final_lr: Learning rate at the end, the same for every parameter group.
         cooldown_epochs: Epochs at the end that have `final_lr` throughout; they are among the epochs of the training.
             timm's scripts (`cooldown_epochs`) add them to theirs: 300 there and 10 are 310 here.
+
+    Examples:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+        >>> scheduler = Cosine(final_lr=0.01)(optimizer, epochs=1, steps_per_epoch=2)
+        >>> rates = [scheduler.get_last_lr()[0]]
+        >>> for _ in range(2):
+        ...     optimizer.step()
+        ...     scheduler.step()
+        ...     rates += scheduler.get_last_lr()
+        >>> [round(rate, 4) for rate in rates]
+        [0.1, 0.055, 0.01]
     """
 
     warmup_epochs: float = 0
@@ -76,6 +106,13 @@ class OneCycle:
 
     Args:
         rising: Share of the steps in which the rate rises, in (0, 1).
+
+    Examples:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+        >>> scheduler = OneCycle()(optimizer, epochs=4, steps_per_epoch=10)
+        >>> round(scheduler.get_last_lr()[0], 4)  # a 25th
+        0.004
     """
 
     rising: float = 0.3

@@ -18,6 +18,13 @@ class Teacher(nn.Module):
 
     Args:
         net: images [B,C,H,W] to logits [B,C].
+
+    Examples:
+        >>> import torch
+        >>> from torch import nn
+        >>> teacher = Teacher(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
+        >>> teacher(torch.rand(2, 1, 8, 8)).requires_grad, teacher.train().training
+        (False, False)
     """
 
     __call__: Callable[..., Tensor]  # to a type checker: nn.Module says Any
@@ -50,6 +57,12 @@ class Once(nn.Module):
 
     Args:
         net: images [B,C,H,W] to logits [B,C].
+
+    Examples:
+        >>> import torch
+        >>> from torch import nn
+        >>> Once(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))(torch.rand(2, 1, 8, 8)).shape
+        torch.Size([1, 2, 10])
     """
 
     timesteps = 1
@@ -74,6 +87,14 @@ def check_teacher(accuracy: float, num_classes: int, name: str) -> None:
 
     Raises:
         UsageError: Accuracy below twice chance (below 1.2 times for two or three classes).
+
+    Examples:
+        >>> check_teacher(97.1, 10, "resnet34.pt")
+        >>> try:
+        ...     check_teacher(10.0, 10, "resnet34.pt")
+        ... except ValueError as error:
+        ...     print(str(error).splitlines()[0])
+        the teacher resnet34.pt scores 10.0 %, near chance (10.0 %)
     """
     chance = 100.0 / num_classes
     if accuracy < chance * (2.0 if num_classes > 3 else 1.2):

@@ -119,10 +119,10 @@ def fit(
         student: Images to logits_TBC; trained in place.
         loss: What it learns from; see `tser_lightning.losses`.
         teacher: Frozen; may be None where the loss needs none.
-        data: See `tser_lightning.data`.
-        folder: Where the checkpoints lie.
+        data: The image set; its own batch size and augmentation.
+        folder: Where the checkpoints lie; an empty one begins anew.
         recipe: How to train.
-        machine: On what.
+        machine: What it may use of the machine.
         seed: Of order, augmentation and random numbers during training.
         selection: "val": the epoch with the best validation accuracy; "last"; "paper": the best on the test split, the
             habit of the field.
@@ -139,6 +139,20 @@ def fit(
         UsageError: Data that cannot be read; a part that does not do what the others rely on, see `probe`.
         Terminated: SIGTERM; everything up to the last training step is in the checkpoint.
         KeyboardInterrupt: Ctrl-C; everything up to the last checkpoint is kept.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import tser_lightning as tl
+        >>> from tser_lightning.data import Synthetic
+        >>> from tser_lightning.training import Machine, Recipe
+        >>> images = Synthetic(10, [1, 8, 8], train_images=40, test_images=20, batch_size=10)
+        >>> student = tl.build_student("cnn_small", in_channels=1, timesteps=2)
+        >>> recipe, machine = Recipe(epochs=1, precision="32-true"), Machine(accelerator="cpu", workers=0)
+        >>> with TemporaryDirectory() as folder:
+        ...     told = fit(student, tl.build_loss("ce"), None, images, Path(folder), recipe=recipe, machine=machine)
+        >>> "train/seconds" in told
+        True
     """
     quiet_lightning()
     sharded = is_sharded(machine)
@@ -187,7 +201,29 @@ def evaluate_network(
     recipe: Recipe = Recipe(),  # noqa: B008 - frozen
     machine: Machine = Machine(),  # noqa: B008 - frozen
 ) -> dict[str, float]:
-    """Measure a student on a split; names without the split."""
+    """Measure a student, and its teacher beside it, on a split.
+
+    Args:
+        student: Images to logits_TBC; an ANN inside `Once`.
+        teacher: Frozen; None leaves out what compares with it.
+        data: The image set.
+        split: "train", "val" or "test".
+        recipe: Its precision, and its `steps` for a trial.
+        machine: What it may use of the machine.
+
+    Returns:
+        The measures by name, without the split: those of `StudentMeasures`, `Firing.measures` and `student_energy`.
+
+    Examples:
+        >>> from tser_lightning.data import Synthetic
+        >>> images = Synthetic(10, [1, 8, 8], train_images=40, test_images=20, batch_size=10)
+        >>> import tser_lightning as tl
+        >>> from tser_lightning.training import Machine
+        >>> student = tl.build_student("cnn_small", in_channels=1, timesteps=2)
+        >>> found = evaluate_network(student, None, images, machine=Machine(accelerator="cpu", workers=0))
+        >>> [name for name in found if name.startswith("acc_")], found["energy_mj"] > 0
+        (['acc_t1', 'acc_t2', 'acc_step1', 'acc_step2'], True)
+    """
     quiet_lightning()
     trainer = _trainer(
         recipe,

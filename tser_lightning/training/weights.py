@@ -38,6 +38,17 @@ def load_weights(
 
     Raises:
         UsageError: A missing, damaged or foreign file, or weights that are not finite.
+
+    Examples:
+        >>> import torch
+        >>> from tempfile import TemporaryDirectory
+        >>> from torch import nn
+        >>> theirs, mine = nn.Linear(4, 2), nn.Linear(4, 2)
+        >>> with TemporaryDirectory() as folder:
+        ...     torch.save({"state_dict": theirs.state_dict()}, f"{folder}/net.pt")
+        ...     load_weights(mine, f"{folder}/net.pt")
+        >>> torch.equal(mine.weight, theirs.weight)
+        True
     """
     path = Path(path)
     found = read_weights(path)

@@ -25,8 +25,11 @@ settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Export comes last: torch.export starts threads of autograd, and a process that has them cannot fork to train."""
-    items.sort(key=lambda item: item.path.name.startswith("test_export"))
+    """Export comes last: torch.export starts threads of autograd, and a process that has them cannot fork to train.
+
+    The examples of the docstrings export too.
+    """
+    items.sort(key=lambda item: item.path.name.startswith(("test_export", "test_docstrings")))
 
 
 @pytest.fixture

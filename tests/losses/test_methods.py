@@ -1,5 +1,3 @@
-import doctest
-import importlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -39,10 +37,3 @@ def test_defaults_are_those_of_the_config_files(build: Callable[..., Any]) -> No
     for name, method in {"tser": TSER, "vanilla_kd": VanillaKD, "tet": losses.TET, "ce": losses.LabelsOnly}.items():
         found, expected = (loss(student_TBC, teacher_BC, labels_B) for loss in (method(), build(name)))
         assert torch.equal(found.total, expected.total)
-
-
-@pytest.mark.parametrize("name", ["tser", "vanilla_kd"])
-def test_the_examples_run(name: str) -> None:
-    found = doctest.testmod(importlib.import_module(f"tser_lightning.losses.{name}"))
-    assert found.attempted > 0
-    assert found.failed == 0

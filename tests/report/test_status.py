@@ -31,6 +31,9 @@ def test_runs_are_told_apart_by_what_differs_alone() -> None:
     settings = [{"loss": "tser", "loss.lam": lam, "seed": 1, "data": "digits"} for lam in (0.1, 0.2)]
     assert what_differs(settings) == ["lam=0.1", "lam=0.2"]
     assert what_differs(settings[:1]) == ["tser seed=1"]
+    without = {"loss": "ce", "seed": 1, "data": "digits"}
+    assert what_differs([without, settings[0]]) == ["ce", "tser"]  # that ce has no lambda is no difference
+    assert what_differs([without, *settings]) == ["ce", "tser lam=0.1", "tser lam=0.2"]
 
 
 def test_the_table_has_a_row_per_run_and_the_sentence_of_one_that_failed(runs: Path) -> None:

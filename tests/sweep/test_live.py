@@ -1,3 +1,6 @@
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +42,22 @@ def test_a_job_that_failed_says_so() -> None:
     jobs = [Job(("loss=ce",)), Job(("loss=tser",))]
     text = drawn(LiveTable(jobs, slots=1), [], [Job(("loss=tser",), code=1)])
     assert "failed (1)" in text
-    assert "1 of 2 done, 1 failed" in text
+    assert "0 of 2 done, 1 failed" in text
+
+
+def test_the_time_that_is_left_is_what_the_longest_running_job_says(
+    tmp_path: Path, worked_on: Callable[[Path], AbstractContextManager[None]]
+) -> None:
+    (tmp_path / "config.yaml").write_text("trainer:\n  epochs: 100\n")
+    (tmp_path / "run.json").write_text('{"settings": {}}')
+    (tmp_path / "metrics.csv").write_text("epoch,val/acc,seconds\n" + "".join(f"{e},50,2\n" for e in range(40)))
+    jobs = [Job(("loss=ce",)), Job(("loss=tser",), home=tmp_path)]
+    table = LiveTable(jobs, slots=2)
+    with worked_on(tmp_path):
+        text = drawn(table, [(jobs[1], 80.0)], [Job(("loss=ce",), code=1)])
+    found = re.search(r"about 0:0(\d):(\d\d) left", text)
+    assert found is not None
+    assert 110 <= 60 * int(found[1]) + int(found[2]) <= 120  # 60 epochs of 2 s, less what has passed of the next
 
 
 def test_many_jobs_leave_out_those_that_wait() -> None:

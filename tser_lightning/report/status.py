@@ -84,8 +84,19 @@ def what_differs(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say of each of some runs in what it is not like all others, e.g. "tser lam=0.1 seed=2"."""
     keys = dict.fromkeys(key for each in settings for key in each)
     told = [key for key in keys if len({repr(each.get(key)) for each in settings}) > 1]
+    told = [key for key in told if not _goes_with_the_loss(key, settings)]
     told = told or [key for key in ALWAYS if key in keys]
     return [" ".join(filter(None, (word_for(key, each.get(key)) for key in told))) for each in settings]
+
+
+def _goes_with_the_loss(key: str, settings: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether each loss has one value of its setting, or none, which its name says already."""
+    if not key.startswith("loss."):
+        return False
+    values: dict[str, set[str]] = {}
+    for each in settings:
+        values.setdefault(repr(each.get("loss")), set()).add(repr(each.get(key)))
+    return all(len(of_one) == 1 for of_one in values.values())
 
 
 def duration(seconds: float | None) -> str:

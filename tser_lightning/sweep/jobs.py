@@ -122,7 +122,8 @@ class Jobs:
                         waiting.append(ended.job)
                     else:
                         done.append(self._close(ended))
-                        table.ended(ended.seconds)
+                        if not done[-1].code:
+                            table.ended(ended.seconds)
                 started = self._next(waiting, free)
                 if started is not None:
                     running.append(started)

@@ -62,7 +62,7 @@ class LiveTable:
             yield
 
     def ended(self, seconds: float) -> None:
-        """Take in how long a job took, which tells how long the others will."""
+        """Take in how long a job took that ended well, which tells how long the others will."""
         self._spent.append(seconds)
 
     def update(self, running: Iterable[tuple[Shown, float]], done: Iterable[Shown]) -> None:
@@ -119,19 +119,23 @@ class LiveTable:
 
     def _line(self, running: Sequence[tuple[Shown, float]], done: Sequence[Shown]) -> str:
         failed = sum(bool(job.code) for job in done)
-        said = f"{len(done)} of {len(self._jobs)} done" + (f", {failed} failed" if failed else "")
+        said = f"{len(done) - failed} of {len(self._jobs)} done" + (f", {failed} failed" if failed else "")
         left = self._left(running, len(done))
         passed = duration(time.monotonic() - self._began)
-        return f"{said}, {len(running)} running; {passed} passed" + (f", about {duration(left)} left" if left else "")
+        more = f", about {duration(left)} left" if left is not None else ""
+        return f"{said}, {len(running)} running; {passed} passed{more}"
 
     def _left(self, running: Sequence[tuple[Shown, float]], done: int) -> float | None:
-        """Guess the seconds until the sweep ends, by how long its jobs took so far."""
-        if not self._spent:
+        """Guess the seconds until the sweep ends, by what its running jobs say and how long those before took."""
+        said = [(seconds, progress.left if (progress := self._progress(job)) else None) for job, seconds in running]
+        whole = [*self._spent, *(seconds + left for seconds, left in said if left is not None)]
+        if not whole:
             return None
-        mean = sum(self._spent) / len(self._spent)
+        mean = sum(whole) / len(whole)
         waiting = len(self._jobs) - done - len(running)
-        rest = sum(max(0.0, mean - seconds) for _, seconds in running)
-        return (rest + waiting * mean) / max(1, min(self._slots, len(running) + waiting))
+        rest = [max(0.0, mean - seconds) if left is None else left for seconds, left in said]
+        shared = (sum(rest) + waiting * mean) / max(1, min(self._slots, len(running) + waiting))
+        return max(shared, *rest, 0.0)
 
 
 def _ended(progress: Progress | None) -> str:

@@ -11,8 +11,8 @@ from tser_lightning.report.mixtures import UNLIKE
 from tser_lightning.report.names import written
 from tser_lightning.report.table import difference, interval, p_value, printed, seeds, spread, unfinished
 
-NEEDS = r"% needs \usepackage{booktabs} and \usepackage{siunitx}"
-SETUP = r"\sisetup{separate-uncertainty, detect-weight, mode=text}"
+NEEDS = r"% needs \usepackage{booktabs} and \usepackage{siunitx}, version 3"
+SETUP = r"\sisetup{separate-uncertainty, retain-zero-uncertainty, detect-weight, mode=text}"
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 
 _TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
@@ -38,7 +38,7 @@ def table_tex(comparisons: Comparisons) -> str:
     spans, rules, head = list[str](), list[str](), list[str]()
     for column, names in fields.items():
         first = len(head) + 2
-        spans.append(rf"\multicolumn{{{len(names)}}}{{c}}{{{_name(comparisons, column)}}}")
+        spans.append(rf"\multicolumn{{{len(names)}}}{{c}}{{{_stacked(comparisons, column)}}}")
         rules.append(rf"\cmidrule(lr){{{first}-{first + len(names) - 1}}}")
         head += [f"{{{TITLES[name]}}}" for name in names]
     body = [_line([_name(comparisons, row), *_words(comparisons, row, fields)]) for row in comparisons.rows]
@@ -186,3 +186,12 @@ def _heading(what: Measure) -> str:
 
 def _name(comparisons: Comparisons, label: Label) -> str:
     return escape_tex(", ".join(written(label, comparisons.names)))
+
+
+def _stacked(comparisons: Comparisons, column: Label) -> str:
+    """Write the name of a setting above its columns, in two lines where it has more than two parts."""
+    parts = [escape_tex(part) for part in written(column, comparisons.names)]
+    half = (len(parts) + 1) // 2
+    if len(parts) < 3:
+        return ", ".join(parts)
+    return rf"\shortstack{{{', '.join(parts[:half])},\\{{}}{', '.join(parts[half:])}}}"

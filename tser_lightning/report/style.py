@@ -113,7 +113,7 @@ def _shade(color: str, place: float) -> str:
     return mpl_colors.to_hex((red, green, blue))
 
 
-COLUMN, PAGE = 3.3, 6.9  # inches: what papers of two columns have room for
+COLUMN, PAGE = 3.25, 6.875  # inches: a column and a page of two columns in CVPR
 
 
 def panels(count: int, *, width: float = COLUMN, height: float = 2.3, across: int = 2) -> tuple[Any, list[Any]]:

@@ -42,11 +42,12 @@ TINY = [
 ]
 NEEDS_SETTINGS = {"custom", "none"}
 SMALL = ("resnet_small", "vgg_small")
+CONFIGS = Configs()
 SMALL_TRANSFORMER = ["student.depth=1", "student.dim=32", "student.heads=4"]
 
 
 def options(group: str) -> list[str]:
-    return [name for name in Configs().options(group) if name not in NEEDS_SETTINGS]
+    return [name for name in CONFIGS.options(group) if name not in NEEDS_SETTINGS]
 
 
 def slow(name: Any, *, unless: bool = False) -> Any:
@@ -57,7 +58,7 @@ def compose(*overrides: str, runs_dir: Path) -> Run:
     torch.set_num_threads(1)
     keys = {override.partition("=")[0] for override in overrides}
     settings = [setting for setting in TINY if setting.partition("=")[0] not in keys]
-    return compose_run([*settings, f"machine.runs_dir={runs_dir}", *overrides])
+    return compose_run([*settings, f"machine.runs_dir={runs_dir}", *overrides], configs=CONFIGS)
 
 
 def run(*overrides: str, runs_dir: Path) -> dict[str, Any]:

@@ -9,9 +9,9 @@ import pytest
 
 from tser_lightning import operating_system
 
+LIBRARIES = "import lightning.pytorch, wandb"  # they look at what there is for themselves
 WITHOUT = """
 import os, subprocess, sys, types
-import lightning.pytorch, wandb  # they look at what there is for themselves
 held = set()
 def locking(descriptor, mode, size):
     place = os.fstat(descriptor).st_ino
@@ -57,7 +57,7 @@ def test_memory_is_counted_in_bytes_on_macos(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_run_needs_nothing_that_windows_lacks(tmp_path: Path) -> None:
-    ended = subprocess.run([sys.executable, "-c", WITHOUT + RUN], capture_output=True, text=True, cwd=tmp_path)
+    ended = subprocess.run([sys.executable, "-c", LIBRARIES + WITHOUT + RUN], capture_output=True, text=True, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert list(tmp_path.glob("runs/*/result.json"))
 

@@ -260,17 +260,6 @@ def test_evaluate_refuses_what_it_would_not_look_at(folder: Path, compose: Compo
         compose("task=evaluate run=done loss.lam=1")
 
 
-def test_every_option_of_every_group_composes(compose: Compose, configs: Configs) -> None:
-    groups = [group for group in configs.groups() if group not in ("experiment", "task")]
-    options = {group: configs.options(group) for group in groups}
-    for index in range(max(map(len, options.values()))):
-        words = [f"{group}={names[index % len(names)]}" for group, names in options.items()]
-        run = compose(" ".join(["experiment=none", *words]), check_data=False)
-        chosen = (word.split("=") for word in words)
-        assert all(run.choices[group].startswith(option) for group, option in chosen)  # resnet is resnet18
-        assert run.changed == {}
-
-
 @pytest.mark.slow  # each is composed and built in test_configs
 @pytest.mark.parametrize("words", ["", "loss=ce teacher=none"])
 def test_every_experiment_composes_whatever_the_loss(compose: Compose, configs: Configs, words: str) -> None:

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,13 @@ def inspected(run: Path, *what: str) -> str:
     return answer.stdout
 
 
+@cache  # a run that has ended does not change, and every look starts a process
+def lines(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in inspected(run).splitlines()]
+
+
 def records(run: Path, kind: str) -> list[dict[str, Any]]:
-    lines = map(json.loads, inspected(run).splitlines())
-    return [line[kind] for line in lines if line["type"] == kind]
+    return [line[kind] for line in lines(run) if line["type"] == kind]
 
 
 def test_an_offline_run_reads_back_with_its_axes_summaries_steps_layers_and_files(tmp_path: Path) -> None:

@@ -119,20 +119,18 @@ def test_a_new_declaration_is_found_by_its_target() -> None:
         settings_of.cache_clear()
 
 
-@pytest.fixture(scope="module")
-def configs() -> Configs:
-    return Configs()
-
-
-def test_every_value_in_conf_is_declared_and_one_that_its_setting_takes(configs: Configs) -> None:
-    options = {
-        group: configs.options(group) for group in configs.groups() if group not in ("sweep", "experiment", "callbacks")
-    }
+def test_every_option_composes_and_its_values_are_declared_and_taken(configs: Configs) -> None:
+    groups = [group for group in configs.groups() if group not in ("experiment", "task")]
+    options = {group: configs.options(group) for group in groups}
     wrong = []
     for index in range(max(map(len, options.values()))):  # an option of every group at once: to compose is dear
         words = [f"{group}={names[index % len(names)]}" for group, names in options.items()]
-        config = compose_run(["experiment=none", *words], check_data=False, configs=configs).config
-        places = {"data" if group == "augment" else group for group in options}
+        run = compose_run(["experiment=none", *words], check_data=False, configs=configs)
+        chosen = (word.split("=") for word in words)
+        assert all(run.choices[group].startswith(option) for group, option in chosen)  # resnet is resnet18
+        assert run.changed == {}
+        config = run.config
+        places = {"data" if group == "augment" else group for group in groups} - {"sweep", "callbacks"}
         for key, value in leaves({place: config[place] for place in places}):
             if key.rpartition(".")[2] != "_target_" and value != MISSING:
                 known = setting(config, key)

@@ -57,7 +57,9 @@ def test_memory_is_counted_in_bytes_on_macos(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_run_needs_nothing_that_windows_lacks(tmp_path: Path) -> None:
-    ended = subprocess.run([sys.executable, "-c", LIBRARIES + WITHOUT + RUN], capture_output=True, text=True, cwd=tmp_path)
+    ended = subprocess.run(
+        [sys.executable, "-c", LIBRARIES + WITHOUT + RUN], capture_output=True, text=True, cwd=tmp_path
+    )
     assert ended.returncode == 0, ended.stderr
     assert list(tmp_path.glob("runs/*/result.json"))
 

@@ -74,6 +74,9 @@ def process_lives(number: int) -> bool:
 def lock(file: IO[Any], *, shared: bool = False, wait: bool = False) -> bool:
     """Lock an open file for this process alone, until it is closed: its children do not inherit that.
 
+    The package filelock is not used: its locks pass to children, so that a loader's process would keep a dead run's
+    directory, and have no shared mode, so that nobody could look whether a run is at work without taking its lock.
+
     Returns:
         Whether it is locked; False if another process has it.
     """

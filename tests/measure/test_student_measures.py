@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.multiprocessing.spawn import start_processes
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
-from tser_lightning.measure import StudentMeasures
+from tser_lightning.measure import StudentMeasures, per_image
 from tser_lightning.measure.agreement import CONFIDENT
 
 T, B, C = 3, 101, 7
@@ -185,3 +185,20 @@ def test_an_update_waits_for_no_device() -> None:
     measures.update(student_TBC, teacher_BC, labels_B)
     with pytest.raises(RuntimeError, match="meta"):
         measures.compute()
+
+
+def test_a_function_of_ones_own_is_averaged_over_all_images_and_its_names_are_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def largest(student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tensor) -> dict[str, Tensor]:
+        return {"largest": student_TBC.mean(0).amax(-1)}
+
+    own = per_image.PerImage(largest, needs_teacher=False)
+    monkeypatch.setattr(per_image, "_DECLARED", [*per_image._DECLARED, own])
+    measures = StudentMeasures(2, 3)
+    measures.update(torch.tensor([[[1.0, 0.0, 0.0]], [[3.0, 0.0, 0.0]]]), None, torch.tensor([0]))  # 2
+    measures.update(torch.tensor([[[0.0, 8.0, 0.0], [0.0, 0.0, 1.0]]] * 2), None, torch.tensor([0, 2]))  # 8, 1
+    assert measures.compute()["largest"] == pytest.approx(11 / 3)
+    monkeypatch.setattr(per_image, "_DECLARED", [*per_image._DECLARED, own])
+    with pytest.raises(ValueError, match="two functions with @per_image give largest"):
+        StudentMeasures(2, 3)

@@ -1,4 +1,4 @@
-"""A new loss, neuron, norm, architecture, data set and task: own files alone make them used, helped and documented.
+"""A new loss, neuron, norm, architecture, data set, measure, task: own files alone get them used, helped, documented.
 
 The files are written into a copy of the package, as somebody who adds them writes them; nothing else of it changes.
 """
@@ -81,6 +81,21 @@ class Stripes(ArrayData):
         return {f"{part}_{kind}": {"images": images_BHWC, "labels": labels}[kind]
                 for part in ("train", "test") for kind in ("images", "labels")}
 """,
+    "tser_lightning/measure/margin.py": """
+from tser_lightning.measure.per_image import per_image
+
+@per_image()
+def margin(student_TBC, teacher_BC, labels_B):
+    first_B2 = student_TBC.mean(0).topk(2).values
+    return {"margin": (first_B2[:, 0] - first_B2[:, 1]).float()}
+""",
+    "tser_lightning/records/measures/margin.py": """
+from tser_lightning.records.measures.declaration import HIGHER, Measure
+
+MEASURES = (
+    Measure("test/margin", "margin of the first class", "logits", HIGHER, "to the second", "measure.margin"),
+)
+""",
     "tser_lightning/tasks/count.py": """
 def count(run):
     return {"counted": run.config["count"]["what"]}
@@ -148,6 +163,7 @@ PARTS = [
 CODES = {"help": 0, "option": 2, "name": 2, "value": 2}
 PROGRAM = """
 import contextlib, io, json, sys
+from pathlib import Path
 from tser_lightning.cli import reference
 from tser_lightning.cli.main import main
 
@@ -177,6 +193,10 @@ found["count"] = run_task(compose_run(["task=count", "count.what=steps"]))
 chosen.remove("task=count")
 chosen += ["teacher=none", "experiment=none", "debug=step", "logging.wandb.mode=disabled", "machine.accelerator=cpu"]
 found["run"] = run_task(compose_run(chosen))
+report = ["task=report", "runs=runs/*", "report.dir=report", "report.measure=test/margin"]
+run_task(compose_run(report))
+found["csv"] = Path("report/results.csv").read_text()
+found["page"] = Path("report/report.html").read_text()
 json.dump(found, open("found.json", "w"))
 """
 
@@ -217,3 +237,9 @@ def test_new_parts_are_used(found: Any) -> None:
     named = {name: found["run"][name] for name in ("loss", "neuron", "norm", "student", "data")}
     assert list(named.values()) == ["later_steps", "memoryless", "scaled_norm", "one_layer", "stripes"]
     assert found["run"]["test/acc_t2"] == found["run"]["test/acc"]
+
+
+def test_a_new_measure_is_computed_and_reported(found: Any) -> None:
+    assert found["run"]["test/margin"] >= 0
+    assert "test/margin" in found["csv"].splitlines()[0]
+    assert "margin of the first class in logits" in found["page"]

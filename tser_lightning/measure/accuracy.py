@@ -6,6 +6,8 @@ Legend: T time step, B image, C class.
 import torch
 from torch import Tensor
 
+from tser_lightning.measure.per_image import per_image
+
 
 def mean_of_first(logits_TBC: Tensor) -> Tensor:
     """Mean of the first t logits for t = 1..T, Algorithm 1 stopped after t steps; float32 [T, B, C].
@@ -36,11 +38,13 @@ def is_among_best(logits: Tensor, labels_B: Tensor, best: int = 5) -> Tensor:
     return (logits.topk(best, -1).indices == labels_B[:, None]).any(-1)
 
 
-def accuracy_samples(student_TBC: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
+@per_image()
+def accuracy_samples(student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tensor) -> dict[str, Tensor]:
     """Whether each image is classified right, in every sense that is reported.
 
     Args:
         student_TBC: The student's logits at every step.
+        teacher_BC: Not looked at.
         labels_B: Class indices.
 
     Returns:

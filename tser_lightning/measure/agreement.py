@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tser_lightning.measure.accuracy import is_correct, mean_of_first
+from tser_lightning.measure.per_image import per_image
 
 CONFIDENT = 0.8
 """A teacher is confident where its largest softmax probability, at temperature 1, is above this."""
@@ -32,7 +33,8 @@ def kl_to_teacher(mean_BC: Tensor, teacher_BC: Tensor) -> Tensor:
     return F.kl_div(student_BC, target_BC, reduction="none", log_target=True).sum(-1)
 
 
-def agreement_samples(student_TBC: Tensor, teacher_BC: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
+@per_image(needs_teacher=True)
+def agreement_samples(student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tensor) -> dict[str, Tensor]:
     """Compare the student's prediction, the mean of all steps, with the teacher's, image by image.
 
     Args:
@@ -53,6 +55,7 @@ def agreement_samples(student_TBC: Tensor, teacher_BC: Tensor, labels_B: Tensor)
         >>> found["agreement"].tolist(), found["teacher_fooled"].tolist(), found["acc_teacher_fooled"].tolist()
         ([True, False], [False, True], [False, True])
     """
+    assert teacher_BC is not None
     mean_BC = mean_of_first(student_TBC)[-1]
     same_B, right_B = mean_BC.argmax(-1) == teacher_BC.argmax(-1), is_correct(teacher_BC, labels_B)
     fooled_B = ~right_B & (teacher_BC.float().softmax(-1).amax(-1) > CONFIDENT)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tser_lightning.measure.accuracy import is_correct, mean_of_first
+from tser_lightning.measure.per_image import per_image
 
 BINS = 15
 
@@ -21,18 +22,21 @@ def row_names(name: str, timesteps: int) -> list[str]:
     return [name, *(f"{name}_step{t}" for t in range(1, timesteps + 1))]
 
 
-def entropy_samples(student_TBC: Tensor) -> dict[str, Tensor]:
+@per_image()
+def entropy_samples(student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tensor) -> dict[str, Tensor]:
     """Compute the entropy of the student's predictions in nats, of the mean over time and of each step alone.
 
     Args:
         student_TBC: The student's logits at every step.
+        teacher_BC: Not looked at.
+        labels_B: Not looked at.
 
     Returns:
         float32 [B] by name: `entropy`, `entropy_step1` .. `entropy_stepT`; softmax at temperature 1.
 
     Examples:
         >>> import torch
-        >>> entropy = entropy_samples(torch.zeros(2, 1, 10))  # ln 10
+        >>> entropy = entropy_samples(torch.zeros(2, 1, 10), None, torch.tensor([0]))  # ln 10
         >>> {name: round(value_B.item(), 4) for name, value_B in entropy.items()}
         {'entropy': 2.3026, 'entropy_step1': 2.3026, 'entropy_step2': 2.3026}
     """

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from tser_lightning.measure.accuracy import accuracy_samples
-from tser_lightning.measure.agreement import agreement_samples
-from tser_lightning.measure.calibration import BINS, calibration_error, confidence, entropy_samples, row_names
+from tser_lightning.measure.calibration import BINS, calibration_error, confidence, row_names
+from tser_lightning.measure.per_image import declared
 
 # Sums are whole multiples of this, in int64: adding is then exact and the same in any order, so that neither the batch
 # size nor the number of processes moves a digit; and it works where float64 does not (Apple's GPUs).
@@ -29,8 +28,9 @@ class StudentMeasures(Metric):
     `acc_stepT`, `ece`, `ece_step1` .. in percent; `entropy`, `entropy_step1` .. in nats; and, if there was a teacher,
     `agreement`, `teacher_acc`, `teacher_fooled` (the share of images where it is wrong and confident) in percent of all
     images, `kl_teacher` in nats, `acc_teacher_fooled` and `copied_teacher_fooled` (the student is right there, or makes
-    the same error) in percent of those images, left out if there are none. All are defined in `accuracy_samples`,
-    `agreement_samples`, `entropy_samples` and `calibration_error`. Means are NaN if a logit was not finite.
+    the same error) in percent of those images, left out if there are none; and what else a function of this folder
+    declares with `@per_image`. They are defined in `accuracy_samples`, `agreement_samples`, `entropy_samples` and
+    `calibration_error`. Means are NaN if a logit was not finite.
 
     `update` waits for no device. States are sums of integers: exactly the same result for any split of the data over
     batches and processes.
@@ -66,7 +66,7 @@ class StudentMeasures(Metric):
         empty_TBC, empty_B = torch.zeros(timesteps, 0, num_classes), torch.zeros(0, dtype=torch.long)
         example = self._samples(empty_TBC, empty_TBC[0], empty_B)
         self._units = {name: 100.0 if kind.dtype == torch.bool else UNIT for name, kind in example.items()}
-        self._from_teacher = set(agreement_samples(empty_TBC, empty_TBC[0], empty_B))
+        self._from_teacher = set(example) - set(self._samples(empty_TBC, None, empty_B))
         for name in ("samples", "taught", "broken"):
             self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("totals", torch.zeros(len(self._units), dtype=torch.long), dist_reduce_fx="sum")
@@ -74,8 +74,13 @@ class StudentMeasures(Metric):
 
     @staticmethod
     def _samples(student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tensor) -> dict[str, Tensor]:
-        samples = accuracy_samples(student_TBC, labels_B) | entropy_samples(student_TBC)
-        return samples if teacher_BC is None else samples | agreement_samples(student_TBC, teacher_BC, labels_B)
+        samples: dict[str, Tensor] = {}
+        for function in declared(with_teacher=teacher_BC is not None):
+            found = function(student_TBC, teacher_BC, labels_B)
+            if twice := sorted(found.keys() & samples.keys()):
+                raise ValueError(f"two functions with @per_image give {', '.join(twice)}: rename one of them")
+            samples |= found
+        return samples
 
     @torch.no_grad()
     def update(self, student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tensor) -> None:

@@ -101,7 +101,8 @@ def examples() -> Iterator[doctest.DocTest]:
     for file in sorted(PACKAGE.rglob("*.py")):
         if ">>> " not in (text := file.read_text()):
             continue
-        module = importlib.import_module(".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts))
+        parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
+        module = importlib.import_module(".".join(part for part in parts if part != "__init__"))
         for node, top in _documented(ast.parse(text)):
             if ">>> " in (doc := ast.get_docstring(node) or ""):
                 name = f"{module.__name__}.{top}:{getattr(node, 'name', '')}"

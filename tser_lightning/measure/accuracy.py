@@ -54,7 +54,7 @@ def accuracy_samples(student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: T
     Examples:
         >>> import torch
         >>> student_TBC = torch.tensor([[[1.0, 0.0]], [[0.0, 3.0]]])  # class 0, then class 1 and more surely so
-        >>> {name: right_B.tolist() for name, right_B in accuracy_samples(student_TBC, torch.tensor([1])).items()}
+        >>> {name: right_B.tolist() for name, right_B in accuracy_samples(student_TBC, None, torch.tensor([1])).items()}
         {'acc': [True], 'acc_t1': [False], 'acc_t2': [True], 'acc_step1': [False], 'acc_step2': [True]}
     """
     means_TBC = mean_of_first(student_TBC)

@@ -132,7 +132,7 @@ def _weights(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
 
 
 def _start(weights: str | None) -> None:
-    """Raise a `Mistake` if what a student is to start from is not there; published files may have to be fetched."""
+    """Raise a `UsageError` if what a student is to start from is not there; published files may have to be fetched."""
     scheme, colon, rest = str(weights).partition(":")
     if weights in (None, "teacher") or (colon and scheme == "published"):
         return

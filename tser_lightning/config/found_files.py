@@ -62,7 +62,7 @@ def check_found(path: Path, group: str) -> None:
 
 
 def check_package(path: Path, package: str | None) -> None:
-    """Raise a `Mistake` if a file's header puts its settings among Hydra's."""
+    """Raise a `UsageError` if a file's header puts its settings among Hydra's."""
     if package is not None and _HYDRA.search(package):
         raise _refused(path, f"has the header @package {package}", "the setting in the command")
 

@@ -110,7 +110,7 @@ class Augment:
 
     Args:
         mean: Of each channel, of images in [0, 1].
-        std: Of each channel.
+        std: Standard deviation of each channel, likewise.
         crop: Pixels of zero padding before a random crop of the old size; 0 is no crop.
         flip: Mirror half of the images.
         auto: Policy of AutoAugment, "cifar10", "imagenet" or "svhn"; None is none.
@@ -121,7 +121,7 @@ class Augment:
         erasing: Probability of timm's random erasing, whose rectangle has the colour of the mean; 0 is none.
 
     Attributes:
-        settings: All of them by name.
+        settings: All arguments by name.
 
     Raises:
         ValueError: A value out of its range, or operations that know only 1 or 3 channels.

@@ -36,7 +36,7 @@ class Downloaded(Prepared):
         super().__init__(prepared_path(root, name), **settings)
 
     def check(self) -> None:
-        """Raise a `Mistake` if the prepared file is missing or damaged, or does not fit the settings."""
+        """Raise a `UsageError` if the prepared file is missing or damaged, or does not fit the settings."""
         check_prepared(self.path, self.num_classes, self.stored_shape, download=self.name)
 
     def prepare(self) -> str:

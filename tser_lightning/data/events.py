@@ -32,13 +32,13 @@ class EventFrames(Prepared):
 
     Args:
         recordings: "cifar10_dvs" or "dvs_gesture".
-        split: The rule.
+        split: The rule: "per_class_90_10" or "random_90_10" for CIFAR10-DVS, "official" for DVS128-Gesture.
         path: tonic's folder; it downloads there what is missing.
         root: Folder of the prepared file.
-        timesteps: T.
-        shape: (2, H, W).
-        mean: Of each polarity.
-        std: Of each polarity.
+        timesteps: T, frames of a recording.
+        shape: (2, H, W) of a frame: polarities, height, width.
+        mean: Of each polarity over the training frames, after division by 255.
+        std: Standard deviation of each polarity, likewise.
         settings: Those of `ImageData`.
 
     Attributes:
@@ -94,7 +94,7 @@ class EventFrames(Prepared):
         return frames_BTCHW.transpose(0, 1)
 
     def check(self) -> None:
-        """Raise a `Mistake` if the prepared file is missing or damaged, or does not fit the settings."""
+        """Raise a `UsageError` if the prepared file is missing or damaged, or does not fit the settings."""
         check_prepared(self.path, self.num_classes, self.stored_shape, download=self.recordings)
 
     def prepare(self) -> str:

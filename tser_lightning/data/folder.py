@@ -92,7 +92,7 @@ class ImageFolder(ImageData):
         return super().transform() | {"scale": self.scale, "resize": self.resize}
 
     def check(self) -> None:
-        """Raise a `Mistake` if a folder is missing or the classes do not fit."""
+        """Raise a `UsageError` if a folder is missing or the classes do not fit."""
         check_folder(self.path, self.num_classes)
 
     @cached_property

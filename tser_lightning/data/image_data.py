@@ -31,10 +31,10 @@ class ImageData(ABC):
     (`prepare`); `ArrayData` does most of that for what fits into memory.
 
     Args:
-        num_classes: Number of classes.
+        num_classes: Number of classes; labels go from 0.
         shape: (C, H, W) of an image.
         mean: Of each channel over the training images in [0, 1].
-        std: Of each channel.
+        std: Standard deviation of each channel, likewise.
         augment: Settings of `Augment` for training images; None is none.
         mixup: Settings of `Mixup` for training batches; None is none.
         validation: Fraction of the training part that is held out as "val", stratified by class, the same images
@@ -148,12 +148,12 @@ class ImageData(ABC):
         return self.augment(images_BCHW, keys_B)
 
     def check(self) -> None:
-        """Raise a `Mistake` if the set's files are missing or damaged, or do not fit the settings."""
+        """Raise a `UsageError` if the set's files are missing or damaged, or do not fit the settings."""
         self.labels("train")
         self.labels("test")
 
     def verify(self) -> None:
-        """Raise a `Mistake` if an image cannot be read; sets in one file are read as a whole."""
+        """Raise a `UsageError` if an image cannot be read; sets in one file are read as a whole."""
         self.labels("train")
 
     def indices(self, split: Split) -> Tensor:

@@ -18,7 +18,7 @@ class Mixup:
     al., "Rethinking the Inception architecture", CVPR 2016, section 7.
 
     Args:
-        num_classes: Number of classes.
+        num_classes: Number of classes, the length of a mixed label.
         alpha: Of the Beta distribution, >= 0: near 0 mostly one image, 1 any share alike; 0 is no mixing.
         smoothing: Share of each label that is spread over all classes, in [0, 1).
         until: Epoch from which on images are no longer mixed (labels stay smoothed); None mixes to the end.

@@ -28,7 +28,7 @@ class Prepared(ArrayData):
     `write_prepared` writes it. It is found by its path, so results name it after the file.
 
     Args:
-        path: The file.
+        path: The .safetensors file.
         settings: Those of `ImageData`. `num_classes`, `shape`, `mean` and `std` are those of the file where they are
             not given; the first two have to agree with it.
 
@@ -56,7 +56,7 @@ class Prepared(ArrayData):
         self.name = self.path.stem
 
     def check(self) -> None:
-        """Raise a `Mistake` if the file is missing or damaged, or does not fit the settings."""
+        """Raise a `UsageError` if the file is missing or damaged, or does not fit the settings."""
         check_prepared(self.path, self.num_classes, self.stored_shape)
 
     def arrays(self) -> dict[str, Tensor]:

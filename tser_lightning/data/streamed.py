@@ -45,7 +45,7 @@ class Streamed(ImageFolder):
         self.address = str(path).rstrip("/")
 
     def check(self) -> None:
-        """Raise a `Mistake` if litdata is not installed, or chunks are missing or of another form."""
+        """Raise a `UsageError` if litdata is not installed, or chunks are missing or of another form."""
         if "://" not in self.address:
             check_chunks(Path(self.address))
         for part in FOLDERS:

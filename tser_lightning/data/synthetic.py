@@ -14,10 +14,10 @@ class Synthetic(ArrayData):
 
     Args:
         num_classes: Number of classes; labels go round them.
-        shape: (C, H, W).
+        shape: (C, H, W) of an image.
         train_images: Number of training images.
         test_images: Number of test images.
-        settings: Those of `ImageData`.
+        settings: Those of `ImageData` but for `mean` and `std`.
 
     Examples:
         >>> images = Synthetic(10, [3, 32, 32], train_images=40, test_images=20)

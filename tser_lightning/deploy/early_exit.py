@@ -105,7 +105,7 @@ def predict(student: Student, images: Tensor, rule: Exit | None = None) -> Predi
     Images that are decided leave the batch: later steps compute the others alone.
 
     Args:
-        student: In eval mode.
+        student: The student, in eval mode.
         images: [B, C, H, W], or event frames [T, B, C, H, W].
         rule: When an image is decided; None: all steps in one call, the same numbers as `student(images).mean(0)`.
 
@@ -169,7 +169,7 @@ def fit_exit(
 
     Args:
         logits_TBC: The student's logits at every step, of images that it was not trained on; ten at least.
-        labels_B: Class indices.
+        labels_B: Class indices of these images, int64.
         max_loss: Accuracy that may be lost, in points of 100.
         bound: See `Exit`.
         confidence: Probability with which the bound clopper_pearson holds, in (0, 1).

@@ -98,7 +98,7 @@ def compared(expected: Computed, found: Computed) -> dict[str, Any]:
 
 
 def require_equal(proof: Mapping[str, Any], what: str, runner: str) -> None:
-    """Raise a `Failure` if the programs are not the same but for rounding."""
+    """Raise a `RunError` if the programs are not the same but for rounding."""
     if proof["equal"]:
         return
     layers = [path for path, count in (proof.get("other_spikes") or {}).items() if count]

@@ -20,7 +20,7 @@ class StepModel(nn.Module):
         shapes: Of the states of one image.
 
     Args:
-        student: In eval mode.
+        student: The student, in eval mode.
         images_BCHW: Some images, or what is seen of some recordings at a step, for the shapes.
 
     Raises:

@@ -37,7 +37,7 @@ def start_student(student: Student, source: str, card: Config, teacher: nn.Modul
         source: A file (a state_dict in our names or in those of a `Layout`, wrapped or not), "run:DIR",
             "published:NAME", or "teacher".
         card: The settings of `student`, `neuron` and `norm`, and `num_classes`, as in a student's card.
-        teacher: The ANN for "teacher".
+        teacher: The ANN whose weights are taken where `source` is "teacher".
 
     Raises:
         UsageError: Weights that are missing, damaged or those of another network or neuron; it names the settings that
@@ -113,7 +113,7 @@ def _from_run(student: Student, folder: Path, card: Config) -> None:
 
 
 def _check_card(file: Path, source: str, card: Config) -> None:
-    """Raise a `Mistake` if the card beside weights tells of another network, neuron or norm."""
+    """Raise a `UsageError` if the card beside weights tells of another network, neuron or norm."""
     try:
         theirs = json.loads(file.read_text())
         groups = {group: dict(theirs[group]) for group in ("student", "neuron", "norm")}
@@ -167,7 +167,7 @@ def _from_file(student: Student, path: Path, card: Config) -> None:
 
 
 def _check_layout(layout: Layout, state: State, path: Path, card: Config) -> None:
-    """Raise a `Mistake` with the settings that fit, if these are others."""
+    """Raise a `UsageError` with the settings that fit, if these are others."""
     if leaks := [name for name in state if name.endswith("_lif.w")]:
         raise UsageError(
             what=f"{path} has learnt leaks, {leaks[0]}: it was trained with ParametricLIF neurons",

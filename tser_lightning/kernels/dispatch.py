@@ -69,7 +69,7 @@ def chosen(spec: NeuronSpec, currents: Tensor) -> str:
     """Give the backend that computes such currents; float64 has no Triton kernel and runs eager.
 
     Raises:
-        ValueError: Triton without a GPU.
+        UsageError: Triton without a GPU.
     """
     if spec.backend == "reference" or (torch.compiler.is_compiling() and not _kernels(spec, currents)):
         return "reference"

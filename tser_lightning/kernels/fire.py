@@ -29,8 +29,8 @@ def fire(u: Tensor, surrogate: str = "sigmoid", scale: Scale | None = None) -> T
 
     Args:
         u: Distance of the membrane from the threshold, any shape.
-        surrogate: A name in `SURROGATES`.
-        scale: Its shape parameter; None: its default.
+        surrogate: Name of the surrogate gradient, a key of `SURROGATES`.
+        scale: Shape parameter of the surrogate, > 0; None: its default.
 
     Returns:
         1 where u >= 0, else 0; the shape and dtype of `u`.

@@ -17,8 +17,8 @@ class AttentionTransfer(FeatureTerm):
     so that no projection is needed.
 
     Args:
-        weight: Factor in the sum.
-        student_taps: Layers of the student.
+        weight: Factor of this term in the loss, any finite number.
+        student_taps: Layers of the student that are compared: stages or module paths.
         teacher_taps: The layers of the teacher that they are compared with.
         p: The power of the activations, > 0; 2 in the paper.
 

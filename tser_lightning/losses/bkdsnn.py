@@ -19,7 +19,7 @@ class BKDSNN(DistillationLoss):
 
     Args:
         beta: Weight of BRD: 7e-5 for CNNs on ImageNet, 2e-3 for transformers and event data (alpha there).
-        tau: Temperature of WSLD.
+        tau: Temperature of both distributions in WSLD, > 0.
         masked: Probability that a channel is hidden (lambda there).
         clip: Whether the teacher's feature is scaled to the student's maximum.
         student_taps: The layer of the student that is compared: a stage or a module path.

@@ -22,7 +22,7 @@ class BlurredFeature(FeatureTerm):
 
     Args:
         weight: Factor in the sum: 7e-5 for the ImageNet CNNs of the paper, 2e-3 for its transformers and event data.
-        student_taps: Layers of the student.
+        student_taps: Layers of the student that are compared: stages or module paths.
         teacher_taps: The layers of the teacher that they are compared with.
         masked: Probability that a channel is hidden, lambda in the paper.
         clip: Scale the teacher's feature to the maximum of the student's. As in the official code the gradient flows

@@ -26,9 +26,9 @@ class CKDSNN(DistillationLoss):
     extremes of the batch, so that SAMD changes under DDP and accumulation; under DDP each process draws its own noise.
 
     Args:
-        nld: Weight of NLD.
-        samd: Weight of SAMD.
-        tau: Temperature of both.
+        nld: Weight of NLD, the part on logits, >= 0.
+        samd: Weight of SAMD, the part on maps, >= 0.
+        tau: Temperature of the distributions of NLD and of the maps of SAMD, > 0.
         clean: Share of the distribution without noise in NLD, in [0, 1].
         student_layer: The last map of the student: a stage or a module path.
         teacher_layer: The last map of the teacher, which its classifier averages over the image.
@@ -71,9 +71,9 @@ class NoisyLogits(Term):
     (torch's generator), mean and std over the classes of an image.
 
     Args:
-        weight: Factor in the sum.
-        tau: Temperature of all three.
-        clean: Share of the distribution without noise.
+        weight: Factor of this term in the loss, any finite number.
+        tau: Temperature of all three distributions, > 0.
+        clean: Share of the distribution without noise, in [0, 1].
 
     Raises:
         UsageError: `tau` is not above 0, or `clean` not in [0, 1].
@@ -111,10 +111,10 @@ class SaliencyMaps(Term):
     pooled to the smaller; features that are tokens are laid out as maps.
 
     Args:
-        weight: Factor in the sum.
+        weight: Factor of this term in the loss, any finite number.
         tau: Temperature: divides the maps, which are in [0, 1], before the softmax over the image; > 0.
-        student_layers: One layer of the student.
-        teacher_layers: One layer of the teacher.
+        student_layers: The one layer of the student whose map is compared: a stage or a module path.
+        teacher_layers: The one layer of the teacher whose map its classifier averages.
 
     Raises:
         UsageError: `tau` is not above 0; when it is called, the teacher's classifier does not fit its last map.

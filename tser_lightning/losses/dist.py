@@ -20,7 +20,7 @@ class DIST(DistillationLoss):
     Args:
         beta: Weight of the relation between the classes of an image.
         gamma: Weight of the relation between the images of a class.
-        tau: Temperature.
+        tau: Temperature of both distributions, > 0.
         over: "mean_logits", or "steps": every step is compared.
         label_smoothing: Share of the uniform distribution in the labels.
 
@@ -56,10 +56,10 @@ class Relation(Term):
     """tau^2 times the mean of 1 - Pearson's correlation of the two probabilities along an axis of [..., B, C].
 
     Args:
-        weight: Factor in the sum.
+        weight: Factor of this term in the loss, any finite number.
         axis: -1: over classes, image by image; -2: over images, class by class.
-        over: "mean_logits" or "steps".
-        tau: Temperature.
+        over: "mean_logits", or "steps": every step is compared.
+        tau: Temperature of both distributions, > 0.
 
     Raises:
         UsageError: `over` is not known, or `tau` is not above 0.

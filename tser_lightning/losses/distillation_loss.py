@@ -33,7 +33,7 @@ class DistillationLoss(nn.Module):
             weight is multiplied with then; see `schedule`.
         needs_teacher: Whether any term compares with the teacher.
         student_taps: Layers of the student that any term looks at; empty for a loss on logits alone.
-        teacher_taps: Likewise for the teacher.
+        teacher_taps: Layers of the teacher that any term looks at.
         sums_over_steps: Whether every term is a sum over time steps.
 
     Raises:

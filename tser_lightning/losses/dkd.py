@@ -23,9 +23,9 @@ class DKD(DistillationLoss):
     under DDP. A mixed label counts as its largest class.
 
     Args:
-        alpha: Weight of TCKD.
-        beta: Weight of NCKD; 1 to 8 there, by teacher.
-        tau: Temperature.
+        alpha: Weight of TCKD, the part on the label's probability, >= 0.
+        beta: Weight of NCKD, the part on the other classes, >= 0; 1 to 8 there, by teacher.
+        tau: Temperature of both distributions, > 0.
         warmup: Share of the training in which the weights rise, in [0, 1]; 0 for none.
         over: "mean_logits", or "steps": every step is compared.
         standardise: Whether logits are standardised first (`Standardised`, Sun et al., CVPR 2024).
@@ -87,7 +87,7 @@ class TargetKD(_Decoupled):
     """tau^2 times the mean of KL(b || b'), b and b' the probabilities of the label and of all else (TCKD).
 
     Args:
-        weight: Factor in the sum.
+        weight: Factor of this term in the loss, any finite number.
         over: "mean_logits", or "steps": every step is compared.
         tau: Temperature of both distributions, > 0.
 
@@ -120,7 +120,7 @@ class NonTargetKD(_Decoupled):
     """tau^2 times the mean of KL(p || s) over the classes that are not the label, each renormalised (NCKD).
 
     Args:
-        weight: Factor in the sum.
+        weight: Factor of this term in the loss, any finite number.
         over: "mean_logits", or "steps": every step is compared.
         tau: Temperature of both distributions, > 0.
 

@@ -20,7 +20,7 @@ class Entropy(Term):
 
     Args:
         weight: Factor in the sum, -lam in Eq. 10.
-        tau: Temperature of the distribution; the paper gives none.
+        tau: Temperature of the distribution, > 0; the paper gives none.
 
     Raises:
         UsageError: `tau` is not above 0.

@@ -18,8 +18,8 @@ class FeatureMSE(FeatureTerm):
     of KDSNN and LaSNN); where they are equal, the rates are compared as they are.
 
     Args:
-        weight: Factor in the sum.
-        student_taps: Layers of the student.
+        weight: Factor of this term in the loss, any finite number.
+        student_taps: Layers of the student that are compared: stages or module paths.
         teacher_taps: The layers of the teacher that they are compared with.
         reduction: "mean": over images, channels and pixels. "image": summed over channels and pixels, mean over images.
 

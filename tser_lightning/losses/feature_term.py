@@ -18,7 +18,7 @@ class FeatureTerm(Term):
     A subclass defines `distance`. Spikes become firing rates by the mean over time. No gradient reaches the teacher.
 
     Args:
-        weight: Factor in the sum.
+        weight: Factor of this term in the loss, any finite number.
         student_taps: Layers of the student: stage names or module paths.
         teacher_taps: The layers of the teacher that they are compared with, in the same order.
 

@@ -19,7 +19,7 @@ class HTAKL(DistillationLoss):
 
     Args:
         alpha: Weight of the teacher, in [0, 1]; the labels have 1 - alpha.
-        tau: Temperature of both distributions.
+        tau: Temperature of both distributions, > 0.
         head: Share of the teacher's mass that is the head, in [0, 1].
         label_smoothing: Share of the uniform distribution in the labels.
 
@@ -50,9 +50,9 @@ class HeadTailKL(Term):
     `head` of its mass. w is a constant, 1/2 where p = s.
 
     Args:
-        weight: Factor in the sum.
+        weight: Factor of this term in the loss, any finite number.
         over: "steps", "mean_logits" or "mean_probs": what is compared with the teacher.
-        tau: Temperature of both distributions.
+        tau: Temperature of both distributions, > 0.
         head: Share of the teacher's probability that makes the head, in [0, 1].
 
     Raises:

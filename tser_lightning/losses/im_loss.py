@@ -22,7 +22,7 @@ class IMLoss(DistillationLoss):
     which layers count, and the evolving surrogate of the same paper, which is the neuron's affair and not done here.
 
     Args:
-        lam: Weight of the currents.
+        lam: Weight of the distance of the mean currents from their aim, >= 0.
         v_threshold: The threshold that the currents aim at, 0.5 in the paper's networks.
         neurons: The neurons whose currents count: module paths or patterns.
         label_smoothing: Share of the uniform distribution in the labels.
@@ -58,9 +58,9 @@ class CurrentMean(Term):
     """Mean over layers of neurons of (mean of its currents - v_threshold / T)^2.
 
     Args:
-        weight: Factor in the sum.
+        weight: Factor of this term in the loss, any finite number.
         v_threshold: The threshold that the currents aim at: v_threshold / T a step adds up to it after T steps.
-        neurons: Module paths or patterns.
+        neurons: The neurons whose currents count: module paths or patterns.
 
     Source:
         Guo et al., NeurIPS 2022 (IM-loss).

@@ -23,8 +23,8 @@ class KDSNN(DistillationLoss):
     Args:
         mode: Which parts: "joint", "response" or "feature".
         alpha: Weight of the teacher's logits.
-        tau: Temperature.
-        beta: Weight of the feature.
+        tau: Temperature of the soft cross-entropy, > 0.
+        beta: Weight of the feature's squared distance, >= 0.
         student_taps: The layer of the student that is compared.
         teacher_taps: The layer of the teacher that it is compared with.
         label_smoothing: Share of the uniform distribution in the labels.

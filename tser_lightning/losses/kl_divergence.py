@@ -20,7 +20,7 @@ class KLDivergence(Term):
     Args:
         weight: Factor in the sum, alpha in Eq. 7, 8 and 11.
         over: "steps", "mean_logits" or "mean_probs": what is compared with the teacher.
-        tau: Temperature of both distributions.
+        tau: Temperature of both distributions, > 0.
         tau_squared: Multiply by tau^2, so that the gradient keeps its size as tau grows (Hinton et al. 2015). The paper
             does not print it; the code of its group always has it.
 

@@ -22,10 +22,10 @@ class LaSNN(DistillationLoss):
     affair and not done here.
 
     Args:
-        map: "attention" or "mse".
+        map: What of the features is compared: "attention" (maps of activity) or "mse" (all values).
         beta: Weight of the stages. None: 10 for attention (attention transfer's own 1000 drowns the labels on small
             images), 7e-5 for mse (BKDSNN's).
-        student_taps: Layers of the student.
+        student_taps: Layers of the student that are compared: stages or module paths.
         teacher_taps: The layers of the teacher that they are compared with.
         label_smoothing: Share of the uniform distribution in the labels.
 

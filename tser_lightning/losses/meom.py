@@ -21,9 +21,9 @@ class MEOM(DistillationLoss):
     sum over images: nothing changes under DDP.
 
     Args:
-        beta: Weight of the teacher.
-        gamma: Weight of TPD.
-        tau: Temperature of the KL divergence.
+        beta: Weight of the KL divergence from the teacher, >= 0.
+        gamma: Weight of TPD, the part between the steps, >= 0.
+        tau: Temperature of the KL divergence, > 0.
         label_smoothing: Share of the uniform distribution in the labels.
 
     Raises:
@@ -52,7 +52,7 @@ class ProgressiveSteps(Term):
     The target is a constant. With a single step it is 0.
 
     Args:
-        weight: Factor in the sum.
+        weight: Factor of this term in the loss, any finite number.
 
     Examples:
         >>> import torch

@@ -15,8 +15,8 @@ class RightSteps(Term):
     step is right it is 0 for all classes, a uniform target.
 
     Args:
-        weight: Factor in the sum.
-        tau: Temperature of both distributions.
+        weight: Factor of this term in the loss, any finite number.
+        tau: Temperature of both distributions, > 0.
 
     Raises:
         UsageError: `tau` is not above 0.

@@ -22,9 +22,9 @@ class SAKD(DistillationLoss):
     batch: with `machine.sync_batchnorm` that of all processes, else each one's own.
 
     Args:
-        beta: Weight of the features.
-        c: Weight of the logits.
-        tau: Temperature of the logits.
+        beta: Weight of the features' squared distance, >= 0.
+        c: Weight of the KL divergence from the teacher's logits, >= 0; 0 leaves it out.
+        tau: Temperature of the KL divergence, > 0.
         student_taps: Layers of the student: stages or module paths.
         teacher_taps: The layers of the teacher that they are compared with.
         label_smoothing: Share of the uniform distribution in the labels.
@@ -61,8 +61,8 @@ class TransformedFeature(FeatureTerm):
     """Sum over pairs of layers of the mean of (G(rate) - F)^2, G a learnt conv3x3 - BatchNorm of the teacher's width.
 
     Args:
-        weight: Factor in the sum.
-        student_taps: Layers of the student.
+        weight: Factor of this term in the loss, any finite number.
+        student_taps: Layers of the student that are compared: stages or module paths.
         teacher_taps: The layers of the teacher that they are compared with.
 
     Raises:

@@ -23,9 +23,9 @@ class SeAlKD(DistillationLoss):
     script's defaults are 0. It is a sum over images: nothing changes under DDP.
 
     Args:
-        alpha: Weight of ELA.
-        beta: Weight of STA.
-        tau: Temperature of both divergences.
+        alpha: Weight of ELA, the teacher's part, >= 0.
+        beta: Weight of STA, the part between the steps, >= 0.
+        tau: Temperature of both divergences, > 0.
         label_smoothing: Share of the uniform distribution in the labels.
 
     Raises:
@@ -56,8 +56,8 @@ class ErrorAwareAlignment(Term):
     with both at the lower of the two; elsewhere z' = z and q' = q.
 
     Args:
-        weight: Factor in the sum.
-        tau: Temperature of both distributions.
+        weight: Factor of this term in the loss, any finite number.
+        tau: Temperature of both distributions, > 0.
 
     Raises:
         UsageError: `tau` is not above 0.
@@ -97,8 +97,8 @@ class TemporalAlignment(Term):
     constant. With a single step it is 0.
 
     Args:
-        weight: Factor in the sum.
-        tau: Temperature of both distributions.
+        weight: Factor of this term in the loss, any finite number.
+        tau: Temperature of both distributions, > 0.
 
     Raises:
         UsageError: `tau` is not above 0.

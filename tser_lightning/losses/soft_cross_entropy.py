@@ -12,9 +12,9 @@ class SoftCrossEntropy(Term):
     It differs from tau^2 KL(teacher || student) by the teacher's entropy, a constant: both have the same gradient.
 
     Args:
-        weight: Factor in the sum.
+        weight: Factor of this term in the loss, any finite number.
         over: "steps", "mean_logits" or "mean_probs": what is compared with the teacher.
-        tau: Temperature of both distributions.
+        tau: Temperature of both distributions, > 0.
 
     Raises:
         UsageError: `over` is not known, or `tau` is not above 0.

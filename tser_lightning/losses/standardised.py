@@ -65,10 +65,10 @@ class LogitStandardization(DistillationLoss):
     their mean. `Standardised` does the same to any other term. It is a sum over images: nothing changes under DDP.
 
     Args:
-        ce: Weight of the labels.
-        kd: Weight of the teacher.
-        tau: Temperature.
-        over: "steps" or "mean_logits".
+        ce: Weight of the cross-entropy with the labels, >= 0.
+        kd: Weight of the KL divergence of standardised logits, >= 0.
+        tau: Temperature of the KL divergence, > 0.
+        over: "steps": every step is taught; "mean_logits": the mean of their logits.
         label_smoothing: Share of the uniform distribution in the labels.
 
     Raises:

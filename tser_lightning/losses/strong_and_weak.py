@@ -19,7 +19,7 @@ class StepToStep(Term):
     single step it is 0.
 
     Args:
-        weight: Factor in the sum.
+        weight: Factor of this term in the loss, any finite number.
         taught: Which of the two learns: "weak" (from the strong) or "strong" (from the weak).
         tau: Temperature of both distributions, > 0.
 
@@ -58,8 +58,8 @@ class StrongToWeak(DistillationLoss):
     largest probability and that it is averaged before the steps are chosen.
 
     Args:
-        lam: Weight of the divergence.
-        tau: Its temperature.
+        lam: Weight of the KL divergence between the two steps, >= 0.
+        tau: Temperature of both distributions, > 0.
         label_smoothing: Share of the uniform distribution in the labels.
 
     Raises:
@@ -84,8 +84,8 @@ class WeakToStrong(DistillationLoss):
     As `StrongToWeak`, with its doubts, the other way round.
 
     Args:
-        lam: Weight of the divergence.
-        tau: Its temperature.
+        lam: Weight of the KL divergence between the two steps, >= 0.
+        tau: Temperature of both distributions, > 0.
         label_smoothing: Share of the uniform distribution in the labels.
 
     Raises:

@@ -16,9 +16,9 @@ class TDD(DistillationLoss):
     the image (`RightSteps`). It is a sum over images: nothing changes under DDP.
 
     Args:
-        alpha: Weight of the teacher.
-        beta: Weight of the steps that are right.
-        tau: Temperature of both divergences.
+        alpha: Weight of the KL divergence from the teacher, >= 0.
+        beta: Weight of the KL divergence from the steps that are right, >= 0.
+        tau: Temperature of both divergences, > 0.
         label_smoothing: Share of the uniform distribution in the labels.
 
     Raises:

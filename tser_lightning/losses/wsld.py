@@ -16,8 +16,8 @@ class WSLD(Term):
     BKDSNN, Xu et al., ECCV 2024). The student's logits are averaged over time first.
 
     Args:
-        weight: Factor in the sum.
-        tau: Temperature of both distributions.
+        weight: Factor of this term in the loss, any finite number.
+        tau: Temperature of both distributions, > 0.
 
     Raises:
         UsageError: `tau` is not above 0.

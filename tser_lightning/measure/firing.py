@@ -27,7 +27,7 @@ class LayerFiring:
     Attributes:
         rate: Mean of S over neurons, steps and images, in percent.
         rate_by_step: The same at each step.
-        neurons: Number of neurons.
+        neurons: Number of neurons of the layer.
         dead_neurons: Share of neurons that never fired, in percent.
         saturated_neurons: Share of neurons that fired at every step for every image, in percent.
 

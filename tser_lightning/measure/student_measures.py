@@ -36,8 +36,8 @@ class StudentMeasures(Metric):
     batches and processes.
 
     Args:
-        timesteps: T of the logits.
-        num_classes: C of the logits.
+        timesteps: T of the logits that come.
+        num_classes: C of the logits that come.
         **settings: Those of `torchmetrics.Metric`, e.g. `sync_on_compute=False`.
 
     Examples:

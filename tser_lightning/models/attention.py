@@ -21,8 +21,8 @@ def parts_with(
     """Collect the parts of a network whose stages may end with attention.
 
     Args:
-        activation: ReLU or a neuron.
-        norm: Follows a convolution.
+        activation: Makes the activation of a layer from its channels: ReLU or a neuron.
+        norm: Makes the norm behind a convolution from its channels.
         attention: "pfa" weighs the output of every stage over time, channels and space; "pfa_input" the input too, as
             the public code does in its VGGs for event frames, after every pooling and before the first layer. In a
             ResNet, for which there is none, both are our reading. PFA's ReLU makes what is below 0 vanish: of an image
@@ -35,7 +35,7 @@ def parts_with(
         The parts, for a function that `architecture` decorates.
 
     Raises:
-        ValueError: There is no such attention.
+        UsageError: There is no such attention.
 
     Examples:
         >>> import torch

@@ -34,7 +34,7 @@ def adopt_neurons(net: nn.Module) -> list[Neuron]:
     called once with [T*B, ...] where they were called T times with [B, ...].
 
     Args:
-        net: Changed in place.
+        net: The network; it is changed in place.
 
     Returns:
         The new neurons; empty for a network that has none of another library's.

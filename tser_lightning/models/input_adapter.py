@@ -20,10 +20,10 @@ class InputAdapter(nn.Module):
     are resized, bilinearly, as BKDSNN does for its ViT (32 -> 224 pixels).
 
     Args:
-        in_channels: C.
+        in_channels: C of the images.
         size: H = W that the network expects.
         mean: Of each channel of raw images in [0, 1], as the network expects; their average if it is not C numbers.
-        std: Likewise.
+        std: Standard deviation of each channel, in the same units; likewise averaged.
 
     Examples:
         >>> import torch

@@ -117,13 +117,13 @@ def meta_spikeformer(
     Args:
         dim: Channels of a token of the stage before the last.
         last_dim: Channels of a token of the last stage.
-        heads: Heads of attention.
+        heads: Heads of attention, which divide `dim` and `last_dim`.
 
     Returns:
         A network, images [N, in_channels, H, W] to logits [N, num_classes].
 
     Raises:
-        ValueError: `dim` or `last_dim` cannot be divided by 8 and `heads`.
+        UsageError: `dim` or `last_dim` cannot be divided by 8 and `heads`.
 
     Source:
         Yao et al., ICLR 2024 (arXiv 2404.03663).

@@ -21,7 +21,7 @@ class Parts:
     Attributes:
         activation: ReLU for an ANN, a neuron for a spiking network. Also takes `v_threshold=`, for the few places
             where an architecture fixes it.
-        norm: Follows a convolution.
+        norm: Makes the norm behind a convolution.
         attention: At the end of every stage of a convolutional network.
         input_attention: On what goes into a convolutional network.
 
@@ -91,13 +91,13 @@ class Architecture(Protocol):
         norm: Factory = nn.BatchNorm2d,
         **settings: Any,
     ) -> Network:
-        """Make one.
+        """Make a network.
 
         Args:
-            num_classes: Outputs of the classifier.
+            num_classes: Outputs of the classifier, C.
             in_channels: Channels of the images.
-            activation: ReLU for an ANN, a neuron for a spiking network.
-            norm: Follows a convolution.
+            activation: Makes an activation from its channels: ReLU for an ANN, a neuron for a spiking network.
+            norm: Makes the norm behind a convolution from its channels.
             settings: Of the architecture and of its parts.
         """
 
@@ -145,7 +145,7 @@ def architecture(parts: Callable[..., Parts]) -> Callable[[Callable[..., Network
 
 
 def refuse_small(images: Tensor, smallest: int, who: str, why: str, fix: str) -> None:
-    """Raise ValueError when images [N, C, H, W] have a side below `smallest` pixels."""
+    """Raise a UsageError when images [N, C, H, W] have a side below `smallest` pixels."""
     if min(images.shape[-2:]) < smallest:
         raise UsageError(
             f"images of {images.shape[-2]}x{images.shape[-1]} pixels are too small for {who}",

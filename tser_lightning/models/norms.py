@@ -22,7 +22,7 @@ class TDBN(nn.BatchNorm2d):
     Args:
         channels: C of [T*B, C, H, W].
         v_threshold: Threshold of the neurons that follow: the deviation that their currents start with.
-        eps: Added to the variance.
+        eps: Added to the variance before the root, > 0.
         momentum: Of the running statistics; None: their plain mean.
 
     Examples:
@@ -59,8 +59,8 @@ class TEBN(nn.BatchNorm2d, OverTime):
 
     Args:
         channels: C of [T*B, C, H, W].
-        timesteps: T, the number of weights.
-        eps: Added to the variance.
+        timesteps: T, for which there are weights p.
+        eps: Added to the variance before the root, > 0.
         momentum: Of the running statistics; None: their plain mean.
 
     Examples:
@@ -96,8 +96,8 @@ class NormByStep(nn.BatchNorm2d, OverTime):
 
     Args:
         channels: C of [T*B, C, H, W].
-        timesteps: T.
-        eps: Added to the variance.
+        timesteps: T, for which there are weights and statistics.
+        eps: Added to the variance before the root, > 0.
         momentum: Of the running statistics; None: their plain mean.
 
     Examples:
@@ -157,8 +157,8 @@ class BNTT(NormByStep):
 
     Args:
         channels: C of [T*B, C, H, W].
-        timesteps: T.
-        eps: Added to the variance.
+        timesteps: T, for which there are weights and statistics.
+        eps: Added to the variance before the root, > 0.
         momentum: Of the running statistics; None: their plain mean.
 
     Examples:
@@ -190,8 +190,8 @@ class TAB(NormByStep):
 
     Args:
         channels: C of [T*B, C, H, W].
-        timesteps: T.
-        eps: Added to the variance.
+        timesteps: T, for which there are weights and statistics.
+        eps: Added to the variance before the root, > 0.
         momentum: Of the running statistics; None: their plain mean.
 
     Examples:

@@ -119,7 +119,7 @@ def qkformer(
         A network, images [N, in_channels, H, W] to logits [N, num_classes].
 
     Raises:
-        ValueError: `dim` cannot be divided by 8 and its quarter by `heads`, or there is no such patch size or depth.
+        UsageError: `dim` cannot be divided by 8 and its quarter by `heads`, or there is no such patch size or depth.
 
     Source:
         Zhou et al., NeurIPS 2024 (arXiv 2403.16552).

@@ -138,7 +138,7 @@ def stem_layers(stem: Stem, in_channels: int, width: int, bias: bool) -> tuple[n
     """Make the first convolution and the pooling after its activation.
 
     Raises:
-        ValueError: There is no such stem.
+        UsageError: There is no such stem.
     """
     if stem == "cifar":
         return nn.Conv2d(in_channels, width, 3, padding=1, bias=bias), nn.Identity()
@@ -183,7 +183,7 @@ def resnet18(
         A network, images [N, in_channels, H, W] to logits [N, num_classes].
 
     Raises:
-        ValueError: There is no such variant.
+        UsageError: There is no such variant.
 
     Source:
         He et al., 2016.
@@ -250,7 +250,7 @@ def resnet19(
         A network, images [N, in_channels, H, W] to logits [N, num_classes].
 
     Raises:
-        ValueError: There is no such variant.
+        UsageError: There is no such variant.
 
     Examples:
         >>> import torch

@@ -86,7 +86,7 @@ def sdt(
         A network, images [N, in_channels, H, W] to logits [N, num_classes].
 
     Raises:
-        ValueError: `dim` cannot be divided by 8 and `heads`, or there is no such patch size.
+        UsageError: `dim` cannot be divided by 8 and `heads`, or there is no such patch size.
 
     Source:
         Yao et al., NeurIPS 2023.

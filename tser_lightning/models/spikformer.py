@@ -40,7 +40,7 @@ class SpikformerBlock(SelfAttention):
 
     Args:
         dim: D of tokens [N, D, H, W].
-        heads: Heads of attention.
+        heads: Heads of attention, which divide `dim`.
         parts: Activation and norm.
         qkv_bias: Whether queries, keys and values have a bias before their norm.
     """
@@ -77,14 +77,14 @@ def spikformer(
     Args:
         depth: Number of blocks.
         dim: Channels of a token.
-        heads: Heads of attention.
+        heads: Heads of attention, which divide `dim`.
         patch_size: Pixels of a token's side: 4 for CIFAR, 16 for ImageNet.
 
     Returns:
         A network, images [N, in_channels, H, W] to logits [N, num_classes].
 
     Raises:
-        ValueError: `dim` cannot be divided by 8 and `heads`, or there is no such patch size.
+        UsageError: `dim` cannot be divided by 8 and `heads`, or there is no such patch size.
 
     Source:
         Zhou et al., ICLR 2023.

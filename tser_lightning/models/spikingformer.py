@@ -68,7 +68,7 @@ def spikingformer(
     Args:
         depth: Number of blocks.
         dim: Channels of a token.
-        heads: Heads of attention.
+        heads: Heads of attention, which divide `dim`.
         patch_size: Pixels of a token's side: 4 for CIFAR, 16 for ImageNet.
         cml: Whether the tokenizer pools before its neurons.
 
@@ -76,7 +76,7 @@ def spikingformer(
         A network, images [N, in_channels, H, W] to logits [N, num_classes].
 
     Raises:
-        ValueError: `dim` cannot be divided by 8 and `heads`, or there is no such patch size.
+        UsageError: `dim` cannot be divided by 8 and `heads`, or there is no such patch size.
 
     Source:
         Zhou et al., 2023.

@@ -37,7 +37,7 @@ class Student(nn.Module):
         timesteps: T. It may be changed at any time, also after training.
 
     Raises:
-        ValueError: `net` has no module that sees time, or `timesteps` is not an integer >= 1.
+        UsageError: `net` has no module that sees time, or `timesteps` is not an integer >= 1.
 
     Examples:
         >>> import torch

@@ -200,7 +200,7 @@ def poolings(patch_size: int) -> list[nn.Module]:
     """One pooling for each of the first four convolutions: the last log2(patch_size) of them halve the map.
 
     Raises:
-        ValueError: `patch_size` is not 1, 2, 4, 8 or 16.
+        UsageError: `patch_size` is not 1, 2, 4, 8 or 16.
     """
     halvings = {1: 0, 2: 1, 4: 2, 8: 3, 16: 4}.get(patch_size)
     if halvings is None:
@@ -213,7 +213,7 @@ def poolings(patch_size: int) -> list[nn.Module]:
 
 
 def check_heads(dim: int, heads: int) -> None:
-    """Raise ValueError when the channels cannot be shared among the heads."""
+    """Raise a UsageError when the channels cannot be shared among the heads."""
     if dim % heads or dim % 8:
         raise UsageError(
             f"dim={dim} cannot be divided by 8 and by heads={heads}",

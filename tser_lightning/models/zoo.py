@@ -112,11 +112,11 @@ def vit(
     ViT-S/16 for 100 classes: 21,704,164 parameters. Images of any size are resized to the one in its name.
 
     Args:
-        num_classes: Outputs of the head.
+        num_classes: Outputs of the head, C.
         in_channels: Channels of the images.
-        activation: Not used.
-        norm: Not used.
-        model: Its name in timm.
+        activation: Not used: it has GELUs.
+        norm: Not used: it has LayerNorms.
+        model: Its name in timm, which holds size and patches.
 
     Returns:
         A network, images [N, in_channels, H, W] of any size to logits [N, num_classes].
@@ -141,7 +141,7 @@ def begin_from(net: nn.Module, theirs: nn.Module, name: str) -> None:
 
     Args:
         net: Is changed; its classifier is `net.penultimate`.
-        theirs: Has the weights.
+        theirs: The network that has the weights.
         name: Of the weights, for the message.
 
     Raises:

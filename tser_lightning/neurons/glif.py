@@ -36,8 +36,8 @@ class GLIF(Neuron):
         v_threshold: Where the threshold and the amount of the soft reset start, in (0, 1).
         leak: Where the linear leak starts, in (0, 1); None: v_threshold / (2 T).
         conductance: Where the weights of the input start, in (0, 1).
-        surrogate: A name in `SURROGATES`.
-        surrogate_scale: Its shape parameter; None: its default.
+        surrogate: Name of the surrogate gradient, a key of `SURROGATES`.
+        surrogate_scale: Shape parameter of the surrogate, > 0; None: its default.
 
     Raises:
         ValueError: A setting out of its range or an unknown name.

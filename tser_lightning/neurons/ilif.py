@@ -41,7 +41,7 @@ class ILIF(Neuron):
 
     Args:
         channels: Not used: all channels are alike.
-        max_spikes: D, 1 or more.
+        max_spikes: D, the most spikes at one step; 1 or more.
         decay: What is left of the membrane after one step, in [0, 1].
         v_threshold: What one spike takes from the membrane; > 0.
         v_init: The membrane before the first step.

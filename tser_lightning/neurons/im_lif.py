@@ -33,7 +33,7 @@ class IMLIF(LIF):
     Args:
         channels: Not used: the attention is shared by all channels.
         attention: Where a_t starts, in (0, 1).
-        settings: Those of `LIF`.
+        settings: Those of `LIF`, which the current drives.
 
     Raises:
         ValueError: A setting out of its range or an unknown name.

@@ -20,8 +20,8 @@ class LSG(PLIF):
     Args:
         channels: Not used: the leak is shared by all channels.
         decay: Where the leak starts, in (0, 1).
-        decay_input: As in `LIF`.
-        v_threshold: As in `LIF`.
+        decay_input: Charge to decay v + (1 - decay) x, else to decay v + x.
+        v_threshold: Fires at this membrane and above; > 0.
         settings: `reset`, `detach_reset` and `backend` of `LIF`.
 
     Raises:

@@ -18,8 +18,8 @@ def membranes(neuron: Neuron, currents_TB: Tensor, spikes_TB: Tensor) -> Tensor:
     and, as in the neuron itself, through the spikes that reset the membrane (not with `detach_reset`).
 
     Args:
-        neuron: LIF, IF, PLIF or LSG.
-        currents_TB: [T, B, ...].
+        neuron: A LIF, IF, PLIF or LSG neuron.
+        currents_TB: What went into it, [T, B, ...].
         spikes_TB: What the neuron made of them.
 
     Returns:

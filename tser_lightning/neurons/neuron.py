@@ -62,7 +62,7 @@ class LIF(Neuron):
     """Leaky integrate-and-fire, Eq. 1-3 of the paper; the settings are those of `NeuronSpec`.
 
     Attributes:
-        spec: What it is.
+        spec: Its settings as one value, as the operators take them.
         fused: Whether it may compute as one with the norm before it (`after_norm`).
 
     Args:
@@ -73,8 +73,8 @@ class LIF(Neuron):
         v_init: The membrane before the first step.
         reset: To 0 ("hard"), by the threshold ("soft"), or by the threshold at the next step ("soft_delayed").
         detach_reset: Whether the gradient ignores that a spike resets the membrane.
-        surrogate: A name in `SURROGATES`.
-        surrogate_scale: Its shape parameter; None: its default.
+        surrogate: Name of the surrogate gradient, a key of `SURROGATES`.
+        surrogate_scale: Shape parameter of the surrogate, > 0; None: its default.
         backend: auto, eager, compiled, triton or reference; see `kernels.backends`.
 
     Raises:
@@ -167,7 +167,7 @@ class PLIF(LIF):
     Args:
         channels: Not used: the leak is shared by all channels.
         decay: Where the leak starts, in (0, 1).
-        settings: The others of `LIF`.
+        settings: Those of `LIF` but for `decay`.
 
     Raises:
         ValueError: A setting out of its range or an unknown name.

@@ -17,9 +17,9 @@ class PFA(OverTime):
     drifts to 1 / R. Every step depends on all steps: a student with PFA cannot compute while it streams.
 
     Args:
-        channels: C.
+        channels: C of the maps that are weighed.
         timesteps: T, for which there are weights; a later step uses the last one's.
-        rank: R.
+        rank: R, how many products of three vectors are summed; 1 or more.
 
     Raises:
         ValueError: `timesteps` or `rank` is below 1.

@@ -36,7 +36,7 @@ class QCFS(Neuron):
     Args:
         channels: Not used: the threshold is shared by all channels.
         v_threshold: Where lambda starts; > 0.
-        levels: L, 1 or more.
+        levels: L, the levels of the activation above 0; 1 or more.
 
     Raises:
         ValueError: A setting out of its range.

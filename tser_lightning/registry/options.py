@@ -81,7 +81,7 @@ Files = Mapping[str, Mapping[str, Any]]
 
 
 def _checked(group: str, name: str, value: Any, options: Mapping[str, str], files: Files) -> Any:
-    """Give a value as it is declared; raise a `Mistake` if there is no such setting, or it does not take the value."""
+    """Give a value in its declared type; a `UsageError` if there is no such setting, or it takes no such value."""
     known = setting(files, f"{group}.{name}")
     if known is None or (name not in files[group] and not known.has_default):
         raise _no_setting(group, name, value, options, files)

@@ -71,7 +71,7 @@ def _below(path: str, modules: Collection[str]) -> bool:
 
 
 def check_trusted(target: str, made: Any) -> None:
-    """Raise a `Mistake` if a path through a module that the command trusts led to what is defined elsewhere.
+    """Raise a `UsageError` if a path through a module that the command trusts led to what is defined elsewhere.
 
     E.g. `mine.system` after `from os import system`.
     """

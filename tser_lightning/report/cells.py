@@ -168,7 +168,7 @@ def compare_methods(
 
 
 def _known(grid: Grid, name: str) -> Measure:
-    """Find the measure of a name; a `Mistake` where no finished run has it."""
+    """Find the measure of a name; a `UsageError` where no finished run has it."""
     records = [record for found in grid.cells.values() for record in found if record.finished]
     what = measure(name)
     if records and all(record.value(what) is None for record in records):

@@ -165,7 +165,7 @@ def finished(home: RunDirectory, run: Run) -> "RunParts":
 
 
 def _check_classes(home: RunDirectory, data: Any) -> None:
-    """Raise a `Mistake` if a class of the data has another name than it had in the training."""
+    """Raise a `UsageError` if a class of the data has another name than it had in the training."""
     learned = json.loads((home.path / "student.json").read_text()).get("classes")
     for label, (then, now) in enumerate(zip(learned or (), data.classes or (), strict=False)):
         if then != now:

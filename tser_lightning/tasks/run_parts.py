@@ -134,7 +134,7 @@ def use_cpu(config: Mapping[str, Any]) -> None:
 
 
 def check_machine(recipe: Recipe, machine: Machine) -> None:
-    """Raise a `Mistake` if the machine, or Lightning on it, cannot do what the config asks for."""
+    """Raise a `UsageError` if the machine, or Lightning on it, cannot do what the config asks for."""
     check_speed(recipe, machine)
     if machine.num_nodes > 1 and not ("MASTER_ADDR" in os.environ or SLURMEnvironment.detect()):
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Gradients of batches that wait for their optimiser step, through a checkpoint between two of them."""
+"""Accumulated gradients, kept in a checkpoint that is written between two optimiser steps."""
 
 from collections.abc import Mapping
 
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 
 class AccumulatedGradients:
-    """Keeps the gradients of a group of accumulated batches that is not complete, so that it goes on exactly."""
+    """Keeps the gradients of an incomplete group of accumulated batches, so that a resumed training goes on exactly."""
 
     def __init__(self) -> None:
         self._held: Mapping[str, Tensor] = {}
 
     def of(self, module: pl.LightningModule) -> dict[str, Tensor]:
-        """Give the gradients by parameter; those of several processes, which differ until the step, as [P, ...]."""
+        """Collect the gradients by name of the parameter; of P processes, which differ until the step, as [P, ...]."""
         trainer = module.trainer
 
         def whole(grad: Tensor) -> Tensor:
@@ -27,11 +27,11 @@ class AccumulatedGradients:
         return {name: whole(parameter.grad) for name, parameter in parameters if parameter.grad is not None}
 
     def hold(self, grads: Mapping[str, Tensor]) -> None:
-        """Take the gradients of a checkpoint, for `restore`."""
+        """Keep the gradients that a checkpoint holds until `restore`."""
         self._held = grads
 
     def restore(self, module: pl.LightningModule) -> None:
-        """Give the parameters their gradients back: this process its own, of another number of them the mean of all."""
+        """Set the parameters' gradients: each process its own; the mean of all if their number has changed."""
         rank, processes = module.global_rank, module.trainer.world_size
         for name, parameter in module.named_parameters():
             if name in self._held:
@@ -47,7 +47,7 @@ def _own(parameter: nn.Parameter, grad: Tensor, rank: int, processes: int) -> Te
 
 
 def share_of_the_last(batch: int, batches: int, together: int) -> float:
-    """Give the factor on the loss of a batch, whose gradient Lightning divides by the batches of a whole group.
+    """Compute the factor on the loss of a batch that makes up for Lightning's division by a whole group of batches.
 
     The last group of an epoch may have fewer, and is divided by those that it has.
 

@@ -36,15 +36,15 @@ class Average(Callback):
         self._model = AveragedModel(network, multi_avg_fn=self._take, use_buffers=True)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Come to the student's device."""
+        """Move the average to the student's device."""
         self._model.to(pl_module.device)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count on from the steps that are done."""
+        """Set the number of updates to the optimiser steps that are done."""
         self._seen = trainer.global_step
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *arguments: Any) -> None:
-        """Take in the weights, if the batch was the last of its step."""
+        """Update the average if the batch completed an optimiser step."""
         if trainer.global_step > self._seen:
             self._seen = trainer.global_step
             self.update(pl_module.student)
@@ -54,7 +54,7 @@ class Average(Callback):
         self.exchange(pl_module.student)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Train on with the student's own weights, which are those of a checkpoint too."""
+        """Put the student's own weights back, which are those of a checkpoint too."""
         self.exchange(pl_module.student)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -67,13 +67,13 @@ class Average(Callback):
         self.exchange(pl_module.student)
 
     def update(self, network: nn.Module) -> None:
-        """Take in the weights after a step."""
+        """Update the average with the weights after an optimiser step."""
         self._model.update_parameters(network)
         self._steps += 1
 
     @torch.no_grad()
     def exchange(self, network: nn.Module) -> None:
-        """Put the average into the network and the network's own weights here; done twice, all is as before."""
+        """Swap the average and the network's own weights; a second call swaps them back."""
         for mine, theirs in zip(_tensors(self._model.module), _tensors(network), strict=True):
             held = theirs.clone()
             theirs.copy_(mine)
@@ -81,7 +81,7 @@ class Average(Callback):
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
-        """Ask the averaged network, in eval mode."""
+        """Compute the logits of the averaged network, in eval mode."""
         logits: Tensor = self._model.eval()(images)
         return logits
 
@@ -95,7 +95,7 @@ class Average(Callback):
         return {"network": self._model.module.state_dict(), "steps": self._model.n_averaged}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Restore average and number of updates from a checkpoint."""
         self._model.module.load_state_dict(state["network"])
         self._model.n_averaged.copy_(state["steps"])
         self._steps = int(state["steps"])

@@ -1,4 +1,4 @@
-"""Who computes the neurons of a training on a CPU where `backend` is auto: eager, or compiled where that pays.
+"""The choice of the neurons' backend for a training on a CPU where it is auto: eager, or compiled where that pays.
 
 Both compute the same and round differently, so a training keeps the one that it began with.
 """
@@ -34,7 +34,7 @@ def is_open(student: nn.Module, machine: Machine) -> bool:
 
 
 def use_backend(student: nn.Module, name: str) -> None:
-    """Let a backend compute the neurons of a student whose own is auto."""
+    """Set the backend of those neurons of a student whose own is auto."""
     for neuron in _open_neurons(student):
         neuron.spec = replace(neuron.spec, backend=name)
 
@@ -82,7 +82,7 @@ def faster_backend(student: nn.Module, data: ImageData, recipe: Recipe, machine:
 
 
 def check_compiled(student: nn.Module, data: ImageData, recipe: Recipe, machine: Machine) -> None:
-    """See that neurons which a training began with can still be compiled.
+    """Check that the compiled backend, with which a training began, still works on this machine.
 
     Raises:
         UsageError: They cannot.

@@ -70,12 +70,12 @@ class DurableCheckpoints(TorchCheckpointIO):
     """Lightning's checkpoint files: each whole or not there, with a checksum, and read without running code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write beside the target, flush to the disk, read back, rename; `last.ckpt` becomes `last.previous.ckpt`."""
+        """Write a checkpoint durably: beside the target, flushed, read back, renamed; keep the old one."""
         path = Path(path)
         write_bytes(path, sealed(checkpoint), keep=path.with_name(PREVIOUS) if path.name == LAST else None)
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
-        """Read under `weights_only`, checksum first."""
+        """Read a checkpoint after a check of its checksum, without running any code in it (`weights_only`)."""
         checkpoint: dict[str, Any] = read_sealed(Path(path))
         return checkpoint
 
@@ -126,20 +126,20 @@ class Checkpoints(Checkpoint):
 
     @property
     def state_key(self) -> str:
-        """Name of its state in a checkpoint."""
+        """Give the key of this callback's state in a checkpoint."""
         return "checkpoints"
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been chosen so far, and the seconds that it took."""
+        """Give the best student so far and the seconds that the training took."""
         seconds = self.seconds + time.monotonic() - self._since
         return {"score": self.score, "best": self.best, "seconds": seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on choosing."""
+        """Restore the best student so far and the seconds."""
         self.score, self.best, self.seconds = state_dict["score"], state_dict["best"], state_dict["seconds"]
 
     def on_train_batch_start(self, trainer: pl.Trainer, *arguments: Any) -> None:
-        """Have the last epoch validated, whether or not the interval between validations ends there."""
+        """Let the last epoch be validated, whether or not `validate_every` divides it."""
         if trainer.current_epoch + 1 == trainer.max_epochs:
             trainer.check_val_every_n_epoch = 1
 

@@ -9,13 +9,13 @@ What = TypeVar("What")
 
 
 class DeferredScalars(Generic[What]):
-    """Gives numbers back with what belongs to them: at once on a CPU, at the next call on a GPU."""
+    """Reads small tensors, each with what belongs to it: at once on a CPU, at the next call on a GPU."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[Tensor, torch.cuda.Event | None, What]] = []
 
     def next(self, numbers: Tensor, what: What) -> list[tuple[list[float], What]]:
-        """Hand in some numbers, 1-dim; get those that can be read without waiting for these."""
+        """Queue a 1-dim tensor; return the numbers of earlier ones, on a CPU its own too, without waiting."""
         ready = self.rest()
         if not numbers.is_cuda:
             return [*ready, (numbers.tolist(), what)]
@@ -27,7 +27,7 @@ class DeferredScalars(Generic[What]):
         return ready
 
     def rest(self) -> list[tuple[list[float], What]]:
-        """Get what is still waiting."""
+        """Return the numbers that are still queued."""
         waiting, self._waiting = self._waiting, []
         for _, copied, _ in waiting:
             if copied is not None:

@@ -131,11 +131,11 @@ class Distiller(pl.LightningModule):
 
     # ------------------------------------------------------------------ before the first batch
     def configure_callbacks(self) -> Sequence[Callback]:
-        """Give what no training may go without: the guard over the loss, and the average if there is one."""
+        """Return the callbacks of every training: the guard against losses that are not finite, the average."""
         return [self._guard] if self.average is None else [self._guard, self.average]
 
     def setup(self, stage: str) -> None:
-        """Find out where the batches come from.
+        """Choose where the batches come from: the Trainer's datamodule, else this module's data.
 
         Raises:
             TypeError: Neither this module nor the Trainer was given data.
@@ -151,7 +151,7 @@ class Distiller(pl.LightningModule):
         self.measures = StudentMeasures(int(getattr(self.student, "timesteps", 1)), images.data.num_classes)
 
     def configure_model(self) -> None:
-        """Make the loss's own parts, set student and teacher up for the machine, divide what has to lie in parts."""
+        """Make the loss's trainable parts, prepare student and teacher for the machine, shard the student if asked."""
         self._materialise()
         prepare(self.student, self.recipe, self.machine, self.images.data.shape, self.trainer.strategy.root_device)
         if self.trainer.state.fn == "fit":
@@ -190,7 +190,7 @@ class Distiller(pl.LightningModule):
             )
 
     def configure_optimizers(self) -> Any:
-        """Optimiser over student and loss, schedule per step."""
+        """Make the optimiser over student and loss, and the schedule, which is stepped at every optimiser step."""
         # A fused optimiser unscales float16's gradients by itself, after the clipping; and it knows no divided weights.
         unfit = self.device_mesh is not None or (self.recipe.precision.startswith("16") and self.recipe.clip)
         fused = self.machine.fused_optimizer and not unfit
@@ -200,37 +200,37 @@ class Distiller(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def train_dataloader(self) -> Any:
-        """Batches of the training split, where the Trainer has no datamodule."""
+        """Load the training split, where the Trainer has no datamodule."""
         return self.images.train_dataloader()
 
     def val_dataloader(self) -> Any:
-        """Batches of the split that the selection follows, where the Trainer has no datamodule."""
+        """Load the split that the selection follows, where the Trainer has no datamodule."""
         return self.images.val_dataloader()
 
     def test_dataloader(self) -> Any:
-        """Batches of the test split, where the Trainer has no datamodule."""
+        """Load the test split, where the Trainer has no datamodule."""
         return self.images.test_dataloader()
 
     # ------------------------------------------------------------------ training
     def on_fit_start(self) -> None:
-        """Bring the teacher to the student's device; compile the student."""
+        """Move the teacher to the student's device; compile the student if asked."""
         self.teacher_inference.to(self.device)
         self._run = compiled(self.student, self.machine.compile)
 
     def on_fit_end(self) -> None:
-        """Say what the cache of the teacher's logits was worth."""
+        """Log the time that the cache of the teacher's logits saved."""
         self.teacher_inference.report()
 
     def on_train_start(self) -> None:
-        """Take up the gradients of batches that wait for their optimiser step."""
+        """Restore the gradients of an incomplete group of accumulated batches from the checkpoint."""
         self._gradients.restore(self)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Let the random numbers of a step depend on (seed, epoch, batch, rank) alone: a resumed run has the same."""
+        """Seed the random numbers of a step from (seed, epoch, batch, rank) alone: a resumed run draws the same."""
         seed_step(self.seed, self.current_epoch, batch_idx, self.global_rank, self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One step of distillation.
+        """Compute the loss of a batch: student, teacher, loss.
 
         Raises:
             UsageError: A batch that is too small for batch normalisation.
@@ -247,7 +247,7 @@ class Distiller(pl.LightningModule):
         return terms.total
 
     def _begin_step(self) -> None:
-        """Let CUDA graphs write over what they gave for the batch before."""
+        """Let CUDA graphs reuse the memory of the batch before."""
         if self.machine.compile:
             torch.compiler.cudagraph_mark_step_begin()
 
@@ -267,18 +267,18 @@ class Distiller(pl.LightningModule):
         return _as_terms(self.loss(student_TBC, taught.logits, batch.labels, **asked))
 
     def _shared(self) -> AbstractContextManager[Any]:
-        """The batch of all processes is what batch normalisation sees, where there are several."""
+        """Let batch normalisation see the batch of all processes, where several train together."""
         return shared_statistics() if self._shares else nullcontext()
 
     def backward(self, loss: Tensor, *arguments: Any, **settings: Any) -> None:
-        """Go back; the last group of accumulated batches, which may be incomplete, is divided by those that it has."""
+        """Backpropagate; an incomplete last group of accumulated batches is divided by the batches that it has."""
         together = self.trainer.accumulate_grad_batches
         share = share_of_the_last(self.standing.batch, int(self.trainer.num_training_batches), together)
         with self._shared():  # what is computed again in the backward pass has the same statistics
             super().backward(loss if share == 1 else loss * share, *arguments, **settings)
 
     def on_train_epoch_end(self) -> None:
-        """Log the means of the epoch and hand on its row."""
+        """Log the mean losses of the epoch and give its row of numbers to `record`."""
         means = {f"train/{name}": value / self.standing.batch for name, value in self._sums().items()}
         self.log_dict(means)
         self.standing.next_epoch(self.current_epoch + 1)
@@ -289,7 +289,7 @@ class Distiller(pl.LightningModule):
         self._measured = {}
 
     def _sums(self) -> dict[str, float]:
-        """Mean over the processes of their sums; they have equally many images each."""
+        """Average the sums of loss and parts over the processes, which have equally many images each."""
         sums = self.standing.sums
         if self.trainer.world_size == 1:
             return {name: float(value) for name, value in sums.items()}
@@ -298,12 +298,12 @@ class Distiller(pl.LightningModule):
 
     # ------------------------------------------------------------------ validation
     def on_validation_start(self) -> None:
-        """Let a student that lies in parts have the same statistics in all processes."""
+        """Give all processes the same running statistics, where the student is sharded."""
         if self.device_mesh is not None:
             share_buffers(self.student)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count what the student gets right."""
+        """Update the measures with the student's logits of a validation batch."""
         self._begin_step()
         self.measures.update(self._run(batch.images), None, batch.labels)
 
@@ -315,13 +315,13 @@ class Distiller(pl.LightningModule):
 
     # ------------------------------------------------------------------ test
     def on_test_start(self) -> None:
-        """Bring the teacher along."""
+        """Move the teacher to the student's device and reset the measures."""
         if self.teacher is not None:
             self.teacher.to(self.device)
         self.measures.reset()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count what the student gets right, and where it agrees with its teacher; `examine` measures energy too."""
+        """Update the measures with the logits of student and teacher; `Evaluation` measures energy too."""
         teacher_BC = None if self.teacher is None else self.teacher(batch.images)
         self.measures.update(self.student(batch.images), teacher_BC, batch.labels)
 
@@ -340,7 +340,7 @@ class Distiller(pl.LightningModule):
             checkpoint["gradients"] = self._gradients.of(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the place in the data, accumulated gradients and the average."""
         self.stand(checkpoint["standing"], self.global_rank, self.trainer.world_size)
         self._gradients.hold(checkpoint.get("gradients", {}))
         if self.average is not None:
@@ -348,7 +348,7 @@ class Distiller(pl.LightningModule):
         self.images.resume_at(self.standing.epoch, self.standing.batch)
 
     def stand(self, state: Mapping[str, Any], rank: int = 0, world_size: int = 1) -> None:
-        """Take the place in the data from a checkpoint."""
+        """Restore the place in the data and the sums of the epoch from a checkpoint."""
         self.standing.load(state, self.device, rank, world_size)
 
 
@@ -363,5 +363,5 @@ def _one_value(images: int, batch_size: int, error: ValueError) -> UsageError:
 
 
 def _as_terms(value: Tensor | LossTerms) -> LossTerms:
-    """A user's own loss may return a scalar alone."""
+    """Make `LossTerms` of what a loss returned: one of the user's own may return a scalar alone."""
     return LossTerms(value, {}, {}) if isinstance(value, Tensor) else value

@@ -68,7 +68,7 @@ class Evaluation(pl.LightningModule):
         self.answer, self.result = answer, dict[str, float]()
 
     def on_test_start(self) -> None:
-        """Bring the teacher along; listen to the neurons and count operations, unless this is an ANN by itself."""
+        """Move the teacher to the device; start counting spikes and operations, unless this is an ANN by itself."""
         teacher = self._teacher[0]
         if teacher is not None:
             teacher.to(self.device)
@@ -80,13 +80,13 @@ class Evaluation(pl.LightningModule):
             self._listening.enter_context(counter)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count."""
+        """Update the measures with a batch, and compute the teacher's logits for them."""
         teacher = self._teacher[0]
         teacher_BC = teacher(batch.images) if teacher is not None else None
         self.measures.update(self.student(batch.images), teacher_BC, batch.labels)
 
     def on_test_epoch_end(self) -> None:
-        """Collect the numbers under their names, without the split."""
+        """Compute all measures by name, without the split, and write them to `answer` if there is one."""
         self._listening.close()
         if self.trainer.world_size > 1:
             for counting in (self._rates, *self._counters.values()):
@@ -105,13 +105,13 @@ class Evaluation(pl.LightningModule):
             self.answer.write_text(json.dumps(self.result))
 
     def test_dataloader(self) -> Any:
-        """Batches of the split, each image once."""
+        """Load the split, each image once."""
         self.images.trainer = self.trainer
         return self.images.loader(self.split)
 
 
 def _warn(firing: Firing) -> None:
-    """Name the layers through which nothing passes, or nearly always the same."""
+    """Warn of layers whose neurons never fire, or nearly always do."""
     layers = firing.layers.items()
     dead = [path for path, layer in layers if layer.is_dead]
     full = [path for path, layer in layers if layer.is_saturated]

@@ -1,4 +1,4 @@
-"""How many images are measured at once: so many that memory holds what the measuring takes, tried on a few before.
+"""The batch size of an evaluation: as large as memory holds, found by a trial on a few images.
 
 Legend: B image.
 """
@@ -44,7 +44,7 @@ class PeakMemory(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Call an operation and hold what it gives for as long as somebody else does."""
+        """Run an operation of torch and count the bytes of its results for as long as they live."""
         output = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(output):
             if isinstance(leaf, Tensor):
@@ -90,7 +90,7 @@ def _lines(file: str) -> list[str]:
 
 
 def images_that_fit(call: Callable[[Tensor], object], images: Tensor, device: torch.device, processes: int = 1) -> int:
-    """Tell for how many images a call takes half of the free memory.
+    """Compute for how many images a call takes half of the free memory.
 
     Args:
         call: Takes images.
@@ -106,7 +106,7 @@ def images_that_fit(call: Callable[[Tensor], object], images: Tensor, device: to
 
 
 def bound_evaluation(student: nn.Module, teacher: Teacher | None, data: ImageData, machine: Machine) -> None:
-    """Try what will measure a trained student, and let `data` give no larger batches for it than memory holds.
+    """Measure the memory of an evaluation on a few images, and limit the batch size of `data` to what fits.
 
     Nothing but `data.eval_batch_size` is changed: copies are called, on the processor.
 
@@ -154,7 +154,7 @@ def bound_evaluation(student: nn.Module, teacher: Teacher | None, data: ImageDat
 
 
 class _Measuring:
-    """What a trained network is measured with, tried on a few images."""
+    """Everything that measures a trained network, run on a few images."""
 
     def __init__(self, role: str, network: nn.Module) -> None:
         self.who, self.network, self.role = named(role, getattr(network, "net", network)), network, role

@@ -1,4 +1,4 @@
-"""How the work of a trainer can end, each way told as it is."""
+"""How a training or evaluation ends: SIGTERM, Ctrl-C and errors of torch as exits and messages of ours."""
 
 import contextlib
 import errno
@@ -22,7 +22,7 @@ from tser_lightning.training.watchdog import leave, lost, start_watchdog
 
 
 class StopsAtSigterm(Callback):
-    """Ends what a trainer does at the next batch.
+    """Ends a training or evaluation at the next batch once SIGTERM has come.
 
     A single process ends a training step by Lightning itself. Several ask each other before every step, and make it
     their last together, so that they save the same: Lightning's own way sends a message from within the handler of the
@@ -34,16 +34,16 @@ class StopsAtSigterm(Callback):
         self._last = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Let the processes look after each other."""
+        """Start the watchdog that ends processes that train together with each other."""
         if trainer.world_size > 1:
             start_watchdog(trainer)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen."""
+        """Handle SIGTERM here, where several processes train together."""
         self._listen(trainer)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen."""
+        """Handle SIGTERM here, where several processes train together."""
         self._listen(trainer)
 
     def _listen(self, trainer: pl.Trainer) -> None:
@@ -56,23 +56,23 @@ class StopsAtSigterm(Callback):
         self.received_sigterm = True
 
     def on_train_batch_start(self, trainer: pl.Trainer, *arguments: Any) -> None:
-        """Agree with the other processes; here, where Lightning lets them wait for each other anyway."""
+        """Agree with the other processes whether this step is the last; they wait for each other here anyway."""
         if trainer.world_size > 1:
             self._last = trainer.strategy.reduce_boolean_decision(self.received_sigterm, all=False)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Tell Lightning, which ends once the callbacks have saved; not while gradients wait for their step."""
+        """Let Lightning stop after the last step, once callbacks have saved; not within accumulated batches."""
         if self._last and ((batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch):
             trainer._signal_connector.received_sigterm = True
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *arguments: Any) -> None:
-        """Stop if told so; the epoch's batches up to the last checkpoint are done again."""
+        """Stop if SIGTERM has come; the batches since the last checkpoint are done again later."""
         self._stop(trainer)
 
     def on_test_batch_end(self, trainer: pl.Trainer, *arguments: Any) -> None:
-        """Stop if told so."""
+        """Stop if SIGTERM has come."""
         self._stop(trainer)
 
     def _stop(self, trainer: pl.Trainer) -> None:
@@ -87,7 +87,7 @@ def _told_to_stop(trainer: pl.Trainer) -> bool:
 
 @contextlib.contextmanager
 def told(trainer: pl.Trainer) -> Iterator[None]:
-    """Turn the ways in which a trainer ends into exits and sentences.
+    """Turn the ways in which a Trainer's work ends into our exceptions, with what, why and what to type.
 
     Raises:
         Terminated: SIGTERM.
@@ -120,7 +120,7 @@ _OURS = re.compile(r"tser_lightning\.errors\.(UsageError|RunError): (.*)\n  why:
 
 
 def sentence(error: BaseException) -> UsageError | RunError | None:
-    """Say what an error of torch means for the user; None if it is a crash like any other."""
+    """Turn an error of torch into a message for the user; None if it is a crash like any other."""
     text = str(error)
     if ours := _OURS.search(text):  # raised in a process that loads data, which sends text alone
         kind = UsageError if ours[1] == "UsageError" else RunError

@@ -1,4 +1,4 @@
-"""All that the paper's figures show of a student, beyond the numbers of `Exam`.
+"""All that the paper's figures show of a student, beyond the numbers of `Evaluation`.
 
 Legend: T time step, B image, N images, D features.
 """
@@ -68,7 +68,7 @@ def full_measures(
 
 
 def _compared(student: Student, data: ImageData, device: torch.device) -> int:
-    """So many images that memory holds the graph of their gradients."""
+    """Choose the images that are compared: so many that memory holds the graph of their gradients."""
     (few,) = (batch for batch in _first(data, 2))
     return min(
         COMPARED,

@@ -63,7 +63,7 @@ class LogitCache:
         self._trusted = False
 
     def __call__(self, batch: Batch, epoch: int, teacher: Ask) -> Tensor:
-        """Logits [B, C] of the teacher for a batch of an epoch, from the file if all its images are there."""
+        """Give the teacher's logits [B, C] for a batch of an epoch, from the file if all its images are there."""
         begin = time.perf_counter()
         questions_B = checksums(batch.images)
         rows = batch.indices.cpu().numpy()
@@ -96,7 +96,7 @@ class LogitCache:
         return None
 
     def _as_now(self, found_BC: Tensor, batch: Batch, teacher: Ask) -> bool:
-        """Whether the teacher says today what it said when the file was written; asked once."""
+        """Tell whether the teacher still gives the logits in the file, by one comparison."""
         begin = time.perf_counter()
         live_BC, found_BC = teacher(batch.images).double(), found_BC.double()
         # Not to the last bit: another device or batch size adds in another order.
@@ -113,11 +113,11 @@ class LogitCache:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Median seconds of an image, by "read" and "computed"; without those that did not happen."""
+        """Give the median seconds for an image, "read" and "computed", of those that happened."""
         return {name: float(np.median(times)) for name, times in self._times.items() if times}
 
     def report(self) -> None:
-        """Say how often the teacher did not have to be asked, and what that was worth."""
+        """Say how many logits were read in place of computed, and what time that saved."""
         times = self.seconds
         each = "".join(f", {1e3 * seconds:.3f} ms an image {name}" for name, seconds in times.items())
         saved = self.hits * (times.get("computed", 0.0) - times.get("read", 0.0)) if self.hits else 0.0
@@ -145,7 +145,7 @@ def _mapped(path: Path, dtype: Any, shape: tuple[int, ...]) -> Any:
 
 
 def checksums(rows_BD: Tensor) -> Tensor:
-    """A checksum of every row's bits, int64 [B], never 0: a sum weighted by position, so that order counts."""
+    """Compute a checksum of every row's bits, int64 [B], never 0: a sum weighted by position, so that order counts."""
     bits_BD = rows_BD.detach().float().flatten(1).contiguous().view(torch.int32).long()
     places_D = torch.arange(bits_BD.shape[1], device=bits_BD.device) * 2654435761 + 97
     sums_B = (bits_BD * places_D).sum(1) * 6364136223846793005 + 1442695040888963407

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class LoopState:
-    """The place in the data and the sums of an epoch so far.
+    """Epoch, batch and the sums of the loss and its parts over the epoch so far.
 
     Attributes:
         epoch: The epoch to go on with, from 0.
@@ -24,17 +24,17 @@ class LoopState:
         self.sums: dict[str, Tensor] = {}
 
     def add(self, epoch: int, batch: int, values: Mapping[str, Tensor]) -> None:
-        """Take in the loss and its parts at a batch, counted from 0."""
+        """Add the loss and its parts of a batch (counted from 0) to the sums of the epoch."""
         self.epoch, self.batch = epoch, batch + 1
         for name, value in values.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
 
     def next_epoch(self, epoch: int) -> None:
-        """Stand at the beginning of an epoch."""
+        """Reset batch and sums for the beginning of an epoch."""
         self.epoch, self.batch, self.sums = epoch, 0, {}
 
     def state(self, gather: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-        """Give everything in plain containers.
+        """Give the state as plain containers, for a checkpoint.
 
         Args:
             gather: Makes one tensor of those of all processes, whose sums differ; the first alone writes checkpoints.
@@ -43,7 +43,7 @@ class LoopState:
         return {"epoch": self.epoch, "batch": self.batch, "sums": sums}
 
     def load(self, state: Mapping[str, Any], device: torch.device, rank: int, world_size: int) -> None:
-        """Go on from a state; as another number of processes, with the mean of the sums."""
+        """Restore a state; if the number of processes has changed, each takes the mean of the sums."""
         self.epoch, self.batch = int(state["epoch"]), int(state["batch"])
         self.sums = {
             name: (values[rank] if len(values) == world_size else values.mean()).to(device)
@@ -52,7 +52,7 @@ class LoopState:
 
 
 def seed_step(seed: int, epoch: int, batch: int, rank: int, device: torch.device) -> None:
-    """Make the random numbers of a training step a function of where it stands.
+    """Seed torch's random numbers from the seed, epoch, batch and rank of a training step.
 
     No state of a generator has to be kept then, for any number of processes, and none that a user's own loss draws from
     is forgotten: Python's, NumPy's, torch's on the processor and on the device.

@@ -25,7 +25,7 @@ Named = dict[str, Tensor]
 
 
 class Live(NamedTuple):
-    """What is asked for anew at every step, by whoever trains.
+    """What changes from step to step and a loss may ask for: the progress, and the moving average's logits.
 
     Attributes:
         progress: Gives the fraction of the training that is done.
@@ -37,7 +37,7 @@ class Live(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What was caught inside a student; see `Needs`."""
+    """Tensors caught inside a student by hooks, by name; see `Needs`."""
 
     student_features: Named
     currents: Named
@@ -45,16 +45,16 @@ class Seen(NamedTuple):
     spikes: Named
 
     def of(self, steps: slice) -> "Seen":
-        """Give what belongs to some of the time steps."""
+        """Give the tensors of some of the time steps."""
         return self.each(lambda value: value[steps])
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "Seen":
-        """Change every tensor."""
+        """Apply a function to every tensor."""
         return Seen(*({name: change(value) for name, value in group.items()} for group in self))
 
 
 class StudentHooks:
-    """Catches in a student what a loss asks for.
+    """Catches features, currents and spikes inside a student by hooks, as a loss asks for them.
 
     Args:
         student: Hooks stay on it; there are none for a loss that asks for nothing.
@@ -81,7 +81,7 @@ class StudentHooks:
             self._neurons[path].register_forward_hook(_keep_output(path, self._out))
 
     def take(self, steps: int, images: int) -> Seen:
-        """Give what the last run of the student left, [T, B, ...], and forget it."""
+        """Return the tensors [T, B, ...] of the student's last call, and drop them here."""
         caught = self._layers.take()
         if self._time_first:
             caught = {name: feature.flatten(0, 1) for name, feature in caught.items()}
@@ -97,7 +97,7 @@ class StudentHooks:
         return seen
 
     def forget(self) -> None:
-        """Forget what the last run of the student left."""
+        """Drop the tensors of the student's last call."""
         self._layers.take()
         self._in.clear()
         self._out.clear()
@@ -125,7 +125,7 @@ class Gatherer:
         return looks_inside(self._loss)
 
     def keywords(self, student_TBC: Tensor, taught: TeacherOutputs, batch: Batch, live: Live) -> dict[str, Any]:
-        """Give the keywords for the batch that student and teacher have just seen."""
+        """Collect the keywords of the loss for the batch that student and teacher have just seen."""
         needs = needs_of(self._loss)
         if not needs and not _taps(self._loss, "student_taps"):
             return {}
@@ -142,7 +142,7 @@ def looks_inside(loss: nn.Module) -> bool:
 def keywords(
     loss: nn.Module, seen: Seen, taught: TeacherOutputs, batch: Batch, heads: Heads | None, live: Live
 ) -> dict[str, Any]:
-    """Turn what was seen into what a loss is called with: the features of its taps, and the context of its needs."""
+    """Make the keywords of a loss from caught tensors: the features of its taps, and the context of its needs."""
     needs, found = needs_of(loss), {}
     if _taps(loss, "student_taps"):
         found = {"student_features": seen.student_features, "teacher_features": taught.features}

@@ -31,11 +31,11 @@ class LossGuard(Callback):
         self._batch: Batch | None = None
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
-        """Know what the next loss is about."""
+        """Note the batch that the next loss belongs to."""
         self._batch = batch
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: Any, loss: Tensor) -> None:
-        """Read what can be read.
+        """Queue the loss and its parts, and check those that can be read without waiting.
 
         Raises:
             RunError: A loss that is not finite; names the term and where numbers stop being finite.
@@ -47,11 +47,11 @@ class LossGuard(Callback):
             self._take(trainer, pl_module, *read)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Read the rest before the epoch is recorded."""
+        """Check the losses that are still queued before the epoch is recorded."""
         self._read_rest(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Read the rest before a checkpoint is written."""
+        """Check the losses that are still queued before a checkpoint is written."""
         self._read_rest(trainer, pl_module)
 
     def _read_rest(self, trainer: pl.Trainer, pl_module: Any) -> None:

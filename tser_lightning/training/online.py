@@ -1,4 +1,4 @@
-"""Online training: each time step is gone back through before the next, so that memory does not grow with T.
+"""Online training: each time step is backpropagated before the next, so that memory does not grow with T.
 
 A loss that is a sum over time steps, L = mean_t L_t, has at every step the gradient
 
@@ -33,7 +33,7 @@ log = logging.getLogger("tser_lightning")
 
 
 def online(steps: Iterable[LossTerms], parameters: Sequence[nn.Parameter]) -> LossTerms:
-    """Go back through the loss of each step before the next is computed.
+    """Backpropagate the loss of each time step before the next step is computed.
 
     Args:
         steps: The losses of the steps, each computed when it is asked for and free of the graphs of those before.
@@ -56,7 +56,7 @@ def online(steps: Iterable[LossTerms], parameters: Sequence[nn.Parameter]) -> Lo
 
 
 def _add(grads: list[Tensor | None], total: Tensor, parameters: Sequence[nn.Parameter]) -> None:
-    """Add the gradients of a step; the memory of each is given back at once, so that there are never more than two."""
+    """Add the gradients of a step to the sums; each is freed at once, so that there are never more than two."""
     with torch.autocast(total.device.type, enabled=False):  # a backward pass has the precision of its forward
         found = list(torch.autograd.grad(total, parameters, allow_unused=True))
     while found:
@@ -133,7 +133,7 @@ def check_online(student: nn.Module, loss: nn.Module, recipe: Recipe, machine: M
 
 
 def warn_of_norms(student: nn.Module) -> None:
-    """Say aloud what step by step means for norms whose statistics are otherwise those of all steps."""
+    """Warn of norms whose statistics are of all steps, and of one step alone in online training."""
     inside = {part for module in student.modules() if isinstance(module, Neuron) for part in module.modules()}
     norms = [module for module in student.modules() if isinstance(module, _BatchNorm) and module not in inside]
     kinds = sorted({type(norm).__name__ for norm in norms if not isinstance(norm, NormByStep)})

@@ -15,7 +15,7 @@ Part = TypeVar("Part")
 
 @contextmanager
 def own_random_numbers() -> Iterator[None]:
-    """Put torch's, numpy's and Python's random numbers back at the end."""
+    """Restore the random states of torch, numpy and Python when the block ends."""
     states = random.getstate(), np.random.get_state()  # noqa: NPY002 - those of a user's code
     with torch.random.fork_rng(devices=[]):
         try:
@@ -34,7 +34,7 @@ def seed_all(seed: int) -> None:
 
 @contextmanager
 def borrowed(part: Part) -> Iterator[Part]:
-    """Give a copy, or where none can be made (a weight that is computed from others) the part itself for a while."""
+    """Give a copy of a part; where none can be made, the part itself, whose modes and buffers are restored."""
     try:
         copied = copy.deepcopy(part)
     except Exception:  # whatever a user's class may raise
@@ -56,7 +56,7 @@ def borrowed(part: Part) -> Iterator[Part]:
 
 
 class Draws:
-    """The states of the random generators that modules have of their own."""
+    """The states of random generators that the modules of a network hold themselves."""
 
     def __init__(self, net: nn.Module) -> None:
         owned = [value for module in net.modules() for value in vars(module).values()]
@@ -67,7 +67,7 @@ class Draws:
         self._python = [(each, each.getstate()) for each in owned if isinstance(each, random.Random)]
 
     def again(self) -> None:
-        """Let them draw the same once more."""
+        """Restore the states, so that the generators draw the same again."""
         for generator, state in self._torch:
             generator.set_state(state)
         for bits, state in self._numpy:

@@ -1,4 +1,4 @@
-"""A few calls before a training: does every part do what the others rely on?
+"""Checks of student, teacher and loss before a training, by calling them on a few images.
 
 Legend: T time step, B image, C class.
 """
@@ -60,7 +60,7 @@ def probe(
 
 
 def probe_teacher(teacher: Teacher, data: ImageData, name: str, machine: Machine) -> None:
-    """Do the same to a teacher alone.
+    """Check a teacher alone on a few training images, as `probe` does.
 
     Args:
         teacher: As `fit` takes it.
@@ -76,7 +76,7 @@ def probe_teacher(teacher: Teacher, data: ImageData, name: str, machine: Machine
 
 
 def _few(data: ImageData, seed: int, steps: int) -> Batch:
-    """Take so many training images that their number is neither T nor C: a shape then says which axis is which."""
+    """Load a few training images, so many that B is neither T nor C: a shape then tells which axis is which."""
     most = min(6, len(data.indices("train")))
     batch: Batch = next(iter(data.loader("train", seed=seed, batch_size=most)))
     steps = len(batch.images) if batch.images.ndim == 5 else steps
@@ -87,7 +87,7 @@ def _few(data: ImageData, seed: int, steps: int) -> Batch:
 
 
 def _on_cpu(heads: Heads | None, own: Heads | None) -> Heads | None:
-    """Bring copies of classifiers to where the features are; what could not be copied stays where it is."""
+    """Move copies of classifiers to the processor, where the features are; what could not be copied stays."""
     for head in heads or ():
         if heads is not own and isinstance(head, nn.Module):
             head.cpu()

@@ -1,4 +1,4 @@
-"""A loss on a few logits, before a training: does it give what a training needs?
+"""Checks of a loss before a training: a finite scalar with a gradient, and nothing changed by the call.
 
 Legend: T time step, B image, C class.
 """
@@ -60,20 +60,20 @@ class LossCalls:
         self.leaves = [self.student_TBC, *(value for group in self.seen for value in group.values())]
 
     def __call__(self, progress: float) -> Any:
-        """Give what the loss returns with a fraction of the training done."""
+        """Call the loss as at a fraction of the training that is done."""
         return self._called(self.student_TBC, self.seen, progress)
 
     def parameters(self) -> set[str]:
-        """Name what the loss trains itself; nothing for a callable that is no module."""
+        """List the parameters that the loss trains itself; none for a callable that is no module."""
         return {name for name, _ in self.loss.named_parameters()} if isinstance(self.loss, nn.Module) else set()
 
     def given(self) -> dict[str, Tensor]:
-        """What it is given and has to leave as it is, by the names that messages use."""
+        """The tensors that the loss is given and must not change, by the names that messages use."""
         taught = self.taught.logits
         return {"labels": self.batch.labels} | ({} if taught is None else {"teacher's logits": taught})
 
     def over(self, steps: slice, student_TBC: Tensor, progress: float) -> Tensor:
-        """Give the scalar that it returns for some of the time steps of other logits."""
+        """Call the loss on some of the time steps of other logits, and give its scalar."""
         value = self._called(student_TBC[steps], self.seen.of(steps), progress)
         return value.total if isinstance(value, LossTerms) else value
 
@@ -84,7 +84,7 @@ class LossCalls:
 
 
 def probe_loss(calls: LossCalls, through_time: bool = True) -> None:
-    """Call a loss on logits and features that a gradient is wanted for.
+    """Check what a loss returns for logits and features that need a gradient.
 
     One that depends on the fraction of the training that is done is called at its begin, in the middle and at its end.
     One that a student learns from step by step is called on each step alone besides.
@@ -154,7 +154,7 @@ def _probe_call(calls: LossCalls, progress: float) -> None:
 
 @torch.no_grad()
 def _probe_sum(calls: LossCalls, progress: float) -> None:
-    """Try whether a loss is the mean of what it is for each step alone, on logits that differ from step to step."""
+    """Check that a loss is the mean of its values for each step alone, on logits that differ from step to step."""
     spread_TBC = calls.student_TBC.detach() + torch.randn_like(calls.student_TBC)
     whole, again = (calls.over(slice(None), spread_TBC, progress) for _ in range(2))
     try:

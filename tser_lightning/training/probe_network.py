@@ -1,4 +1,4 @@
-"""A network on a few images, before a training: does it do what the others rely on?
+"""Checks of a network before a training: shapes, values, state between calls, images that mix.
 
 Legend: T time step, B image, C class.
 """
@@ -32,7 +32,7 @@ _TEACHER = "a teacher is called with images [B, channels, height, width] and giv
 def probed_student(
     student: nn.Module, batch: Batch, loss: nn.Module | None, classes: int, machine: Machine
 ) -> tuple[Tensor, Seen]:
-    """Check a student.
+    """Check a student on a few images.
 
     Args:
         student: Images to logits_TBC; an ANN in its place (`Once`) is called the teacher that it is.
@@ -108,7 +108,7 @@ class _Called(ABC):
         return cast(Tensor, logits)
 
     def lay_out(self, whole: nn.Module, images: Tensor, machine: Machine) -> None:
-        """Let maps lie in memory as they will, which not every reshaping takes."""
+        """Lay maps out in memory as in the training (channels last), which `view` may not take."""
         with torch.no_grad():
             self.call(whole, images)
             try:
@@ -117,11 +117,11 @@ class _Called(ABC):
                 raise self.explained(whole, images, error) from error
 
     def explained(self, whole: nn.Module, images: Tensor, error: Exception) -> UsageError:
-        """Say why a call failed."""
+        """Turn what a call raised into a `UsageError` that says why."""
         return failed(error, self.who, f"on images {list(images.shape)}", self.contract, self.mends)
 
     def check_shape(self, answer: object, images: Tensor) -> None:
-        """Raise a `Mistake` if these are not logits of the right shape."""
+        """Raise a `UsageError` if these are not logits of the right shape."""
         rows = self.rows(images)
         wanted = "logits [T, B, classes]" if rows is None else f"logits {[*rows, self.classes]}"
         if not isinstance(answer, Tensor):
@@ -148,7 +148,7 @@ class _Called(ABC):
             )
 
     def misshapen(self, answer: Tensor, images: Tensor, wanted: str) -> UsageError:
-        """Say what is wrong with a shape."""
+        """Make the `UsageError` for logits of a wrong shape."""
         fix = "return logits of this shape"
         if answer.shape[2:].numel() == 1 and answer.ndim == 4:
             fix = "return x.flatten(1): the last two axes are of size 1"
@@ -159,7 +159,7 @@ class _Called(ABC):
         )
 
     def check_values(self, logits: Tensor, whole: nn.Module, images: Tensor) -> None:
-        """Raise a `Mistake` if these are not finite, or are probabilities."""
+        """Raise a `UsageError` if these are not finite, or are probabilities."""
         if not logits.isfinite().all():
             first = first_nonfinite(whole, images)
             raise UsageError(
@@ -178,7 +178,7 @@ class _Called(ABC):
             )
 
     def check_calls(self, whole: nn.Module, images: Tensor, tolerance: float, seeds: tuple[int, int]) -> None:
-        """Raise a `Mistake` if an answer depends on what else was asked, before or beside it."""
+        """Raise a `UsageError` if logits depend on an earlier call or on other images of the batch."""
         draws = Draws(whole)
         with torch.no_grad():
             answers = []
@@ -196,10 +196,10 @@ class _Called(ABC):
 
     @abstractmethod
     def remembers(self) -> UsageError:
-        """Say that two equal calls have two answers."""
+        """Make the `UsageError` for two equal calls with different logits."""
 
     def mixes(self, first: Tensor, beside: Tensor, kept: int, tolerance: float) -> UsageError:
-        """Say that the answer for an image depends on the others of its batch."""
+        """Make the `UsageError` for logits that depend on other images of the batch."""
         return UsageError(
             what=f"{self.who} mixes the images of a batch in eval mode: with other images beside them, the answers for "
             "the first ones change",
@@ -255,7 +255,7 @@ class _StudentProbe(_Called):
 
     @torch.no_grad()
     def warn_of_chance(self, whole: nn.Module, images: Tensor) -> None:
-        """Say that answers are random in eval mode, as Poisson coding wants it and a forgotten dropout does not."""
+        """Warn of logits that are random in eval mode: wanted with Poisson coding, a mistake with dropout."""
         seed_all(1)
         first = self.call(whole, images)
         seed_all(2)
@@ -358,7 +358,7 @@ def exchanged(images: Tensor) -> Tensor:
 
 
 def _of_first(logits: Tensor, kept: int) -> Tensor:
-    """The rows of the first images, of [T, B, C] or [B, C]."""
+    """Give the logits of the first images, of [T, B, C] or [B, C]."""
     return logits.narrow(logits.ndim - 2, 0, kept)
 
 
@@ -375,7 +375,7 @@ def _alike(one: Tensor, other: Tensor, tolerance: float) -> bool:
 
 
 def _as_taken(images: Tensor, whole: nn.Module) -> Tensor:
-    """Put images where a network is; in float64 where it is."""
+    """Move images to the device of a network, and to float64 where its weights are."""
     parameter = next(whole.parameters(), images)
     return images.to(parameter.device, torch.float64 if parameter.dtype == torch.float64 else images.dtype)
 

@@ -23,11 +23,11 @@ class TimeLeft:
         self._began, self._first = time.monotonic(), 0
 
     def begin(self, trainer: pl.Trainer) -> None:
-        """Take the time from here."""
+        """Start measuring from this step."""
         self._began, self._first = time.monotonic(), trainer.global_step
 
     def of(self, trainer: pl.Trainer) -> str:
-        """Say it as "0:02:05"; empty before the first step, and where no number of steps ends the training."""
+        """Give the time left as "0:02:05"; empty before the first step, or if no number of steps ends it."""
         done, total = trainer.global_step - self._first, float(trainer.estimated_stepping_batches)
         if done <= 0 or not math.isfinite(total) or total < 0:
             return ""
@@ -39,7 +39,7 @@ class MachineLine(Callback):
     """A line of the log about what a training uses of its machine."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Say it once everything is where it will be."""
+        """Log the line once student and data are in place."""
         if trainer.is_global_zero:
             student, images, machine = pl_module.student, pl_module.images, pl_module.machine
             line = described(student, images, machine, pl_module.device, trainer.optimizers[0])
@@ -54,7 +54,7 @@ class _Telling(ProgressBar):
         self._time = TimeLeft()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin to count."""
+        """Start measuring the time."""
         super().on_train_start(trainer, pl_module)
         self._time.begin(trainer)
 
@@ -69,7 +69,7 @@ class _Telling(ProgressBar):
 
 
 def followed(trainer: pl.Trainer) -> dict[str, float]:
-    """The accuracy that the selection goes by, under its name, once there is one."""
+    """Give the accuracy that the selection follows, under its name, once there is one."""
     found = {name: trainer.callback_metrics.get(name) for name in ("val/acc", "test/acc")}
     return {name: float(accuracy) for name, accuracy in found.items() if accuracy is not None}
 
@@ -95,14 +95,14 @@ class EpochLines(Callback):
         self._time = TimeLeft()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin to count."""
+        """Start measuring the time."""
         self._time.begin(trainer)
         if not self._aloud:
             for handler in logging.getLogger().handlers:
                 handler.addFilter(_is_aloud)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say where the training is."""
+        """Log epoch, losses, accuracy and time left."""
         now, final = time.monotonic(), trainer.current_epoch + 1 == trainer.max_epochs
         if not trainer.is_global_zero or (now - self._last < self._seconds and not final):
             return
@@ -123,7 +123,7 @@ def _is_aloud(record: logging.LogRecord) -> bool:
 
 
 def progress_callbacks() -> list[Callback]:
-    """The line about the machine, and a bar on a terminal or in a notebook, where lines are for the log of the run.
+    """Make the callbacks that show progress: the line about the machine, and a bar on a terminal or in a notebook.
 
     Elsewhere there are lines alone.
     """

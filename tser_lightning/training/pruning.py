@@ -69,7 +69,7 @@ class ASHA:
     eta: int = 3
 
     def judge(self, own: Method, others: Sequence[Method], epoch: int, before: int = 0) -> Verdict | None:
-        """Compare at the last rung that the run has come to since its validation before."""
+        """Judge a run at the last rung that it has reached since its validation before."""
         rung = max((each for each in self._rungs(epoch) if each > before), default=None)
         if rung is None:
             return None
@@ -104,7 +104,7 @@ class Median:
     min_epochs: int = 5
 
     def judge(self, own: Method, others: Sequence[Method], epoch: int, before: int = 0) -> Verdict | None:
-        """Compare at every validated epoch from `min_epochs` on."""
+        """Judge a run at every validated epoch from `min_epochs` on."""
         if epoch < self.min_epochs:
             return None
         averages = [
@@ -151,7 +151,7 @@ class Pruning(Callback):
         self._stops = stops
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Ask; the epoch's row and checkpoint are written all the same."""
+        """Ask the rule whether to stop; the epoch's row and checkpoint are written all the same."""
         done = trainer.current_epoch + 1
         if done == trainer.max_epochs:
             return

@@ -16,7 +16,7 @@ NAME = "fsdp"
 
 
 def is_sharded(machine: Machine) -> bool:
-    """Whether the weights of a student lie in parts during training."""
+    """Whether a student's weights are sharded (FSDP2) during training."""
     return machine.strategy == NAME
 
 
@@ -26,7 +26,7 @@ def strategy_for(machine: Machine) -> str | Strategy:
 
 
 def check_sharding(student: nn.Module, loss: nn.Module, recipe: Recipe) -> None:
-    """Refuse what does not go with weights that lie in parts.
+    """Refuse what does not go with sharded weights.
 
     Raises:
         UsageError: A parameter that is a single number, a loss that learns or asks for the heads, a moving average,
@@ -46,7 +46,7 @@ def check_sharding(student: nn.Module, loss: nn.Module, recipe: Recipe) -> None:
 
 
 def shard(student: nn.Module, mesh: DeviceMesh) -> None:
-    """Divide a student: within each machine, the whole of it on every machine. Each block is gathered as it is needed.
+    """Shard a student over the devices of each machine; each block is gathered as it is needed.
 
     Args:
         student: Changed in place; its state_dict keeps its names.
@@ -59,7 +59,7 @@ def shard(student: nn.Module, mesh: DeviceMesh) -> None:
 
 
 def _blocks(net: nn.Module) -> Iterator[nn.Module]:
-    """Find what is called as a whole: what has parts of its own and stands in a row of such."""
+    """Find the blocks to shard one by one: modules with submodules that stand in a sequence of such."""
     for row in net.children():
         if isinstance(row, nn.Sequential | nn.ModuleList):
             yield from (
@@ -68,6 +68,6 @@ def _blocks(net: nn.Module) -> Iterator[nn.Module]:
 
 
 def share_buffers(network: nn.Module) -> None:
-    """Give all processes the buffers of the first, which are those that are saved."""
+    """Copy the buffers of the first process, which are those that are saved, to all others."""
     for buffer in network.buffers():
         torch.distributed.broadcast(buffer, 0)

@@ -29,7 +29,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # names of malloc.h
 def prepare(
     student: nn.Module, recipe: Recipe, machine: Machine, shape: tuple[int, int, int], device: torch.device
 ) -> None:
-    """Set a student up for a machine.
+    """Prepare a student for a machine: memory layout, fusing, what is kept for the backward pass.
 
     Args:
         student: Changed in place.
@@ -51,7 +51,7 @@ def prepare(
 
 
 def check_speed(recipe: Recipe, machine: Machine) -> None:
-    """Raise a `Mistake` for settings that do not exist or do not go together."""
+    """Raise a `UsageError` for settings that do not exist or do not go together."""
     if machine.memory not in MEMORY:
         raise UsageError(
             what=f"memory={machine.memory} is none of {', '.join(MEMORY)}",
@@ -106,7 +106,7 @@ def compiled(module: nn.Module, how: bool | str) -> Callable[..., Any]:
 def described(
     student: nn.Module, images: ImageDataModule, machine: Machine, device: torch.device, optimizer: Optimizer
 ) -> str:
-    """Say in a line what a training uses of its machine, asking those who do the work."""
+    """Describe in a line what a training uses of its machine, from the modules that do the work."""
     kept = {"low": "spikes kept as bits", "lowest": "spikes kept as bits, blocks computed twice"}
     graphs = ", as CUDA graphs" if machine.compile == CUDA_GRAPHS and device.type == "cuda" else ""
     parts = [

@@ -83,7 +83,7 @@ def check_teacher(accuracy: float, num_classes: int, name: str) -> None:
     Args:
         accuracy: On images that it was not trained on, in percent.
         num_classes: C; chance is 100/C.
-        name: For the message.
+        name: What the message calls the teacher.
 
     Raises:
         UsageError: Accuracy below twice chance (below 1.2 times for two or three classes).

@@ -44,7 +44,7 @@ NO_TEACHER = TeacherOutputs(None, {}, {})
 
 
 class TeacherHooks:
-    """Catches in a teacher what a loss asks for.
+    """Catches features and members' logits inside a teacher by hooks, as a loss asks for them.
 
     Args:
         net: The teacher's network; hooks stay on it, and there are none for a loss that asks for nothing.
@@ -65,7 +65,7 @@ class TeacherHooks:
         self.looks_inside = bool(taps) or bool(needs.teacher_features) or needs.teachers
 
     def take(self, logits_BC: Tensor | None) -> TeacherOutputs:
-        """Give what the last run of the teacher, which gave these logits, left, and forget it."""
+        """Return what was caught in the teacher's last call, which gave these logits, and drop it here."""
         caught = self._layers.take()
         teachers = {path.removeprefix("members."): caught[path] for path in self._members if path in caught}
         if not self._members and logits_BC is not None:
@@ -74,7 +74,7 @@ class TeacherHooks:
 
 
 class TeacherInference:
-    """Asks a frozen teacher for what a loss compares with: one call per batch.
+    """Gives what a loss compares with: the frozen teacher's logits and features, by one call per batch.
 
     At first it is the teacher itself that is asked. After `prepare` it is a copy that is as fast as the machine allows,
     or a file where the same question was answered before; a loss that looks inside the teacher goes on with the teacher
@@ -113,7 +113,7 @@ class TeacherInference:
         self.cache: LogitCache | None = None
 
     def prepare(self, images: ImageDataModule, machine: Machine, precision: str) -> None:
-        """Get ready for a training.
+        """Make copies and the cache for a training.
 
         Args:
             images: The training's.
@@ -135,7 +135,7 @@ class TeacherInference:
         self._run = compiled(self._fast, machine.compile)
 
     def to(self, device: torch.device) -> None:
-        """Go to a device."""
+        """Move the teacher to a device."""
         if self.teacher is not None:
             self.teacher.to(device)
         if self._fast is not None:
@@ -143,7 +143,7 @@ class TeacherInference:
             lay_out(self._fast, self._images_BCHW.to(device), device, self._channels_last)
 
     def __call__(self, batch: Batch, epoch: int) -> TeacherOutputs:
-        """Give what the loss asks for of a batch of an epoch."""
+        """Give logits and features of the teacher for a batch of an epoch."""
         if not self.is_asked or self._run is None or self._hooks is None:
             return NO_TEACHER
         if self.cache is not None:
@@ -151,7 +151,7 @@ class TeacherInference:
         return self._hooks.take(self._run(batch.images))
 
     def report(self) -> None:
-        """Say what the cache was worth, if there is one."""
+        """Log the time that the cache saved, if there is one."""
         if self.cache is not None:
             self.cache.report()
 
@@ -162,7 +162,7 @@ _DTYPES = {"bf16": torch.bfloat16, "16": torch.float16, "64": torch.float64}
 def cache_for(
     teacher: Teacher, data: ImageData, seed: int, epochs: int, folder: Path, precision: str = "32-true"
 ) -> LogitCache | None:
-    """Make the cache of a training.
+    """Make the cache of the teacher's logits for a training; None where it is off.
 
     The name of its file holds the teacher (its weights, the modules that compute with them, their precision), the data,
     what is done to an image (the settings, and how the first ones look after it), and the seed.

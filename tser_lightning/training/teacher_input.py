@@ -1,4 +1,4 @@
-"""What images does a teacher of somebody else's expect? The usual ways of bringing images to a network, tried.
+"""Which normalisation and size a teacher expects, found by trying the usual ones on training images.
 
 Legend: B image, C channel or class, H, W.
 """
@@ -35,7 +35,7 @@ SIZES = (28, 32, 64, 96, 128, 224)
 
 @dataclass(frozen=True)
 class BetterInput:
-    """A way of bringing images to a teacher in which it knows more than in the way that the settings say.
+    """An input normalisation, size, stem or order of colours with which a teacher is more accurate than as set.
 
     Attributes:
         way: In words.
@@ -52,7 +52,7 @@ class BetterInput:
     after: float
 
     def __str__(self) -> str:
-        """Say what was found."""
+        """Describe the better input in words."""
         return (
             f"of {self.images} training images it knows {self.before:.1f} % as they come and "
             f"{self.after:.1f} % with {self.way}"
@@ -107,7 +107,7 @@ def better_input(teacher: Teacher, data: ImageData) -> BetterInput | None:
 
 @torch.no_grad()
 def _right(teacher: Teacher, way: _Way, images_BCHW: Tensor, labels_B: Tensor, seconds: float) -> Tensor:
-    """Tell which of the first images a teacher knows, as many as there is time for."""
+    """Tell which of the first images a teacher classifies right, as many as there is time for."""
     device = next((value.device for value in teacher.net.parameters()), torch.device("cpu"))
     pixels = images_BCHW.shape[-2] * images_BCHW.shape[-1]
     batch_size = max(1, min(32, 32 * pixels // (way.size[0] * way.size[1])))

@@ -1,4 +1,4 @@
-"""One training from its first step to its measured student."""
+"""Train a student, and measure a trained one: `fit` and `evaluate_network`."""
 
 import contextlib
 import copy
@@ -47,7 +47,7 @@ FOLLOWED: dict[str, Split | None] = {
 
 
 class _NoProfiler(PassThroughProfiler):
-    """Lightning's own makes a context manager for each of the fifty calls in a step."""
+    """A profiler that does nothing; Lightning's own costs a context manager for each of fifty calls in a step."""
 
     _nothing = contextlib.nullcontext()
 
@@ -121,12 +121,12 @@ def fit(
         teacher: Frozen; may be None where the loss needs none.
         data: The image set; its own batch size and augmentation.
         folder: Where the checkpoints lie; an empty one begins anew.
-        recipe: How to train.
+        recipe: How to train: epochs, optimiser, schedule, precision.
         machine: What it may use of the machine.
         seed: Of order, augmentation and random numbers during training.
         selection: "val": the epoch with the best validation accuracy; "last"; "paper": the best on the test split, the
             habit of the field.
-        loggers: Lightning loggers.
+        loggers: Lightning loggers that get the curves besides `record`.
         log_every: Steps between two entries of the loss in the loggers.
         callbacks: Lightning callbacks of the user.
         record: Called with the numbers of every epoch.
@@ -206,7 +206,7 @@ def evaluate_network(
     Args:
         student: Images to logits_TBC; an ANN inside `Once`.
         teacher: Frozen; None leaves out what compares with it.
-        data: The image set.
+        data: The image set, normalised as the student knows it.
         split: "train", "val" or "test".
         recipe: Its precision, and its `steps` for a trial.
         machine: What it may use of the machine.

@@ -1,4 +1,4 @@
-"""What is said of a user's own network or loss: who it is, and why a call of it failed."""
+"""Messages about a user's own network or loss: its name, what it returned, why a call failed."""
 
 import re
 import traceback
@@ -21,7 +21,7 @@ def named(role: str, part: object) -> str:
 
 
 def described(value: object) -> str:
-    """Say what was returned, e.g. "a tensor [4, 10] of float32", "a tuple of 2"."""
+    """Describe a returned value, e.g. "a tensor [4, 10] of float32", "a tuple of 2"."""
     if isinstance(value, Tensor):
         return f"a tensor {list(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
     if isinstance(value, tuple | list):
@@ -32,7 +32,7 @@ def described(value: object) -> str:
 
 
 def failed(error: Exception, who: str, given: str, contract: str, fix: str) -> UsageError:
-    """Turn what a call raised into a mistake that names the line of it.
+    """Turn what a call raised into a `UsageError` that names the line in the user's file.
 
     Args:
         error: What was raised.
@@ -62,7 +62,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _place(error: Exception) -> str:
-    """The last line of a user's own file that the error went through."""
+    """Find the last line of a user's own file in an error's traceback."""
     libraries = [str(Path(module.__file__ or "").parent) for module in (torch, nn)]
     frames = [
         frame

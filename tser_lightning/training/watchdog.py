@@ -24,7 +24,7 @@ Processes = Sequence["subprocess.Popen[bytes]"]
 
 
 def start_watchdog(trainer: pl.Trainer) -> None:
-    """Tie the processes of a trainer together; called in each of them, as often as there are trainers."""
+    """Let each process of a Trainer end when another has died; called in each, once for every Trainer."""
     launcher = trainer.strategy.launcher
     started = getattr(launcher, "procs", [])
     companions = [process for process in started if isinstance(process, subprocess.Popen)]
@@ -41,12 +41,12 @@ _FOLLOWING = "ends with the first process"
 
 
 def leave() -> None:
-    """Let this process end in its own time: it knows why."""
+    """Stop watching: this process is ending by itself."""
     _leaving.set()
 
 
 def lost(who: str) -> RunError:
-    """Say that one of them is gone."""
+    """Make the `RunError` for a process that has died."""
     return RunError(
         what=f"one of the processes that train together has died: {who}",
         why="the system killed it, or it failed by itself: its own words are above",
@@ -78,7 +78,7 @@ def _give_up(who: str, companions: Processes) -> None:
 
 
 def _end(companions: Processes) -> None:
-    """Leave nobody behind."""
+    """End the processes that are still there."""
     if _leaving.is_set():
         for process in companions:
             process.terminate()

@@ -1,4 +1,4 @@
-"""Files of weights, ours and others', and the networks that they fit."""
+"""Read files of weights, ours and others', into the networks that they fit."""
 
 import argparse
 import hashlib
@@ -31,8 +31,8 @@ def load_weights(
     alone.
 
     Args:
-        net: Is given the weights.
-        path: The file.
+        net: The network that is given the weights.
+        path: The file: safetensors, or what torch.save wrote.
         whose: The group whose settings say what the network is, for messages: teacher or student.
         renamed: Gives the tensors of a place in the file under the names that the network has.
 

@@ -1,4 +1,4 @@
-"""What Linux, macOS and Windows offer differently, each in one place.
+"""Functions that Linux, macOS and Windows offer differently.
 
 Windows has no `fcntl`, no `resource`, no user signals, and opens no folder; macOS has no processor affinity and counts
 memory in bytes.

@@ -98,13 +98,13 @@ def settings_text(words: Sequence[str], configs: Configs) -> str:
 
 
 def _places(word: str, configs: Configs) -> list[str]:
-    """Name the parts of a config that a word is about: a group, or all that the file of a task has."""
+    """List the parts of a config that a word after --help stands for: a group, or the groups of a task."""
     group, _, option = word.partition("=")
     return configs.keys("task", option) if group == "task" and option else [group.partition(".")[0]]
 
 
 def not_a_group(word: str, config: Mapping[str, Any]) -> UsageError:
-    """Say that a word after --help is no part of a config."""
+    """Make the `UsageError` for a word after --help that is no group or option."""
     return UsageError(
         what=f"--help {word}: there is no such group of settings",
         why=f"there are {', '.join(config)}",

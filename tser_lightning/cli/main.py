@@ -22,7 +22,7 @@ INFO = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
 
 
 def main(argv: Sequence[str] | None = None, *, of_sweep: bool = False) -> int:
-    """Do what a command says.
+    """Run a command line.
 
     Args:
         argv: The arguments after the program's name; those of this process by default.
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None, *, of_sweep: bool = False) -> int:
 
 
 def guarded(work: Callable[[], int]) -> int:
-    """Turn every way in which work can end into an exit code, with three lines for what the user can mend."""
+    """Run work and turn its exceptions into an exit code; mistakes of the user's are printed in three lines."""
     try:
         return work()
     except UsageErrors as error:
@@ -76,7 +76,7 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message, f"the flags are {' '.join(flags)}", nearest(unknown, flags) or "--help")
 
     def refuse_settings_with_dashes(self, unknown: Sequence[str], argv: Sequence[str]) -> None:
-        """Tell who types --lr 0.1 how a setting is written."""
+        """Refuse settings that are written as flags (--lr 0.1), with the right form."""
         flag, equals, value = unknown[0].partition("=")
         flags = [known.lstrip("-") for known in self._option_string_actions]
         if nearest(flag.lstrip("-"), flags) or not flag.startswith("--"):

@@ -1,4 +1,4 @@
-"""What a command would do, without doing it: --cfg, --info, --shell-completion."""
+"""Flags that show and do not run: --cfg, --info, --shell-completion."""
 
 from collections.abc import Sequence
 from typing import Any

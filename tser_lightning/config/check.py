@@ -1,4 +1,4 @@
-"""Check the values of a composed config: types, ranges, what is not set, what cannot be imported."""
+"""Checks of a composed config: types, ranges, settings without a value, classes that cannot be imported."""
 
 import difflib
 from collections.abc import Iterator, Mapping
@@ -31,7 +31,7 @@ EXAMPLES = {
 
 @dataclass(frozen=True)
 class Checker:
-    """Compares a config with its defaults.
+    """Checks the values of a config against their declarations and their defaults.
 
     Attributes:
         defaults: What the files say.
@@ -148,7 +148,7 @@ def _not_a_value(key: str, value: Any, default: Mapping[str, Any], defaults: Def
 
 
 def _in_a_file(mistake: UsageError, key: str, defaults: Defaults) -> UsageError:
-    """Say how a file writes what a command does: a choice is a line of its defaults."""
+    """Rewrite what a mistake says to type for a config file, where a choice is a line of the defaults list."""
     setting, _, value = mistake.fix.partition("=")
     fix = f"{mistake.fix}, written as YAML in the experiment's file"
     if setting.partition("@")[0] in defaults.groups:
@@ -167,7 +167,7 @@ def _better(key: str, value: Any, default: Any, known: Declared) -> str:
 
 
 def missing_settings(raw: Mapping[str, Any], defaults: Defaults) -> list[UsageError]:
-    """Name the settings that have no default and were not given, in a config that is not resolved."""
+    """List the settings that have no default and were not given, in an unresolved config."""
     return [
         UsageError(
             what=f"{key} is not set",
@@ -183,7 +183,7 @@ def missing_settings(raw: Mapping[str, Any], defaults: Defaults) -> list[UsageEr
 
 
 def unimportable_targets(config: Mapping[str, Any]) -> list[UsageError]:
-    """Find classes whose top package is not there, or whose name is not in the user's module; nothing is imported."""
+    """Find `_target_`s whose package is not installed, or that the user's module does not define; imports nothing."""
     leaves_of_targets = ((key, value) for key, value in leaves(config) if key.rpartition(".")[2] == "_target_")
     targets = [(key, value) for key, value in leaves_of_targets if isinstance(value, str)]
     absent = [_no_module(key, value) for key, value in targets if not importable(value)]

@@ -1,4 +1,4 @@
-"""Check what a config points to: data, weights, finished runs, folders. Imports no torch."""
+"""Checks of the files that a config points to: data, weights, finished runs, folders. Imports no torch."""
 
 import importlib.util
 import json
@@ -17,7 +17,7 @@ from tser_lightning.errors import UsageError
 def check_files(
     config: Mapping[str, Any], choices: Mapping[str, str], spoiled: Collection[str] = ()
 ) -> list[UsageError]:
-    """Look at every file and folder that the task of a config needs.
+    """Check every file and folder that the task of a config needs.
 
     Args:
         config: Resolved, in plain containers.
@@ -179,7 +179,7 @@ def _zoo(scheme: str, name: str) -> None:
 
 
 def readable_weights(path: Path, whose: str = "teacher") -> int | None:
-    """Look whether a file holds weights, by its header alone.
+    """Check by its header alone that a file holds weights.
 
     Returns:
         The class count, where the header tells it (a safetensors file with a classifier `fc`, `head` or `classifier`).

@@ -1,4 +1,4 @@
-"""Read a command: Hydra's grammar to chosen options and settings, with every mistake in it."""
+"""Parse a command by Hydra's grammar: chosen options, settings, and every mistake in it."""
 
 import os
 import re
@@ -35,7 +35,7 @@ PATHS = (
 
 @dataclass(frozen=True)
 class Setting:
-    """A value that the command gives.
+    """An override of the command: a setting and its value.
 
     Attributes:
         key: Dotted name, e.g. "loss.lam".
@@ -53,7 +53,7 @@ class Setting:
 
 @dataclass
 class Command:
-    """What a command says. What comes later takes the place of what came before.
+    """A parsed command; of two overrides of the same setting the later one holds.
 
     Attributes:
         choices: For each group (e.g. "loss") the override that chooses its option (e.g. "loss=ce").
@@ -67,7 +67,7 @@ class Command:
 
 
 def read(overrides: Iterable[str], configs: Configs) -> Command:
-    """Read overrides; nothing is raised, mistakes are collected."""
+    """Parse overrides; mistakes are collected, not raised."""
     command = Command()
     for text in words(overrides, command.mistakes):
         try:
@@ -78,7 +78,7 @@ def read(overrides: Iterable[str], configs: Configs) -> Command:
 
 
 def words(overrides: Iterable[str], mistakes: list[UsageError]) -> list[str]:
-    """Find overrides that spaces have torn apart (`seed=1, 2` or `loss = tser`); they are put among the mistakes."""
+    """Find overrides that spaces have split (`seed=1, 2` or `loss = tser`), and collect them as mistakes."""
     whole: list[str] = []
     torn: list[str] = []
     for text in overrides:
@@ -140,7 +140,7 @@ def parse(text: str, configs: Configs) -> Override:
 
 
 def _as_meant(text: str, configs: Configs) -> str:
-    """Quote a path, and the name of an option that there is, where Hydra would read them as something else."""
+    """Quote paths and names of options that Hydra's grammar would read as something else."""
     key, _, value = text.partition("=")
     name = key.lstrip("+")
     option = value in configs.options(name.partition("@")[0])
@@ -259,7 +259,7 @@ def _put(override: Override, text: str, command: Command, configs: Configs) -> N
 
 
 def _switched_off(key: str, configs: Configs) -> str:
-    """Write what comes nearest to a setting, or a group of them, that is not there."""
+    """Suggest the override that comes nearest to deleting a setting or a group, which is not possible."""
     default = OmegaConf.select(configs.compose(whole=False).config, key, default="VALUE", throw_on_missing=False)
     if "none" in (options := configs.options(key.partition("@")[0])):
         return f"{key}=none"

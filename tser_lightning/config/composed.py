@@ -1,4 +1,4 @@
-"""One command's config at its three levels: option files, experiment, command."""
+"""The config of one command, composed of option files, the experiment and the command's overrides."""
 
 import copy
 import os
@@ -29,7 +29,7 @@ TRIALS = ("digits", "synthetic")  # data that the recipe of the default experime
 
 
 class Composed:
-    """A command, composed and checked as far as names, types and ranges go.
+    """A composed config whose names, types and ranges are checked.
 
     Attributes:
         command: What was asked for.
@@ -75,7 +75,7 @@ class Composed:
         self.spoiled.add(key.partition(".")[0])
 
     def _start_plainly(self) -> None:
-        """Leave the default experiment out where other data are chosen: its recipe is for its own images."""
+        """Drop the default experiment where other data are chosen: its recipe is for its own images."""
         data = self.command.choices.get("data", "data=digits").partition("=")[2]
         if data not in TRIALS and "experiment" not in self.command.choices:
             self.command.choices["experiment"] = "experiment=none"
@@ -121,7 +121,7 @@ class Composed:
                 self.notes.append(note)
 
     def _settle_in(self) -> None:
-        """Take this site's defaults, where neither the experiment nor the command says otherwise."""
+        """Apply the defaults of site.yaml where neither the experiment nor the command sets a value."""
         try:
             found = site_settings()
         except UsageError as mistake:
@@ -133,14 +133,14 @@ class Composed:
                 OmegaConf.update(self.raw, key, value, force_add=True)
 
     def bare_experiment(self) -> Composition | None:
-        """Compose what the experiment chooses by itself; None if it asks for an option that there is not."""
+        """Compose the experiment's choices alone; None if one of its options does not exist."""
         try:
             return self.configs.compose([chosen("experiment", self.choices["experiment"])], whole=False)
         except (HydraException, yaml.YAMLError):
             return None
 
     def _apply(self) -> None:
-        """Set what the command sets; a `_target_` first, since it decides which other settings are allowed."""
+        """Apply the command's overrides; a `_target_` first, since it decides which other settings are allowed."""
         for setting in sorted(self.command.settings.values(), key=lambda each: not each.key.endswith("_target_")):
             mistake = unknown_setting(setting, self.defaults, plain(self.raw))
             if mistake is None:
@@ -152,7 +152,7 @@ class Composed:
                 self._refuse(setting.key, mistake)
 
     def _expand(self) -> None:
-        """Write a path as others write it: img for ./img/, and the home folder for ~, which no shell puts behind a `=`.
+        """Normalise paths: img for ./img/, and ~ expanded, which no shell does behind a `=`.
 
         A run is known by its settings, and those are not to differ by a slash that tab completion adds.
         """
@@ -165,7 +165,7 @@ class Composed:
                 node[name] = str(PurePath(os.path.expanduser(text)))
 
     def _measure(self) -> tuple[str, ...]:
-        """Take what a prepared file says of itself where it is not set; a file that cannot be read is refused later."""
+        """Fill in what a prepared file says of itself where it is not set; an unreadable file is refused later."""
         node = self.raw.get("data")
         if not is_prepared(plain(node)) or not (wanted := [key for key in FACTS if OmegaConf.is_missing(node, key)]):
             return ()
@@ -191,7 +191,7 @@ class Composed:
         return tree
 
     def derived(self) -> Iterator[str]:
-        """Name the settings that follow from others: interpolations, and what the data say of themselves."""
+        """List the settings that follow from others: interpolations, and facts read from the data."""
         yield from self.measured
         for key, value in leaves(self.unresolved()):
             if isinstance(value, str) and "${" in value:

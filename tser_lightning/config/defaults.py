@@ -1,4 +1,4 @@
-"""What the config files of the chosen options define: the settings there are, their values and their meaning."""
+"""The settings that the config files of the chosen options define, with default values and meanings."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class Defaults:
         return "augment" if key.startswith(AUGMENT) else key.partition(".")[0]
 
     def about(self, key: str) -> str:
-        """Say what a setting means; empty if nothing declares it."""
+        """Give the meaning of a setting from its declaration; empty if there is none."""
         found = setting(self.config, key)
         return found.meaning if found else ""
 

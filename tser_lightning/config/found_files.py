@@ -1,4 +1,4 @@
-"""What a config file that was found may say: files in ./experiments and in --config-dir, which come from anywhere.
+"""Checks of config files from elsewhere (./experiments, --config-dir): they must not run or overwrite anything.
 
 A file says what to compute. What runs around that, what is trusted, and where outside this folder anything is written
 is said by the command.
@@ -24,7 +24,7 @@ WRITTEN = ("machine.runs_dir", "data.root", "report.dir")  # the settings that s
 
 
 def check_found(path: Path, group: str) -> None:
-    """Look at a file before Hydra does.
+    """Check a config file before Hydra reads it.
 
     Args:
         path: The file.

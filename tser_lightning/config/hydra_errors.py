@@ -1,4 +1,4 @@
-"""What Hydra says when config files do not go together, in three lines."""
+"""Hydra's errors in composing a config as what, why and what to type."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from tser_lightning.errors import UsageError
 
 
 def uncomposable(error: Exception, choices: Mapping[str, str], configs: Configs) -> UsageError:
-    """Make a mistake of the user's of an error in composing.
+    """Turn an error of Hydra's in composing a config into a `UsageError`.
 
     Args:
         error: What Hydra or YAML raised.

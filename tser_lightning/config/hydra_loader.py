@@ -1,4 +1,4 @@
-"""Where configs lie and how they are composed; the one module that knows Hydra's loader."""
+"""Find and compose config files; the one module that uses Hydra's loader."""
 
 import contextlib
 import copy
@@ -47,12 +47,12 @@ class Groups(FileConfigSource):
         return "groups"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Load an option, after a look at what it says."""
+        """Load an option's file after `check_found`."""
         return _looked_at(self, config_path, config_path.strip("/").rpartition("/")[0])
 
 
 def _looked_at(source: FileConfigSource, config_path: str, group: str) -> ConfigResult:
-    """Load a file as Hydra does, if it is one of the package's own or says nothing that only a command may say."""
+    """Load a file as Hydra does; one that is not the package's own is checked by `check_found` first."""
     file = Path(source.path, source._normalize_file_name(config_path))
     found = not any(file.resolve().is_relative_to(folder(own).resolve()) for own in ("conf", "experiments"))
     if found and file.is_file():
@@ -297,7 +297,7 @@ class Configs:
 
 
 class Composition(NamedTuple):
-    """What comes of some choices.
+    """The composed config of some choices.
 
     Attributes:
         config: All settings, open for changes, interpolations as they are.
@@ -329,7 +329,7 @@ def _options(hydra_node: DictConfig) -> dict[str, str]:
 
 
 def with_hydra(configs: Configs, work: Callable[[Hydra], Any]) -> Any:
-    """Let Hydra itself do something with our config files.
+    """Run a function of Hydra's with our search path.
 
     Raises:
         UsageError: What Hydra refuses.

@@ -1,4 +1,4 @@
-"""What a value may have meant that a setting does not take."""
+"""Guesses at what a refused value was meant to be."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ OFF = ("false", "no", "off", "none", "null", "disabled")
 
 
 def readings(value: Any) -> Iterator[Any]:
-    """Read a value in other ways: "true" in quotes, 4.0 for 4, 16 for [16], a typographic minus, "off" for null.
+    """List other readings of a value: "true" in quotes, 4.0 for 4, 16 for [16], a typographic minus, "off" for null.
 
     Examples:
         >>> list(readings(4.0))

@@ -18,7 +18,7 @@ from tser_lightning.registry.trust import untrusted_targets
 
 @dataclass(frozen=True)
 class Run:
-    """What a command asks for, once it is known to be right.
+    """A checked command: its resolved config, its name, its directory.
 
     Attributes:
         config: The whole config, resolved, in plain containers.
@@ -45,7 +45,7 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What it is, for result.json, run.json and sweep.json: what is chosen, changed, or given at its default."""
+        """The settings that describe the run in result.json, run.json and sweep.json: choices and overrides."""
         named = ("experiment", "loss", "student", "teacher", "neuron", "norm", "data")
         return {
             **{key: self.choices[key] for key in named},
@@ -58,7 +58,7 @@ class Run:
 
     @property
     def home(self) -> Path:
-        """Its directory; one that has the same identity and another name, given by an earlier version, is taken."""
+        """Its run directory; one of the same identity that an earlier version has named otherwise is taken."""
         runs = Path(self.config["machine"]["runs_dir"])
         if not (runs / self.name).is_dir():
             for other in sorted(runs.glob(run_name(self.choices["experiment"], (), f"*-{identity(self.config)}"))):
@@ -104,7 +104,7 @@ FOR_EVALUATION = ("task", "run", "experiment", "student.timesteps", "data.root",
 
 
 def _not_for_this_task(composed: Composed) -> list[UsageError]:
-    """Refuse what `task=evaluate` would not look at, since it takes the config of the run."""
+    """Refuse settings that `task=evaluate` ignores, since it takes the config of the run."""
     if composed.config["task"] != "evaluate" or composed.config.get("run") is None:
         return []
     given = (key for key in (*composed.command.choices, *composed.command.settings) if matters(key))
@@ -120,7 +120,7 @@ def _not_for_this_task(composed: Composed) -> list[UsageError]:
 
 
 def _not_to_prune(composed: Composed) -> list[UsageError]:
-    """Refuse to end runs early by what they do not measure: the accuracy on validation images."""
+    """Refuse a pruning rule where no accuracy on validation images is measured."""
     config, rule = composed.config, f"prune={composed.choices['prune']}"
     if not config["prune"].get("_target_"):
         return []
@@ -160,7 +160,7 @@ def _described(composed: Composed, overrides: list[str]) -> Run:
 
 
 def _named(composed: Composed) -> dict[str, str]:
-    """The option of every group; a class of the user's own is called by its name, not "custom"."""
+    """Give the chosen option of every group; a class of the user's own by its name, not "custom"."""
     targets = {
         group: composed.config[group]["_target_"]
         for group, option in composed.choices.items()

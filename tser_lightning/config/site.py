@@ -1,4 +1,4 @@
-"""What a site has otherwise: `site.yaml`, defaults of `machine` and `logging` for all who work on a machine."""
+"""Defaults of a site: `site.yaml` with settings of `machine` and `logging` for all users of a machine."""
 
 import os
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ GROUPS = ("machine", "logging")
 
 
 def site_file() -> Path:
-    """Say where it would be: in the folder that TSER_CONFIG_DIR names, else ~/.config/tser_lightning."""
+    """Give the path of site.yaml: in the folder that TSER_CONFIG_DIR names, else ~/.config/tser_lightning."""
     own = os.environ.get("TSER_CONFIG_DIR")
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     return Path(own or home / "tser_lightning") / "site.yaml"
 
 
 def site_settings() -> dict[str, Any]:
-    """Read it: values by dotted name; empty without the file.
+    """Read site.yaml: values by dotted name; empty without the file.
 
     E.g. `machine: {runs_dir: /scratch/me/runs, workers: 8}`. Experiments and commands go before it.
 

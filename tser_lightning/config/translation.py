@@ -1,4 +1,4 @@
-"""What the library says of its arguments, said of settings: `dim=3` of a student is `student.dim=3` in a command."""
+"""Messages about arguments as messages about settings: a student's `dim=3` is `student.dim=3` in a command."""
 
 import contextlib
 import logging
@@ -18,7 +18,7 @@ _VALUES = {"None": "null", "True": "true", "False": "false"}
 
 
 class Translation:
-    """Turns arguments in a text into settings, and the values that YAML writes otherwise.
+    """Replaces arguments in a text by settings, and Python's values by YAML's.
 
     An argument is a name before `=`, or one in backticks. A name with a dot before it is a setting already. A class in
     backticks is the option of its name.
@@ -48,7 +48,7 @@ class Translation:
         return _CLASS.sub(_as_option, text)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Translate what is logged."""
+        """Translate the text of a log record."""
         record.msg, record.args = self(record.getMessage()), ()
         return True
 
@@ -66,7 +66,7 @@ def _as_option(found: re.Match[str]) -> str:
 
 @contextlib.contextmanager
 def translated(translation: Translation) -> Iterator[None]:
-    """Let the errors and the log of a block speak of settings.
+    """Translate the errors and log records of a block.
 
     Raises:
         UsageError: The same, in a command's words; so RunError.
@@ -84,7 +84,7 @@ def translated(translation: Translation) -> Iterator[None]:
 
 
 def arguments_as_settings(place: str, settings: Mapping[str, Any]) -> contextlib.AbstractContextManager[None]:
-    """Let what is said in a block that makes an object name the settings that it was made from.
+    """Translate the messages of a block that makes an object, by the settings that it is made from.
 
     Args:
         place: Where they stand in a config, e.g. "student".
@@ -94,7 +94,7 @@ def arguments_as_settings(place: str, settings: Mapping[str, Any]) -> contextlib
 
 
 def arguments_of_a_run(config: Mapping[str, Any]) -> contextlib.AbstractContextManager[None]:
-    """Let what is said in a block name the settings of a whole config."""
+    """Translate the messages of a block by the settings of a whole config."""
     names = {name: f"data.augment.{name}" for name in config.get("data", {}).get("augment") or {}}
     names |= {name: name for name, value in config.items() if not isinstance(value, Mapping)}
     for group in _GROUPS:

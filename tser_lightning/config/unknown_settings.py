@@ -1,4 +1,4 @@
-"""Settings that do not exist: refused in every form, with what was probably meant."""
+"""Messages about settings that do not exist, with what was probably meant."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +27,7 @@ OTHER_NAMES = {
 
 
 def unknown_setting(setting: Setting, defaults: Defaults, config: Mapping[str, Any]) -> UsageError | None:
-    """Say what is wrong with the name of a setting that the command gives.
+    """Check that a setting of the command exists; None if it does.
 
     Args:
         setting: As given.
@@ -75,7 +75,7 @@ def _needs_plus(setting: Setting) -> UsageError:
 
 
 def not_a_setting(setting: Setting, parent: str, node: Any, defaults: Defaults) -> UsageError:
-    """Say that there is no such setting.
+    """Make the `UsageError` for a setting that does not exist.
 
     Args:
         setting: What does not exist.
@@ -123,7 +123,7 @@ def _meant(setting: Setting, parent: str, names: list[str], defaults: Defaults) 
 
 
 def _meant_choice(key: str, value: str, names: list[str], defaults: Defaults) -> str | None:
-    """Take a misspelt group, or another word for it, from the option that was given for it."""
+    """Guess the group that was meant from the option that was given for a misspelt one."""
     homes = [group for group, options in defaults.groups.items() if value in options and value.lower() not in OFF]
     misspelt = nearest(key, [name for name in names if name in defaults.groups])
     if misspelt in homes or (misspelt and not homes and nearest(value, defaults.groups[misspelt])):

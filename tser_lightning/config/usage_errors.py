@@ -1,4 +1,4 @@
-"""Several mistakes at once, and how they are put on the screen."""
+"""Several mistakes in one error, and their form on the screen."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from tser_lightning.errors import RunError, UsageError
 
 
 class UsageErrors(UsageError):
-    """All that is wrong with one command.
+    """All mistakes of one command in one error.
 
     Args:
         mistakes: At least one.
@@ -22,7 +22,7 @@ class UsageErrors(UsageError):
 
 
 def refuse(mistakes: Sequence[UsageError]) -> None:
-    """Raise the mistakes there are; those that say the same are raised once.
+    """Raise all mistakes as one `UsageErrors`, each once; nothing where there is none.
 
     Raises:
         UsageErrors: If there are any.
@@ -32,7 +32,7 @@ def refuse(mistakes: Sequence[UsageError]) -> None:
 
 
 def three_lines(error: UsageError | RunError) -> str:
-    """Say what is wrong, why, and what to type: a line each."""
+    """Format a mistake in three lines: what is wrong, why, what to type."""
     what, why, fix = (_one_line(text) for text in (error.what, error.why, error.fix))
     return f"tser: {what}\n  why: {why}\n  try: {fix}"
 

@@ -1,4 +1,4 @@
-"""What every loader yields."""
+"""The batch that every loader yields."""
 
 from typing import NamedTuple
 

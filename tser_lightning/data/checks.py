@@ -1,4 +1,4 @@
-"""What can be wrong with a data set.
+"""Checks of data sets: files, forms, and whether they fit their settings.
 
 Nothing here imports torch, so that a mistake in a command is answered at once.
 """
@@ -70,12 +70,12 @@ def check_data(settings: Mapping[str, Any]) -> None:
 
 
 def prepared_path(root: str | Path, name: str) -> Path:
-    """Name the prepared file of a set."""
+    """Give the path of the prepared file of a set."""
     return Path(root) / f"{name}.safetensors"
 
 
 def frames_path(root: str | Path, recordings: str, split: str, timesteps: int, shape: Sequence[int]) -> Path:
-    """Name the prepared file of event recordings, which says all that its frames depend on."""
+    """Give the path of the prepared file of event recordings, whose name holds all that its frames depend on."""
     return prepared_path(root, f"{recordings}-{split}-t{timesteps}-{shape[1]}x{shape[2]}")
 
 
@@ -170,7 +170,7 @@ def is_prepared(settings: Mapping[str, Any]) -> bool:
 
 
 def prepared_facts(path: Path) -> dict[str, Any]:
-    """Say what a prepared file says of itself: `FACTS`, as settings of the data.
+    """Read from a prepared file the settings that it determines: `FACTS`.
 
     Args:
         path: The file.
@@ -324,5 +324,5 @@ def check_chunks(path: Path, folders: Sequence[str] = ("train", "val")) -> None:
 
 
 def resize_for(side: int) -> int:
-    """Length of the shorter side that evaluation resizes to before it cuts out the centre: 256 for 224 (ImageNet)."""
+    """Compute the shorter side that evaluation resizes to before it cuts out the centre: 256 for 224 (ImageNet)."""
     return round(side / 0.875)

@@ -29,7 +29,7 @@ FOLDERS: dict[Part, str] = {"train": "train", "test": "val"}
 
 
 class ImageFolder(ImageData):
-    """path/train/CLASS/* and path/val/CLASS/*, the layout of ImageNet.
+    """Images in folders path/train/CLASS/* and path/val/CLASS/*, the layout of ImageNet.
 
     By ImageNet's convention val/ is the test split, because the labels of its test images are not public; the
     validation split is cut from train/.
@@ -88,7 +88,7 @@ class ImageFolder(ImageData):
         self._eval_crop = v2.Compose([v2.Resize(resize), v2.CenterCrop(size)])
 
     def transform(self) -> dict[str, Any]:
-        """Name all that decides what a network sees of an image, but for the seed."""
+        """Give the settings that decide what a network sees of an image, but for the seed."""
         return super().transform() | {"scale": self.scale, "resize": self.resize}
 
     def check(self) -> None:
@@ -162,7 +162,7 @@ class ImageFolder(ImageData):
         )
 
     def verify(self) -> None:
-        """Decode every image once, before a training is spent on them; what was good is not decoded again.
+        """Decode every image once, so that damage shows before a training; unchanged ones are not decoded again.
 
         Raises:
             UsageError: One cannot be read; how many cannot is said.
@@ -193,7 +193,7 @@ class ImageFolder(ImageData):
         return [file[start:] for file in files]
 
     def _looked_at(self, file: str) -> Seen | UsageError:
-        """Decode an image, or say what is wrong with it."""
+        """Decode an image; give the reason if it cannot be decoded."""
         try:
             content = (self.path / file).read_bytes()
             with Image.open(io.BytesIO(content)) as image:
@@ -232,7 +232,7 @@ class ImageFolder(ImageData):
 
 
 class UnknownRange(ValueError):
-    """Pixels of which nobody knows what is black and what is white."""
+    """Pixels whose range, what is black and what is white, is not known."""
 
 
 def as_seen(image: Image.Image) -> Image.Image:

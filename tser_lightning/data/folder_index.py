@@ -1,4 +1,4 @@
-"""What lies in an image folder, and a record of the images that were decoded before. Imports no torch."""
+"""List the images of a folder, and keep a record of those that were decoded before. Imports no torch."""
 
 import hashlib
 import json
@@ -66,7 +66,7 @@ def images_of(root: Path, parts: Mapping[str, str]) -> dict[str, dict[str, list[
 
 
 def empty_class(root: Path, folder: str, name: str, classes: int) -> UsageError:
-    """Say that a class has no images, and both ways out."""
+    """Make the `UsageError` for a class without images."""
     return UsageError(
         f"{root / folder / name} holds no images",
         f"every class needs images in train/ and in val/; read are {' '.join(EXTENSIONS)}",

@@ -1,4 +1,4 @@
-"""What the four arrays of a set must be, and what makes them so where they are not. Imports no torch."""
+"""Checks of the four arrays of a set, with the Python that converts them where they are wrong. Imports no torch."""
 
 import math
 import re
@@ -24,7 +24,7 @@ _MEANINGS = {
 
 @dataclass(frozen=True)
 class Stored:
-    """An array of which no more is read than is asked for.
+    """An array by type and shape, whose values are read only when asked for.
 
     Attributes:
         dtype: Its name in NumPy.
@@ -55,7 +55,7 @@ class WrongForm(UsageError):
 
 
 class _Changes:
-    """Faults that can be mended, and the expressions that do it."""
+    """Faults that can be mended, and the Python expressions that mend them."""
 
     def __init__(self, arrays: Mapping[str, Stored], renamed: str | None) -> None:
         self._expressions = {name: arrays[name].source for name in NAMES}
@@ -140,7 +140,7 @@ def _named(arrays: Mapping[str, Stored]) -> tuple[dict[str, Stored], str | None]
 
 
 def _meant(name: str, arrays: Iterable[str]) -> str | None:
-    """Find what an array is called elsewhere: x_train, y_test, val_labels."""
+    """Find an array under another usual name: x_train, y_test, val_labels."""
     part, _, kind = name.partition("_")
     if name in arrays:
         return name

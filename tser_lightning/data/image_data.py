@@ -1,4 +1,4 @@
-"""What every labelled image set has in common: splits, loaders, deterministic order."""
+"""The base class of labelled image sets: splits, loaders, deterministic order."""
 
 import math
 from abc import ABC, abstractmethod
@@ -140,7 +140,7 @@ class ImageData(ABC):
         return False
 
     def transform(self) -> dict[str, Any]:
-        """Name all that decides what a network sees of an image, but for the seed; plain values."""
+        """Give the settings that decide what a network sees of an image, but for the seed, as plain values."""
         return {"set": type(self).__name__, "shape": self.shape, **self.augment.settings, **vars(self.mixup)}
 
     def network_input(self, images_BCHW: Tensor, keys_B: Tensor | None) -> Tensor:
@@ -263,7 +263,7 @@ class Batches(Dataset[Batch]):
 
 
 def wrong_classes(name: str, found: int, num_classes: int) -> UsageError:
-    """Say that a set and its settings disagree on the number of classes."""
+    """Make the `UsageError` for a number of classes that is not the set's."""
     return UsageError(
         f"num_classes={num_classes}, but {name} has {found} classes",
         "teacher and student get as many outputs as `num_classes` says",

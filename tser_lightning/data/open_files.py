@@ -1,4 +1,4 @@
-"""How many files a process may have open at once: what processes that load data need of it."""
+"""The limit on open files, and how many processes that load data it allows."""
 
 import os
 
@@ -10,7 +10,7 @@ PER_WORKER = 20  # pipes, and the tensors of the batches that it has read ahead,
 
 
 def make_room_for(workers: int) -> None:
-    """Let this process open as many files as its workers need, if the system lets it.
+    """Raise this process's limit on open files to what its workers need, if the system allows it.
 
     Args:
         workers: Processes that load data.
@@ -32,7 +32,7 @@ def make_room_for(workers: int) -> None:
 
 
 def workers_that_fit(most: int) -> int:
-    """How many processes that load data may have the open files that they need, here and later in a training.
+    """Compute how many loading processes the limit on open files allows, here and later in a training.
 
     Args:
         most: What would be best, e.g. the number of cores.

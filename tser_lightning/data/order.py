@@ -1,4 +1,4 @@
-"""Which images make up which batch."""
+"""The order of images and batches in an epoch, a function of seed and epoch."""
 
 from collections.abc import Iterator
 

@@ -21,7 +21,7 @@ from tser_lightning.errors import RunError, UsageError
 
 
 class Streamed(ImageFolder):
-    """path/train and path/val, each written by `litdata.optimize` with samples {"image": bytes, "label": int}.
+    """Chunks of litdata in path/train and path/val, with samples {"image": bytes, "label": int}.
 
     An image is the bytes of an image file. Chunks that lie elsewhere (s3://...) are fetched when one of their images is
     first needed and stay in litdata's cache. The order of the images is the one of every set here, so that in an epoch

@@ -1,4 +1,4 @@
-"""Every image of a folder read once before a training is spent on it, and again only where something changed."""
+"""Verification of a folder's images by decoding each once, again only where a file changed."""
 
 import hashlib
 import logging

@@ -25,7 +25,7 @@ FOR_TEMPERATURES = 5  # every fifth image fits temperatures, the others the thre
 
 @dataclass(frozen=True)
 class Exit:
-    """When a student stops.
+    """The rule of an early exit: when an image is decided.
 
     Attributes:
         temperatures: What the mean of the first t logits is divided by, for each step; above 1 where it is too sure.
@@ -68,18 +68,18 @@ class Exit:
         return self.probabilities(mean_BC, step).amax(-1) >= self.threshold
 
     def as_dict(self) -> dict[str, Any]:
-        """What a card holds; see `read`."""
+        """Give the rule as plain values for a student's card; see `read`."""
         return {**asdict(self), "temperatures": list(self.temperatures)}
 
     @classmethod
     def read(cls, card: Mapping[str, Any]) -> Self:
-        """Read what `as_dict` gave."""
+        """Make a rule from what `as_dict` gave."""
         return cls(**{**card, "temperatures": tuple(card["temperatures"])})
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a student says of B images.
+    """Classes, probabilities and steps of B images.
 
     Attributes:
         classes: The class of each, int64 [B].
@@ -221,7 +221,7 @@ def fit_exit(
 
 
 def images_needed(max_loss: float, bound: Bound, confidence: float) -> int:
-    """How many validation images a bound asks for even if not one is harmed.
+    """Compute how many validation images a bound needs, even if the early exit harms none of them.
 
     Args:
         max_loss: Accuracy that may be lost, in points of 100.
@@ -250,7 +250,7 @@ def _running_means(logits_TBC: Tensor) -> Tensor:
 
 
 def _temperature(mean_BC: Tensor, labels_B: Tensor) -> float:
-    """The temperature of the least cross-entropy (Guo et al., "On calibration of modern neural networks", 2017).
+    """Fit the temperature of the least cross-entropy (Guo et al., "On calibration of modern neural networks", 2017).
 
     Labels are smoothed by about one image: a step that is right on all of a few images would be given one of 0.
     """
@@ -266,7 +266,7 @@ def _temperature(mean_BC: Tensor, labels_B: Tensor) -> float:
 
 
 def _upper(harmed: int, net: int, images: int, bound: Bound, confidence: float) -> float:
-    """What the share of harmed images is at most, as the bound has it.
+    """Compute the upper bound on the share of images that the early exit harms.
 
     Clopper and Pearson, Biometrika 1934: the upper end of a one-sided interval. Conformal: (n R + 1) / (n + 1),
     Angelopoulos et al., "Conformal risk control", 2022, whose loss is at most 1.

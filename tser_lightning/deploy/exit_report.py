@@ -1,4 +1,4 @@
-"""What an early exit is worth: accuracy, steps, energy and latency beside those of the full run.
+"""Measures of an early exit: accuracy, steps, energy and latency beside those of all steps.
 
 Legend: T time step, B image, C class.
 """
@@ -21,7 +21,7 @@ TIMED_IMAGES, REPEATS = 50, 3
 
 @torch.no_grad()
 def logits_of(student: Student, loader: Iterable[Any]) -> tuple[Tensor, Tensor]:
-    """Give logits_TBC and labels_B of a whole split."""
+    """Compute logits_TBC and labels_B of a whole split."""
     found = [(student(batch.images), batch.labels) for batch in loader]
     return torch.cat([logits for logits, _ in found], 1), torch.cat([labels for _, labels in found])
 

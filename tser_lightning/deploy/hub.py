@@ -11,7 +11,7 @@ FILES = ("student.safetensors", "student.json", "README.md")
 
 
 def pulled(address: str) -> Path:
-    """Fetch a student into the Hub's cache, or find it there (`HF_HUB_OFFLINE=1` looks nowhere else).
+    """Download a student into the Hub's cache, or find it there (`HF_HUB_OFFLINE=1` looks nowhere else).
 
     Args:
         address: hf://OWNER/NAME, with @REVISION for another branch, tag or commit than main.
@@ -35,7 +35,7 @@ def pulled(address: str) -> Path:
 
 
 def pushed(folder: Path, address: str) -> str:
-    """Put a student's files on the Hub, as a new commit; a repository that is not there is made.
+    """Upload a student's files to the Hub as a new commit; a missing repository is created.
 
     Who may write there is settled by the Hub's own login (`hf auth login`, or HF_TOKEN).
 

@@ -24,7 +24,7 @@ LIF_TRAINED = {"surrogate": "sigmoid", "detach_reset": True}
 
 @dataclass(frozen=True)
 class Layout:
-    """Names of one published network.
+    """The parameter names of a published network, and how they map to ours.
 
     Attributes:
         name: Of the code that saves them.
@@ -57,7 +57,7 @@ class Layout:
         return list(dict.fromkeys(m[1] for m in found if m and (not self.beside or f"{m[1]}{self.beside}" in state)))
 
     def renamed(self, state: State, own: State) -> dict[str, Tensor]:
-        """Give the tensors our names.
+        """Rename the tensors of a state_dict to our names.
 
         Args:
             state: A state_dict of this layout, perhaps below prefixes, which stay.

@@ -1,4 +1,4 @@
-"""A NIR file computed in NumPy, so that what is in it is checked by nothing that wrote it.
+"""An interpreter of NIR files in NumPy, independent of the code that writes them.
 
 Legend: T time step, B image, M neurons of one layer.
 """
@@ -51,7 +51,7 @@ def run_nir(file: Path, images: Array, steps: int, step_seconds: float) -> Compu
 
 
 def _sorted(before: dict[str, list[str]]) -> list[str]:
-    """Every node after those that it reads."""
+    """Sort the nodes so that each comes after its inputs."""
     order: list[str] = []
     left = dict(before)
     while left:

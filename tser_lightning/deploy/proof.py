@@ -1,4 +1,4 @@
-"""What an exported file computes, beside the student that it was made of.
+"""Comparison of what an exported file computes with the student that it was made of.
 
 Legend: T time step, B image, C class, M neurons of one layer.
 """
@@ -26,7 +26,7 @@ ROUNDED_IMAGES = 0.02
 
 @dataclass(frozen=True)
 class Computed:
-    """What a program gave for some images.
+    """Logits and spikes that a program gave for some images.
 
     Attributes:
         logits: Of all steps, [T, B, C].
@@ -38,7 +38,7 @@ class Computed:
 
 
 def seen_at(images: Tensor, step: int) -> Tensor:
-    """What a student sees at a step [B, C, H, W]: images [B, C, H, W], or of frames [T, B, C, H, W] one."""
+    """Give the input of a step [B, C, H, W]: the images themselves, or the frame of [T, B, C, H, W]."""
     return images if images.ndim == 4 else images[step]
 
 

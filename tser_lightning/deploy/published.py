@@ -22,7 +22,7 @@ _BKDSNN = "https://github.com/Intelligent-Computing-Research-Group/BKDSNN"
 
 @dataclass(frozen=True)
 class Published:
-    """One checkpoint.
+    """A published checkpoint: its page, network and settings.
 
     Attributes:
         page: Where its authors offer it.
@@ -67,7 +67,7 @@ PUBLISHED = {
 
 
 def published(name: str) -> Published:
-    """Look a checkpoint up.
+    """Look a checkpoint up by its name.
 
     Raises:
         UsageError: There is none of this name.
@@ -103,7 +103,7 @@ def published_file(name: str) -> Path:
 
 
 def _fetch(drive: str, file: Path) -> str:
-    """Download a file of Google Drive; says why, if that failed."""
+    """Download a file from Google Drive; return the reason if that failed, else an empty text."""
     from torchvision.datasets.utils import download_file_from_google_drive
 
     try:

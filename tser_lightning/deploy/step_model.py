@@ -62,7 +62,7 @@ class StepModel(nn.Module):
         ]
 
     def at_rest(self, images_BCHW: Tensor) -> list[Tensor]:
-        """The states before the first step."""
+        """Give the states before the first step, zeros."""
         return [images_BCHW.new_zeros(len(images_BCHW), *shape) for shape in self.shapes]
 
     def forward(self, images_BCHW: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:

@@ -30,7 +30,7 @@ _EXAMPLES = {"spikformer": "spikformer_4_384", "spikingformer": "spikingformer_4
 
 
 def start_student(student: Student, source: str, card: Config, teacher: nn.Module | None = None) -> None:
-    """Give a student the weights that it starts from, and say what they are.
+    """Load the weights that a student starts from, and log what they are.
 
     Args:
         student: With fresh weights; is changed.
@@ -65,7 +65,7 @@ def start_student(student: Student, source: str, card: Config, teacher: nn.Modul
 
 
 def weights_file(source: str | None) -> Path | None:
-    """The file that a source stands for, if it is one that lies here."""
+    """Give the file that a source names, if it is a local one."""
     scheme, _, rest = str(source).partition(":")
     if source in (None, "teacher") or scheme == "published":
         return None

@@ -1,4 +1,4 @@
-"""The names of who computes LIF neurons. A backend is a module with the four functions of `dispatch.Backend`.
+"""The backends that compute LIF neurons: modules with the four functions of `dispatch.Backend`, by name.
 
 eager      torch, block by block; the one on a CPU, everywhere.
 compiled   fused by torch.compile; needs a C++ compiler (or a GPU), some seconds at the first call.
@@ -17,7 +17,7 @@ MODULES = {
 
 
 def backend_names() -> tuple[str, ...]:
-    """What `backend` may be.
+    """List the names that `backend` may have.
 
     Returns:
         `auto`, the keys of `MODULES`, and `reference`.
@@ -30,7 +30,7 @@ def backend_names() -> tuple[str, ...]:
 
 
 def check_backend(name: str) -> None:
-    """Refuse a backend that there is not.
+    """Check the name of a backend.
 
     Args:
         name: What a neuron was given as its backend.

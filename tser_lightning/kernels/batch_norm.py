@@ -1,4 +1,4 @@
-"""The batch norm that is computed as one with the neurons behind it: what it is given, and the way back through it.
+"""The batch norm that is computed as one operation with the neurons behind it: its inputs and its backward pass.
 
 Legend: T time step, B image, N = T*B folded (or B where all steps see the same image), C channel.
 """
@@ -44,7 +44,7 @@ class BatchNorm(NamedTuple):
 
 
 class Form(NamedTuple):
-    """What is no tensor.
+    """What the pass needs besides tensors: sizes, static input, eps.
 
     Attributes:
         steps: T.
@@ -71,7 +71,7 @@ class Form(NamedTuple):
 
 
 class NormGradients(NamedTuple):
-    """What backward gives, each None where it is not needed."""
+    """Gradients of the backward pass, each None where it is not needed."""
 
     y: Tensor | None
     residual: Tensor | None
@@ -83,7 +83,7 @@ class NormGradients(NamedTuple):
 def through_norm(
     inputs: Inputs, form: Form, grad_currents: Tensor, grad_decay: Tensor | None, needed: Sequence[bool]
 ) -> NormGradients:
-    """Take the gradient of the currents back to what the norm is made of."""
+    """Backpropagate the gradient of the currents through the norm, to its input, weight and bias."""
     grads = torch.ops.aten.native_batch_norm_backward(
         grad_currents,
         inputs.y,
@@ -100,7 +100,7 @@ def through_norm(
 
 
 def room(images: int, like: Tensor) -> Tensor:
-    """Memory for images in the layout of others: channels last, else contiguous."""
+    """Allocate memory for images in the layout of others: channels last, else contiguous."""
     last = like.is_contiguous(memory_format=torch.channels_last)
     layout = torch.channels_last if last else torch.contiguous_format
     return torch.empty(images, *like.shape[1:], dtype=like.dtype, device=like.device, memory_format=layout)

@@ -1,4 +1,4 @@
-"""Which backend computes such currents, and what every backend has.
+"""Choose the backend that computes some currents; the functions that every backend has.
 
 Under torch.compile Triton's kernels stay what they are, operators that the compiled program calls. Without them the
 reference is traced, so that the compiler fuses the neurons with what is around them; exporters trace it always.
@@ -25,7 +25,7 @@ from tser_lightning.kernels.surrogate import Scale, surrogate_named
 
 
 class Backend(Protocol):
-    """What a backend's module has; legend and the rest as in `dynamics` and `batch_norm`."""
+    """The functions of a backend's module; legend and arguments as in `dynamics` and `batch_norm`."""
 
     def lif_forward(self, currents_TM: Tensor, v_M: Tensor, decay: Decay, spec: NeuronSpec) -> tuple[Tensor, Tensor]:
         """Spikes [T, M] and the last membrane [M] from currents and the first membrane, [M] or one number."""

@@ -19,7 +19,7 @@ _LIBRARY = torch.library.Library("tser_lightning", "DEF")
 
 
 class Call(NamedTuple):
-    """What an operator is given besides tensors.
+    """The arguments of an operator besides tensors: neuron, backend, sizes.
 
     Attributes:
         spec: The neurons.
@@ -41,19 +41,19 @@ class Call(NamedTuple):
 
 
 def written(spec: NeuronSpec, backend: str, *form: Any) -> str:
-    """Write down for `read` what is no tensor."""
+    """Encode the arguments that are no tensors as text, which `read` decodes."""
     return f"({spec.text}, {backend!r}, {form!r})"
 
 
 @cache
 def read(call: str) -> Call:
-    """Read what `written` wrote."""
+    """Decode what `written` encoded; cached."""
     facts, backend, form = literal_eval(call)
     return Call(NeuronSpec(*facts), backend, form)
 
 
 def operator(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any]) -> Any:
-    """Make an operator known.
+    """Register an operator with torch.
 
     Args:
         schema: Name, arguments and results as torch writes them.
@@ -68,7 +68,7 @@ def operator(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any]) 
 
 
 def differentiable(operator: Any, keep: Callable[..., None], backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Give an operator a derivative.
+    """Register the backward pass of an operator.
 
     Args:
         operator: What `operator` returned.

@@ -64,7 +64,7 @@ def packed_spikes() -> Iterator[None]:
 
 
 def is_spikes(tensor: Tensor, most: int = 1) -> Tensor:
-    """Say that a tensor holds numbers of spikes alone; returns it. A compiled graph decides by itself what it keeps.
+    """Mark a tensor as holding numbers of spikes alone, and return it; no effect under torch.compile.
 
     Args:
         tensor: Of whole numbers.

@@ -12,7 +12,7 @@ from tser_lightning.kernels.surrogate import Scale
 def lif_reference(
     currents_TB: Tensor, v_init: Tensor | None, decay: Decay, scale: Scale, spec: NeuronSpec
 ) -> tuple[Tensor, Tensor]:
-    """The same neuron as plain operations, left to autograd.
+    """Run LIF neurons over time as plain operations, with gradients by autograd; the reference for all backends.
 
     The oracle of the other backends, what torch.compile and exporters trace, and the way to second derivatives.
     """

@@ -1,4 +1,4 @@
-"""What Triton has to give on a device before it is used there: some numbers that eager gives too."""
+"""The check of Triton on a device before it is used there: some numbers, compared with eager's."""
 
 from typing import Any
 

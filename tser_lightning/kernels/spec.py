@@ -1,4 +1,4 @@
-"""What a neuron is, as one value: made when the neuron is made, handed down as it is to operator and backend."""
+"""The settings of a LIF neuron as one value, made with the neuron and handed to operators and backends."""
 
 import math
 from collections.abc import Callable

@@ -197,7 +197,7 @@ SURROGATES = {
 
 
 def surrogate_named(name: str) -> Surrogate:
-    """Look a surrogate up.
+    """Look a surrogate up by its name.
 
     Args:
         name: A key of `SURROGATES`.

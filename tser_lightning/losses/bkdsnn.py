@@ -1,4 +1,4 @@
-"""BKDSNN."""
+"""BKDSNN, blurred knowledge distillation."""
 
 from collections.abc import Sequence
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class LossTerms(NamedTuple):
-    """What a loss returns.
+    """The result of a loss: the scalar to minimise, its parts and their weights.
 
     Attributes:
         total: The scalar to minimise, sum over k of weights[k] * parts[k].
@@ -216,7 +216,7 @@ NOTHING = Needs()
 
 
 def needs_of(loss: nn.Module | None) -> Needs:
-    """Give what a loss asks for; nothing, if it does not say.
+    """Give what a loss asks for besides logits and labels; nothing, if it does not say.
 
     Args:
         loss: Any module; None where there is none.

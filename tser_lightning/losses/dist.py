@@ -1,4 +1,4 @@
-"""DIST."""
+"""DIST, distillation from a stronger teacher by correlations."""
 
 from torch import Tensor
 

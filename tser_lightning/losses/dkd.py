@@ -1,4 +1,4 @@
-"""DKD."""
+"""DKD, decoupled knowledge distillation."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""HTA-KL."""
+"""HTA-KL, head-tail-aware KL divergence."""
 
 from torch import Tensor
 

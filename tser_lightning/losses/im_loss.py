@@ -1,4 +1,4 @@
-"""IM-loss."""
+"""IM-loss, information maximisation of the currents."""
 
 from collections.abc import Sequence
 

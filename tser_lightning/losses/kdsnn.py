@@ -1,4 +1,4 @@
-"""KDSNN."""
+"""KDSNN, joint distillation of logits and features."""
 
 from collections.abc import Sequence
 from typing import Literal

@@ -1,4 +1,4 @@
-"""LaSNN."""
+"""LaSNN, layer-wise distillation of features."""
 
 from collections.abc import Sequence
 from typing import Literal

@@ -1,4 +1,4 @@
-"""SAKD."""
+"""SAKD, self-architectural distillation."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""SeAl-KD."""
+"""SeAl-KD, selective alignment distillation."""
 
 import torch
 from torch import Tensor

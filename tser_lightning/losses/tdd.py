@@ -1,4 +1,4 @@
-"""TDD."""
+"""TDD, temporal decoupling distillation."""
 
 from tser_lightning.losses.cross_entropy import CrossEntropy
 from tser_lightning.losses.distillation_loss import DistillationLoss

@@ -14,7 +14,7 @@ THRESHOLDS = tuple(1 - 2 ** (-j / 4) for j in range(80, -1, -1))  # from nearly 
 
 
 def exit_steps(confidence_TB: Tensor, threshold: float) -> Tensor:
-    """The step at which each image is decided, 0 being the first, int64 [B]."""
+    """Find the step at which each image is decided, 0 being the first, int64 [B]."""
     sure_TB = confidence_TB >= threshold
     sure_TB[-1] = True
     return sure_TB.int().argmax(0)

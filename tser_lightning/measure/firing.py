@@ -155,7 +155,7 @@ class FiringRates:
                 torch.distributed.all_reduce(sums[path])
 
     def compute(self) -> Firing:
-        """The rates so far.
+        """Compute the firing rates so far.
 
         Raises:
             ValueError: Nothing was classified.

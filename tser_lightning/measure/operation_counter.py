@@ -147,7 +147,7 @@ class OperationCounter:
             self._costs[path][name] = value
 
     def compute(self) -> Operations:
-        """The counts so far, per image.
+        """Compute the operations per image so far.
 
         Raises:
             ValueError: Nothing was classified.
@@ -164,7 +164,7 @@ class OperationCounter:
         return Operations(layers, tuple(self._uncounted))
 
     def _structure(self) -> dict[str, Sums]:
-        """The costs of one call with random spikes; empty for a network without neurons."""
+        """Count the costs of one call with random spikes; empty for a network without neurons."""
         assert self._example is not None
         with random_spikes(self._model) as spiking:
             if not spiking:

@@ -18,7 +18,7 @@ from tser_lightning.neurons.neuron import Neuron
 
 @contextmanager
 def random_spikes(model: nn.Module) -> Iterator[bool]:
-    """Replace what every neuron of a network puts out by 0 or 1 with equal chance, always the same.
+    """Replace the output of every neuron by random spikes (0 or 1 with equal chance, from a fixed seed) in a block.
 
     One that puts out numbers of spikes puts out each up to its `max_spikes` with equal chance.
 

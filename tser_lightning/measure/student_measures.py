@@ -118,7 +118,7 @@ class StudentMeasures(Metric):
             raise ValueError(f"labels must be class indices [B], not {labels_B.dtype} {list(labels_B.shape)}")
 
     def compute(self) -> dict[str, float]:
-        """The measures by name; empty before the first update. Under DDP every process gets the result of all."""
+        """Compute the measures by name; empty before the first update. Under DDP each process gets those of all."""
         samples, taught = int(self.samples), int(self.taught)
         if not samples:
             return {}

@@ -52,7 +52,7 @@ def fold_norms(net: nn.Module, images: Tensor) -> nn.Module:
 
 
 def _alike(one: nn.Module, other: nn.Module, images: Tensor) -> bool:
-    """Whether two networks answer alike; spiking ones in float64, where rounding flips no spike."""
+    """Tell whether two networks give the same logits; spiking ones in float64, where rounding flips no spike."""
     if any(isinstance(module, OverTime) for module in one.modules()):
         one, other, images = copy.deepcopy(one).double(), copy.deepcopy(other).double(), images.double()
     expected = other(images)

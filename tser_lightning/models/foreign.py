@@ -27,7 +27,7 @@ _READ: dict[str, Callable[[Any], LIF]] = {
 
 
 def adopt_neurons(net: nn.Module) -> list[Neuron]:
-    """Put a neuron of ours in the place of each of another library's, unless one of ours holds it.
+    """Replace the neurons of SpikingJelly and snnTorch in a network by ours, which give the same spikes.
 
     The new ones give the same spikes, keep no state between calls, and are at the same paths. The networks of
     SpikingJelly whose neurons are in step mode "m" go on taking [T, B, ...] (`OverTime.time_first`); all others are

@@ -1,4 +1,4 @@
-"""A norm and the activation behind it: computed as one where that is possible, which no number shows.
+"""A norm and the activation behind it, computed as one operation where that is possible, with the same numbers.
 
 Every architecture calls `norm_act` where a norm is followed by an activation. The pair is one operation
 (`kernels.norm_lif`) where a plain `BatchNorm2d` is followed by a LIF, IF, PLIF or LSG neuron in a student. Everything
@@ -48,7 +48,7 @@ def _as_one(norm: nn.BatchNorm2d, act: LIF, x: Tensor, residual: Tensor | None) 
 
 
 def _heard(module: nn.Module) -> bool:
-    """Whether somebody listens to the calls of a module."""
+    """Tell whether a module has forward hooks, which a fused call would pass by."""
     return any(getattr(module, hooks) for hooks in _HOOKS) or any(_GLOBAL_HOOKS)
 
 

@@ -1,4 +1,4 @@
-"""What stands between the images of a data set and a network whose weights were trained on other ones.
+"""Conversion of a data set's images to the size and normalisation of a network that was trained on others.
 
 Legend: B image, C channel, H, W.
 """
@@ -48,7 +48,7 @@ class InputAdapter(nn.Module):
         self.register_buffer("shift", torch.zeros(in_channels, 1, 1), persistent=False)
 
     def images_have(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Say how the images that come are normalised; until then they are taken to be as the network expects."""
+        """Set the normalisation of the images that come; until then they are taken to be as the network expects."""
         own_mean, own_std = self.scale.new_tensor(self.mean), self.scale.new_tensor(self.std)
         self.scale = (self.scale.new_tensor(std) / own_std)[:, None, None]
         self.shift = ((self.scale.new_tensor(mean) - own_mean) / own_std)[:, None, None]

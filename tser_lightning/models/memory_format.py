@@ -1,4 +1,4 @@
-"""How weights and feature maps of a network lie in memory.
+"""Memory format of a network's weights and feature maps: channels last where that is faster.
 
 Legend: N image (or image and step), C channel, H, W.
 Convolutions are fastest with channels last. On a processor those of small maps are not: they take up to twice the time
@@ -19,7 +19,7 @@ BLOCK = 8  # channels that a convolution takes at once on a processor with AVX2
 
 
 def lay_out(net: nn.Module, images_NCHW: Tensor, device: torch.device, channels_last: bool = True) -> None:
-    """Lay a network out in memory; its numbers stay what they are but for rounding.
+    """Set the memory format of a network's weights; its numbers stay the same but for rounding.
 
     Args:
         net: Changed in place.

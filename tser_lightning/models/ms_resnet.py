@@ -57,7 +57,7 @@ class MaxBlock(PreActBlock):
 def ms_resnet(
     depths: tuple[int, ...], block: Any, num_classes: int, in_channels: int, parts: Parts, stem: Stem
 ) -> ResNet:
-    """Without a pooling in the stem all four stages halve the map; residual branches start at 0, as published."""
+    """Make an MS-ResNet: no pooling in the stem, all four stages halve the map, residual branches start at 0."""
     strides = (2, 2, 2, 2) if stem == "imagenet" else (1, 2, 2, 2)
     net = ResNet(
         num_classes, in_channels, parts, block, depths, stem=stem, stem_fires=False, strides=strides, fires=True

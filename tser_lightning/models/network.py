@@ -68,7 +68,7 @@ class Network(nn.Module):
 
 
 def four_stages(stem: str, ends: Sequence[str]) -> dict[str, str]:
-    """Name the last four stages of a network; where it has fewer, the stem comes before them."""
+    """Map "stage1" ... "stage4" to the last four stages of a network; where it has fewer, the stem stands in front."""
     return {f"stage{number}": path for number, path in enumerate([*[stem] * 4, *ends][-4:], start=1)}
 
 

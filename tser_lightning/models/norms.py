@@ -129,7 +129,7 @@ class NormByStep(nn.BatchNorm2d, OverTime):
         return self.normalised(x_T[t], self.step(t))
 
     def step(self, t: int) -> int:
-        """Whose weights and statistics the t-th step of this call uses."""
+        """Give the index of the weights and statistics that the t-th step of this call uses."""
         return min(self.clock.first + t, len(self.weight) - 1)
 
     def normalised(self, x: Tensor, step: int) -> Tensor:
@@ -223,7 +223,7 @@ class TAB(NormByStep):
 
 
 def joined(norm: nn.Module, branches: int = 2) -> nn.Module:
-    """Tell a norm that its output is one of several that are added up; only tdBN wants to know."""
+    """Tell a norm that its output is one of several that are added; only tdBN scales by their number."""
     if isinstance(norm, TDBN):
         norm.alpha = branches**-0.5
     return norm

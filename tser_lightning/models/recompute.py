@@ -1,4 +1,4 @@
-"""Compute blocks again in the backward pass, in place of keeping what they computed.
+"""Gradient checkpointing: blocks are computed again in the backward pass, in place of keeping their activations.
 
 A block is a module in an `nn.Sequential` that holds a neuron (a residual block, a transformer's block), or, where plain
 layers follow each other (VGG), the layers up to a neuron. What goes into a block is kept, inside of it nothing.
@@ -26,7 +26,7 @@ def recomputing() -> bool:
 
 @contextmanager
 def recomputed_blocks(net: nn.Module, clock: Clock) -> Iterator[None]:
-    """Let the backward pass of what runs inside compute the blocks of a network again: the same numbers.
+    """Checkpoint the blocks of a network in what runs inside: recomputed in the backward pass, the same numbers.
 
     Random numbers are drawn as before, and what a block counts (running statistics) is counted once.
 

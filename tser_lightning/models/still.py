@@ -10,7 +10,7 @@ from tser_lightning.neurons.clock import OverTime
 
 
 class StillLayers:
-    """Remembers from step to step what layers gave for a still image, and gives it again.
+    """Caches from step to step the outputs of layers that see a static image.
 
     A layer without state in eval mode gives the same for the same tensor. So what it made of the images, or of what
     another such layer made of them, holds for all steps; a full call computes it once too. Nothing is remembered that
@@ -28,7 +28,7 @@ class StillLayers:
 
     @contextmanager
     def remembered(self) -> Iterator[None]:
-        """Let the layers of the network give what they gave for the same tensor before."""
+        """Let layers return their cached output where their input is the same tensor as before."""
         for layer in self._layers:
             vars(layer)["forward"] = self._forward(layer)
         try:
@@ -56,7 +56,7 @@ class StillLayers:
         return x is self.images_B or any(x is y for _, y, _ in self._made.values())
 
     def keep(self, keep_B: Tensor) -> None:
-        """Go on with some of the images."""
+        """Keep some of the images, in the cached outputs too."""
         rows, kept = len(self.images_B), {id(self.images_B): self.images_B[keep_B]}
         made = self._made
         self.images_B, self._made = kept[id(self.images_B)], {}

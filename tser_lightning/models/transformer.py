@@ -148,7 +148,7 @@ class SelfAttention(nn.Module):
         self.heads = heads
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend."""
+        """Apply self-attention to tokens [N, D, H, W]."""
         x = self.act(x)
         return cast(Tensor, self.proj(self.attn_act(attend(self.q(x), self.k(x), self.v(x), self.heads))))
 

@@ -1,4 +1,4 @@
-"""Networks whose ANN no spiking network with the same weights computes."""
+"""Networks with QCFS neurons that cannot be converted: their ANN has more than linear layers between them."""
 
 from torch import nn
 

@@ -15,7 +15,7 @@ KINDS = {"teacher": "Teacher", "certainty": "Certainty", "activity": "Activity"}
 
 
 def _of(kind: str) -> list[Measure]:
-    """Give the measures of a kind that a finished run has one number of."""
+    """List the measures of a kind, families over time steps left out."""
     return [each for each in MEASURES if each.kind == kind and not each.is_family and not each.name.startswith("val/")]
 
 

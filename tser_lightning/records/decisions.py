@@ -1,4 +1,4 @@
-"""What the rule of a sweep has decided about a run: `pruning.json` in its directory."""
+"""Decisions of a pruning rule about a run, kept in `pruning.json` in its directory."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ FILE = "pruning.json"
 
 @dataclass(frozen=True)
 class Decision:
-    """One decision.
+    """A decision of a pruning rule about a run after an epoch.
 
     Attributes:
         epoch: How many epochs the run had done.
@@ -29,7 +29,7 @@ class Decision:
 
 
 def read_decisions(home: Path, rule: Mapping[str, Any]) -> list[Decision]:
-    """Give what a rule has decided about the run of a directory; what another rule has decided counts for nothing."""
+    """Read the decisions of a rule about a run; empty if there are none, or they are another rule's."""
     try:
         content = json.loads((home / FILE).read_text())
         return [Decision(**each) for each in content["decisions"]] if content["rule"] == dict(rule) else []
@@ -38,12 +38,12 @@ def read_decisions(home: Path, rule: Mapping[str, Any]) -> list[Decision]:
 
 
 def write_decisions(home: Path, rule: Mapping[str, Any], decisions: Sequence[Decision]) -> None:
-    """Write down what a rule, as the config group `prune` has it, has decided so far."""
+    """Write the decisions so far of a rule, which is given as the config group `prune` has it."""
     write_json(home / FILE, {"rule": dict(rule), "decisions": [asdict(each) for each in decisions]})
 
 
 def forget_decisions(home: Path) -> None:
-    """Let a run go on without a rule: what one has decided about it holds no more."""
+    """Delete the decisions about a run, so that it goes on without a rule."""
     if first_process():
         (home / FILE).unlink(missing_ok=True)
 

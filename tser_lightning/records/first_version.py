@@ -1,4 +1,4 @@
-"""How the first version wrote a loss down: what runs are named by, so that those that exist keep their names.
+"""Configs as the first version wrote them, for the hashes in run names: existing runs keep their names.
 
 There a config named the terms of a loss; now it names the method, whose class makes them.
 """
@@ -11,7 +11,7 @@ _SWITCHES = ("separate_ce", "separate_kl", "regularise_entropy")
 
 
 def loss_as_terms(loss: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the loss of a config as the first version did.
+    """Convert the config of a loss to the first version's form, by its terms.
 
     Args:
         loss: Resolved, with `_target_`. That of another class than those which were terms then is given back as it is.
@@ -38,7 +38,7 @@ _OF_FRAMES = {"dvs_gesture": 64, "cifar10_dvs": 128}
 
 
 def data_as_hashed(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a set the batch size of evaluation that its file had in the first version, where it was part of the name.
+    """Convert the config of a data set to the first version's form: `eval_batch_size` was part of the name.
 
     It changes no result; of a set that the first version did not have, it is left out.
     """
@@ -49,7 +49,7 @@ def data_as_hashed(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def terms_alone(loss: Mapping[str, Any]) -> dict[str, Any]:
-    """Make what a run of the first version says of its loss buildable: the terms without what they were made from."""
+    """Convert the first version's config of a loss to one that can be built: its terms alone."""
     return {key: loss[key] for key in ("_target_", "terms")} if "terms" in loss else dict(loss)
 
 

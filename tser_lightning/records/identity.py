@@ -1,4 +1,4 @@
-"""What makes a run the same run: its name, from everything that can change its result and nothing else."""
+"""Run identity: a name and hash made from everything that can change the result, and nothing else."""
 
 import hashlib
 import json
@@ -67,7 +67,7 @@ def identity(config: Mapping[str, Any]) -> str:
 
 
 def _without_defaults(whole: Mapping[str, Any], node: Mapping[str, Any], place: str = "") -> dict[str, Any]:
-    """Leave out what is as its declaration has it: a setting that came later renames no run that was without it."""
+    """Drop settings at their declared default, so that a setting added later renames no older run."""
     kept: dict[str, Any] = {}
     for name, value in node.items():
         key = f"{place}.{name}" if place else str(name)

@@ -1,4 +1,4 @@
-"""What a finished run shows in W&B besides its curves: all its numbers, steps, layers, figures, files."""
+"""Logging of a finished run's result to W&B: all measures, tables by step and layer, figures, files."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ CHECKPOINTS = ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "student.safete
 
 
 def log_outcome(run: Any, result: Mapping[str, Any], layers: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-    """Put a result into the summary of a W&B run, and what it says of steps and layers into tables and lines.
+    """Log a result to a W&B run: measures into its summary, numbers by step and layer into tables and charts.
 
     The lines have axes of their own (`by_step/t`, `by_layer/index`), so that W&B's own panels draw them for many runs.
 
@@ -29,7 +29,7 @@ def log_outcome(run: Any, result: Mapping[str, Any], layers: Mapping[str, Mappin
 def tables_of(
     result: Mapping[str, Any], layers: Mapping[str, Mapping[str, Any]] | None = None
 ) -> dict[str, list[dict[str, Any]]]:
-    """Lay out what a result says of steps and layers: the rows of `by_step` and `by_layer`, without empty ones."""
+    """Make the tables `by_step` and `by_layer` of a result, without empty ones."""
     by_layer = [
         {"index": index, "layer": path, "firing_rate": layer["rate"], "dead_neurons": layer["dead_neurons"]}
         for index, (path, layer) in enumerate((layers or {}).items())

@@ -1,4 +1,4 @@
-"""Where a number comes from: code, versions, hardware."""
+"""Provenance of a result: commit, versions, hardware."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ PACKAGES = ("tser-lightning", "torch", "torchvision", "lightning", "torchmetrics
 
 
 def provenance(overrides: Sequence[str]) -> dict[str, Any]:
-    """Collect what run.json says of a run.
+    """Collect the provenance that run.json records.
 
     Args:
         overrides: The command line's overrides.

@@ -1,4 +1,4 @@
-"""The run directory: what was run, on what, and what came out.
+"""The run directory: config, provenance, metrics, checkpoints and result of a run, and its lock.
 
 config.yaml  run.json  metrics.csv  result.json  log.txt  checkpoints/  student.safetensors  student.json  figures/
 """
@@ -77,7 +77,7 @@ class RunDirectory:
         return self.path.parent / ".replaced" / self.path.name
 
     def set_aside(self) -> None:
-        """Begin anew: what is there goes to `.replaced` beside the runs, and is deleted when the new result is there.
+        """Move an existing run to `.replaced`, to be deleted once the new result is there.
 
         A run that was set aside before and has a result stays; what has come since then has none, and is deleted.
 
@@ -98,7 +98,7 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def restored_at_failure(self) -> Iterator[None]:
-        """Put a run that was set aside back if the block, which has not opened the new one yet, does not end well."""
+        """Move a run that was set aside back if the block fails before the new one is opened."""
         try:
             yield
         except BaseException:
@@ -109,7 +109,7 @@ class RunDirectory:
             raise
 
     def busy(self) -> bool:
-        """Tell whether another process works in it; not to be asked by the one that does, which would let go of it."""
+        """Tell whether another process holds the lock; the holder itself must not ask, it would release it."""
         try:
             with (self.path / ".lock").open() as lock:
                 return not operating_system.lock(lock, shared=True)
@@ -131,7 +131,7 @@ class RunDirectory:
             yield
 
     def other_inputs(self, inputs: Mapping[str, str]) -> list[str]:
-        """Name the inputs whose hashes are not those that the run began with; one that it did not know counts as same.
+        """List the inputs whose hashes differ from those at the start; one without a recorded hash counts as same.
 
         Args:
             inputs: Hashes by name, e.g. {"data": ..., "code of my_losses": ...}.
@@ -165,7 +165,7 @@ class RunDirectory:
         wait: bool = False,
         inputs: Mapping[str, str] = MappingProxyType({}),
     ) -> Iterator[None]:
-        """Hold the directory while a run works in it, and tell run.json how it ended.
+        """Lock the directory while a run works in it, and write into run.json how it ended.
 
         Args:
             config: The resolved config.
@@ -201,12 +201,12 @@ class RunDirectory:
             write_json(self.path / "run.json", self._story | {"status": "finished", "ended": _now()})
 
     def keep_backend(self, name: str) -> None:
-        """Write who computes the neurons of this run into run.json, where it stays when the run goes on."""
+        """Write the backend of the neurons into run.json, so that a resumed run takes the same."""
         self._story["backend"] = name
         write_json(self.path / "run.json", self._story)
 
     def _ended(self, error: BaseException) -> dict[str, Any]:
-        """How a run ended that did not end well; one that has its result is finished, whatever failed after it."""
+        """Name the status of a run that raised; one that has its result is finished, whatever failed after it."""
         said = str(error).splitlines()[:1]
         if self.result() is not None:
             name = type(error).__name__
@@ -227,7 +227,7 @@ class RunDirectory:
             )
 
     def record(self, row: Mapping[str, Number]) -> None:
-        """Put the numbers of an epoch into metrics.csv, in place of what an interrupted run wrote for it and later.
+        """Write the row of an epoch to metrics.csv, replacing what an interrupted run wrote for it and later ones.
 
         Beside them stand the seconds since the row before, or since the directory was opened.
         """
@@ -252,7 +252,7 @@ class RunDirectory:
             return list(csv.DictReader(lines))
 
     def spare(self, keep: str) -> list[Path]:
-        """Name the checkpoints that this run needs no more.
+        """List the checkpoints that this run does not need any more.
 
         Args:
             keep: What it keeps: "weights", "last" or "all".
@@ -266,7 +266,7 @@ class RunDirectory:
         return [file for file in files if file.is_file() and not file.is_symlink()]
 
     def drop_spare(self, keep: str) -> None:
-        """Delete the checkpoints of `spare`; for the process that works in this directory, see `cleaned` for others."""
+        """Delete the checkpoints of `spare`, in the process that holds the lock; others take `cleaned`."""
         if first_process():
             for file in self.spare(keep):
                 with telling(file):
@@ -341,7 +341,7 @@ class _LogFile(logging.FileHandler):
         return cast(TextIOWrapper, open(self.baseFilename, self.mode, encoding=self.encoding, opener=itself))
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Stop: where the log cannot be written, nothing else can."""
+        """Raise: where the log cannot be written, no result can either."""
         error = sys.exc_info()[1]
         if isinstance(error, OSError):
             with telling(self.baseFilename):

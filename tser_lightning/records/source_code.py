@@ -1,4 +1,4 @@
-"""Which code of the user's own a run depends on: hashes of its source, so that an edited file is noticed."""
+"""Hashes of the user's own modules that a run depends on, so that an edited file is noticed."""
 
 import ast
 import hashlib
@@ -93,7 +93,7 @@ def _hash(top: str) -> str:
 
 
 def _imported(source: bytes) -> Iterator[str]:
-    """The top names of what a file imports; none of one that is no Python, which says so when it is imported."""
+    """List the top-level packages that a file imports; none for a file that cannot be parsed."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):

@@ -1,4 +1,4 @@
-"""What a sweep was asked for: `sweep.json` in its folder of logs, so that a run that never began is missed."""
+"""The record of a sweep: `sweep.json` with the runs that it is to do, so that one that never began is noticed."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ SWEEP_VARIABLE = "TSER_SWEEP"  # tells the processes of its jobs the folder of a
 
 @dataclass(frozen=True)
 class AskedRun:
-    """A run that a sweep is to do.
+    """A run that a sweep was asked for.
 
     Attributes:
         run: The name of its directory.
@@ -34,7 +34,7 @@ class AskedRun:
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """A sweep as its folder tells it.
+    """A sweep as its sweep.json records it.
 
     Attributes:
         folder: Holds sweep.json and the logs.
@@ -57,14 +57,14 @@ class SweepRecord:
 
 @contextlib.contextmanager
 def begun(folder: Path) -> Iterator[None]:
-    """Let others see that a sweep has not ended, however it will: by a lock on a file of its folder."""
+    """Hold a lock in a sweep's folder, by which others see that it has not ended."""
     with (folder / LOCK).open("w") as held:
         operating_system.lock(held)
         yield
 
 
 def has_ended(sweep: SweepRecord) -> bool:
-    """Tell whether nobody does the jobs of a sweep any more; not to be asked by the process that does them."""
+    """Tell whether a sweep has ended, by its lock; not for the process that holds it."""
     try:
         with (sweep.folder / LOCK).open() as held:
             return operating_system.lock(held, shared=True)
@@ -73,7 +73,7 @@ def has_ended(sweep: SweepRecord) -> bool:
 
 
 def write_sweep(folder: Path, runs: Iterable[AskedRun]) -> None:
-    """Write down what a sweep was asked for."""
+    """Write sweep.json."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "sweep.json", {"runs": [asdict(run) for run in runs]})
 

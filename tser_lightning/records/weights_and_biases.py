@@ -31,7 +31,7 @@ MODES = {"online": "online", "offline": "offline", "dryrun": "offline", "disable
 
 
 def import_wandb() -> None:
-    """Import W&B and what its start imports; for a task that will start it, before torch and Lightning are imported.
+    """Import W&B and what it imports at its start, before torch and Lightning are imported.
 
     Its models look for their own source among all modules that there are, which takes seconds beside thousands.
     """
@@ -58,7 +58,7 @@ def goes_online(mode: str) -> bool:
 
 
 def from_environment(settings: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
-    """Let W&B's own variables decide what a command does not: WANDB_MODE, _PROJECT, _ENTITY, _RUN_GROUP, _DISABLED.
+    """Apply W&B's environment variables where a command sets nothing: WANDB_MODE, _PROJECT, _ENTITY and so on.
 
     Args:
         settings: `logging.wandb` of a config.
@@ -98,7 +98,7 @@ def offline_folder(runs_dir: Path) -> Path:
 
 @contextlib.contextmanager
 def warned_of(what: str) -> Iterator[None]:
-    """Say what failed in W&B and go on: the records of a run are its directory, not W&B's copy."""
+    """Log a failure of W&B and continue: the records of a run are its directory, not W&B's copy."""
     try:
         yield
     except Exception as error:
@@ -110,7 +110,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _unreachable() -> str:
-    """Say why the server cannot be reached; empty if it answers. W&B itself would try for a minute and more."""
+    """Give the reason why the server cannot be reached; empty if it answers. W&B itself would try for a minute."""
     import wandb
 
     try:

@@ -17,7 +17,7 @@ from tser_lightning.errors import UsageError
 
 
 def for_hydra(overrides: Sequence[str], configs: Configs) -> list[str]:
-    """Write overrides so that Hydra takes what we take: a + before something that exists already does no harm."""
+    """Rewrite overrides for Hydra, which refuses a + before a setting that exists."""
     mistakes: list[UsageError] = []
     texts = []
     for text in words(overrides, mistakes):
@@ -79,7 +79,7 @@ def hydra_settings(texts: Sequence[str], configs: Configs) -> dict[str, Any]:
 
 
 def is_basic(settings: Mapping[str, Any]) -> bool:
-    """Tell whether a sweeper or a launcher is Hydra's simple one, in whose place we lay out and launch ourselves."""
+    """Tell whether a sweeper or launcher is Hydra's basic one, which our own takes the place of."""
     return str(settings.get("_target_", "")).rpartition(".")[2] in ("BasicSweeper", "BasicLauncher")
 
 

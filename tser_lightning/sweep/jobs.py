@@ -77,7 +77,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Jobs:
-    """Runs jobs; called by Hydra's launchers with one at a time, wherever they have brought it.
+    """Runs jobs as processes; a launcher of Hydra's calls it with one job, on whatever machine it starts it.
 
     Attributes:
         folder: For the output of the jobs.
@@ -142,7 +142,7 @@ class Jobs:
         return done
 
     def _next(self, waiting: list[Job], free: list[Slot]) -> Running | None:
-        """Start a job, if no other sweep holds its slot and its directory."""
+        """Start the next job whose slot and run directory no other process holds."""
         for slot in free if waiting else []:
             held = take(slot.locks if first_process() else [])
             if held is None:
@@ -157,7 +157,7 @@ class Jobs:
         return None
 
     def _claimed(self, job: Job) -> list[int] | None:
-        """Keep other sweeps from a run; None if another sweep, or a command of its own, works on it."""
+        """Lock a run against other sweeps; None if another process works on it."""
         if job.home is None or not first_process():
             return []
         return None if RunDirectory(job.home).busy() else take([job.home.parent / ".sweeps" / "claims" / job.home.name])

@@ -1,4 +1,4 @@
-"""Launchers of Hydra's, which bring the jobs of a sweep elsewhere, and what they are told and say."""
+"""Hydra's launchers (joblib, submitit, ray), which start the jobs of a sweep elsewhere."""
 
 import contextlib
 import shutil
@@ -23,7 +23,7 @@ SUBMITTED = "_submitted.pkl"  # submitit leaves JOB_submitted.pkl for each job t
 
 
 def check_launcher(launcher: Mapping[str, Any]) -> None:
-    """Refuse a launcher that has nobody to give the jobs to.
+    """Refuse the launcher of Slurm where Slurm's commands are missing.
 
     Args:
         launcher: Hydra's settings of it.
@@ -43,7 +43,7 @@ def check_launcher(launcher: Mapping[str, Any]) -> None:
 
 
 def launched(hydra: Hydra, jobs: Jobs, texts: list[str], missing: Sequence[Run]) -> Sequence[Any]:
-    """Give the jobs to a launcher of Hydra's, such as joblib or submitit, and wait for them."""
+    """Submit the jobs to a launcher of Hydra's, such as joblib or submitit, and wait for them."""
     config = hydra.compose_config(PRIMARY, texts, RunMode.MULTIRUN, with_log_configuration=True)
     context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
     launcher = Plugins.instance().instantiate_launcher(context, jobs, config)
@@ -53,7 +53,7 @@ def launched(hydra: Hydra, jobs: Jobs, texts: list[str], missing: Sequence[Run])
 
 @contextlib.contextmanager
 def _said(folder: str | None, count: int) -> Iterator[None]:
-    """Say where submitit's own logs lie and, as soon as all jobs are taken, what their ids are.
+    """Print where submitit's logs lie and, once all jobs are submitted, their ids.
 
     Args:
         folder: Its setting, with %j for the id of a job; None for another launcher.

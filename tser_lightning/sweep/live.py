@@ -1,4 +1,4 @@
-"""What a running sweep shows: a live table on a terminal; in a pipe, the lines that its jobs say anyway."""
+"""The live table of a running sweep on a terminal; in a pipe the lines of its jobs stand alone."""
 
 import contextlib
 import sys
@@ -20,11 +20,11 @@ LEAST_ROWS = 4
 
 
 class Shown(Protocol):
-    """A job as the table needs it."""
+    """What the table needs of a job."""
 
     @property
     def overrides(self) -> Sequence[str]:
-        """Its command."""
+        """Its overrides."""
 
     @property
     def home(self) -> Path | None:
@@ -32,7 +32,7 @@ class Shown(Protocol):
 
     @property
     def code(self) -> int | None:
-        """How it ended."""
+        """Its exit code; None before it ended."""
 
 
 class LiveTable:
@@ -54,7 +54,7 @@ class LiveTable:
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
-        """Show it while the block runs, if there is a terminal; what is printed meanwhile stands above it."""
+        """Show the table while the block runs, on a terminal; what is printed meanwhile stands above it."""
         if not sys.stderr.isatty():
             yield
             return
@@ -62,11 +62,11 @@ class LiveTable:
             yield
 
     def ended(self, seconds: float) -> None:
-        """Take in how long a job took that ended well, which tells how long the others will."""
+        """Note the seconds of a job that ended well, from which the time left is estimated."""
         self._spent.append(seconds)
 
     def update(self, running: Iterable[tuple[Shown, float]], done: Iterable[Shown]) -> None:
-        """Draw it again, at most once a second.
+        """Redraw the table, at most once a second.
 
         Args:
             running: The jobs that have a process, and for how many seconds.
@@ -88,7 +88,7 @@ class LiveTable:
         return Group(table, Text(self._line(running, done)))
 
     def _most_telling(self, rows: Sequence[tuple[Text, ...]]) -> Sequence[tuple[Text, ...]]:
-        """Leave out what the terminal has no room for: what waits, then what is done."""
+        """Choose the rows for which the terminal has room: waiting jobs are dropped first, then finished ones."""
         room = max(LEAST_ROWS, self._live.console.size.height - 6)
         ranks = {"running": 0, "waiting": 2, "finished": 1}
         order = sorted(range(len(rows)), key=lambda place: ranks.get(rows[place][1].plain, 0))
@@ -126,7 +126,7 @@ class LiveTable:
         return f"{said}, {len(running)} running; {passed} passed{more}"
 
     def _left(self, running: Sequence[tuple[Shown, float]], done: int) -> float | None:
-        """Guess the seconds until the sweep ends, by what its running jobs say and how long those before took."""
+        """Estimate the seconds until the sweep ends, from its running jobs' own estimates and earlier jobs' times."""
         said = [(seconds, progress.left if (progress := self._progress(job)) else None) for job, seconds in running]
         whole = [*self._spent, *(seconds + left for seconds, left in said if left is not None)]
         if not whole:
@@ -139,5 +139,5 @@ class LiveTable:
 
 
 def _ended(progress: Progress | None) -> str:
-    """Say how a job ended well."""
+    """Name the status of a job that ended without an error."""
     return "pruned" if progress is not None and progress.record.status == "pruned" else "finished"

@@ -88,7 +88,7 @@ def _checked(laid_out: Sequence[Sequence[str]], configs: Configs) -> list[Run]:
 
 
 def _check_callbacks(settings: Mapping[str, Any], more: list[str]) -> None:
-    """Refuse what a config file would let Hydra call around the jobs."""
+    """Refuse callbacks of Hydra's that a config file names: they would run code around the jobs."""
     callbacks = settings.get("callbacks")
     if isinstance(callbacks, DictConfig):
         asked = {"callbacks": OmegaConf.to_container(callbacks), "trusted_modules": more}
@@ -142,14 +142,14 @@ def _missing(runs: Sequence[Run]) -> list[Run]:
 
 
 def _asked(runs: Sequence[Run], missing: Sequence[Run]) -> list[AskedRun]:
-    """Write a sweep down: the runs of all its jobs, with the logs of those that are to be done."""
+    """Write sweep.json: the runs of all jobs, with the logs of those that are to be done."""
     logs = {_home(run): f"{number}.log" for number, run in enumerate(missing, 1)}
     homes = {home: run for run in runs if (home := _home(run)) is not None}
     return [AskedRun(home.name, run.overrides, _settings(run), logs.get(home, "")) for home, run in homes.items()]
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """Give what a run is, with T: a run that never began has no measure to count its time steps by."""
+    """Give the settings of a run for sweep.json, T among them: a run that never began has no measures to tell T by."""
     return {**run.settings, "student.timesteps": run.config["student"]["timesteps"]}
 
 
@@ -179,7 +179,7 @@ def _by_hydra(configs: Configs, work: Any) -> list[Job]:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the running jobs before it ends the sweep."""
+    """Raise SystemExit at SIGTERM, so that running jobs end before the sweep does."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
@@ -212,7 +212,7 @@ def _say_where_trackio_is(config: Mapping[str, Any]) -> None:
 
 
 def _say_where_wandb_is(jobs: Sequence[Job]) -> None:
-    """Say once for all jobs what each says in its log: where W&B's offline runs lie, and what sends them."""
+    """Print once where W&B's offline runs lie and what uploads them, which each job has in its log."""
     offline = dict.fromkeys(
         found.parent
         for job in jobs

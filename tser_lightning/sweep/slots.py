@@ -1,4 +1,4 @@
-"""Where the jobs of a sweep run at once: a GPU each, or a share of the cores each."""
+"""Slots of a machine for the jobs of a sweep that run at once: a GPU each, or a share of the cores each."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from tser_lightning.operating_system import cores, lock_for_children, user
 
 @dataclass(frozen=True)
 class Slot:
-    """Room for one job.
+    """Room for one job: its environment variables and locks.
 
     Attributes:
         environment: What the job's process is told: its GPUs, its threads.
@@ -27,7 +27,7 @@ class Slot:
 
 
 def slots_of(machine: Mapping[str, Any]) -> list[Slot]:
-    """Divide this machine.
+    """Divide this machine into slots.
 
     Args:
         machine: The config group: accelerator, devices, threads, slots. With GPUs, a job has `devices` of them (auto:
@@ -51,7 +51,7 @@ def slots_of(machine: Mapping[str, Any]) -> list[Slot]:
 
 
 def gpus() -> list[str]:
-    """Name the NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; torch is not needed."""
+    """List the NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them, without torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
@@ -63,7 +63,7 @@ def gpus() -> list[str]:
 
 
 def listed(told: str) -> list[str]:
-    """Read `nvidia-smi -L`; the parts of a GPU that is divided (MIG) stand for it."""
+    """Parse the output of `nvidia-smi -L`; of a GPU in MIG mode its instances are listed."""
     names: list[str] = []
     for line in told.splitlines():
         if whole := re.match(r"GPU (\d+):", line):
@@ -76,7 +76,7 @@ def listed(told: str) -> list[str]:
 
 
 def _threads(machine: Mapping[str, Any], cores: int, count: int) -> dict[str, str]:
-    """Keep jobs from taking each other's cores; what the user has set holds."""
+    """Choose OMP_NUM_THREADS for a job: its share of the cores, unless the user has set it."""
     if isinstance(machine["threads"], int):
         return {"OMP_NUM_THREADS": str(machine["threads"])}
     return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores // count)))}
@@ -91,7 +91,7 @@ def _gpu_slot(names: Sequence[str], layer: int, threads: Mapping[str, str]) -> S
 
 
 def take(locks: Iterable[Path]) -> list[int] | None:
-    """Lock all files of some, or none if another process has one; a process that inherits them holds them too."""
+    """Lock all of some files, or none if another process holds one; children that inherit them hold them too."""
     held: list[int] = []
     for path in locks:
         with telling(path):
@@ -104,6 +104,6 @@ def take(locks: Iterable[Path]) -> list[int] | None:
 
 
 def give_back(held: Iterable[int]) -> None:
-    """Let go of files that `take` has locked; they stay locked while another process has inherited them."""
+    """Release files that `take` has locked; they stay locked while a child has inherited them."""
     for descriptor in held:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""`task=clean`: checkpoints that finished runs need no more."""
+"""`task=clean`: delete checkpoints that finished runs do not need any more."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ log = logging.getLogger("tser_lightning")
 
 
 def clean(run: Run) -> dict[str, Any]:
-    """List the checkpoints that finished runs need no more, or delete them with `clean.delete=true`.
+    """List the checkpoints that finished runs do not need any more; with `clean.delete=true`, delete them.
 
     Runs that are not finished keep theirs, and so does everything outside of `machine.runs_dir`.
 

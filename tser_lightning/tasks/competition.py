@@ -1,4 +1,4 @@
-"""A run among the others of its sweep: what `prune=asha` and `prune=median` compare it with, and what they decide."""
+"""Pruning in a sweep: a run is compared with the others by `prune=asha` or `prune=median`."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ ALIKE = ("experiment", "data", "trainer.epochs")  # accuracies of others, or aft
 
 
 class Competition:
-    """What a rule knows of the runs of a sweep, read off their directories; the same under every launcher.
+    """The runs of a sweep that a pruning rule compares, read from their directories; the same under every launcher.
 
     Runs that differ in their seed alone are one method and share its fate: what was decided about the first of them at
     an epoch holds for all.
@@ -38,7 +38,7 @@ class Competition:
         self._own = next(each for each in sweep.runs if each.run == run)
 
     def stops(self, epoch: int, accuracy: float) -> bool:
-        """Decide about the run after an epoch, once and for all.
+        """Decide whether the run stops after an epoch; a decision is kept and holds for all its seeds.
 
         Args:
             epoch: How many are done.
@@ -56,7 +56,7 @@ class Competition:
         return found is not None and found.stop
 
     def check(self) -> None:
-        """Raise `Pruned` if the rule has ended the run, now or when the same command was given before."""
+        """Raise `Pruned` if the rule has stopped the run, in this or an earlier process."""
         if (stop := stop_of(self.home, self._settings)) is not None:
             raise Pruned(stop.why)
 
@@ -84,7 +84,7 @@ class Competition:
 
     @contextmanager
     def _one_at_a_time(self) -> Iterator[None]:
-        """Let no two runs of a sweep decide at the same moment, each without the other's number."""
+        """Hold a lock, so that no two runs of a sweep decide at once, each without the other's number."""
         with open(self._sweep.folder / ".pruning.lock", "w", opener=itself) as file:
             operating_system.lock(file, wait=True)
             yield
@@ -108,7 +108,7 @@ def _curve(home: Path) -> "Curve":
 
 
 def competition_of(run: Run) -> Competition | None:
-    """Find the competition that a run takes part in; None without a rule.
+    """Find the sweep that a run is pruned in; None without a rule.
 
     Raises:
         UsageError: There is a rule, and no sweep.

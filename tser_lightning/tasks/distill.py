@@ -53,7 +53,7 @@ def distill(run: Run) -> dict[str, Any]:
 
 
 def _distilled(run: Run, home: RunDirectory, do: Callable[["RunParts", "Logbook"], dict[str, Any]]) -> dict[str, Any]:
-    """Hold the directory of a run while it is done, and keep what comes out."""
+    """Train and measure a student while its run directory is locked, and write the result."""
     from tser_lightning.records.provenance import provenance
     from tser_lightning.records.weights_and_biases import import_wandb
     from tser_lightning.tasks.logbook import log_run, opened_logbook, wandb_settings
@@ -79,7 +79,7 @@ def _distilled(run: Run, home: RunDirectory, do: Callable[["RunParts", "Logbook"
 
 
 def _measured_again(home: RunDirectory, result: Mapping[str, Any], parts: "RunParts", _: Any) -> dict[str, Any]:
-    """Measure the student of a finished run on test images that are others now; its training stands."""
+    """Measure a finished run's student again, since the test images have changed; it is not trained again."""
     from tser_lightning.training import load_weights
 
     load_weights(parts.student, home.path / "student.safetensors")
@@ -124,7 +124,7 @@ def _train(
 
 
 def _seconds_per_step(home: RunDirectory) -> dict[str, float]:
-    """Divide the seconds of each epoch by its optimiser steps; the median knows neither the start nor a pause."""
+    """Compute the median over epochs of the seconds per optimiser step, which a start or a pause does not move."""
     found, before = [], 0
     for row in home.metrics():
         steps, before = int(row["step"]) - before, int(row["step"])
@@ -134,7 +134,7 @@ def _seconds_per_step(home: RunDirectory) -> dict[str, float]:
 
 
 def _settle_backend(home: RunDirectory, parts: "RunParts") -> None:
-    """Let the backend compute the neurons that this run began with, or, if it begins now, the faster one."""
+    """Set the backend of the neurons: the one that this run began with, or, at its start, the faster one."""
     from tser_lightning.training.backend_choice import check_compiled, faster_backend, is_open, use_backend
     from tser_lightning.training.checkpoints import newest
 
@@ -151,7 +151,7 @@ def _settle_backend(home: RunDirectory, parts: "RunParts") -> None:
 
 
 def _selected(run: Run, home: RunDirectory) -> dict[str, Any]:
-    """What a search goes by, without the test split; and that the last epoch counts, if none was chosen.
+    """Give the best validation accuracy, by which a search selects; log that the last epoch counts if none was chosen.
 
     Nothing is validated where a callback ends the training before the first validation.
     """

@@ -1,4 +1,4 @@
-"""What a finished run is good for: its result while that is still true, and its student for another evaluation."""
+"""Finished runs: whether their result still holds, and another evaluation of their student (`task=evaluate`)."""
 
 import json
 import logging
@@ -36,7 +36,7 @@ def hashes_of_data(node: str) -> dict[str, str]:
 
 
 def is_still_true(home: RunDirectory, run: Run, hashes: Callable[[str], dict[str, str]] = hashes_of_data) -> bool:
-    """Tell whether the result of a finished run is still the answer.
+    """Tell whether the result of a finished run still holds: the same data, weights and code.
 
     Args:
         home: Its directory.
@@ -86,7 +86,7 @@ def evaluate(run: Run) -> dict[str, Any]:
 
 
 def _images(home: RunDirectory, parts: "RunParts") -> dict[str, str]:
-    """Say, and note, that a run is measured on images that are not its own."""
+    """Log, and record, that a run is measured on images other than its own."""
     from tser_lightning.tasks.run_parts import data_hashes
 
     if not {TEST_IMAGES, "data"} & set(home.other_inputs(data_hashes(parts.data))):
@@ -96,7 +96,7 @@ def _images(home: RunDirectory, parts: "RunParts") -> dict[str, str]:
 
 
 def _keep(home: RunDirectory, again: Mapping[str, Any], parts: "RunParts | None") -> None:
-    """Write what was measured into the directory of the run; what cannot be written there is printed."""
+    """Write the measures into the run directory; print them if it cannot be written."""
     from tser_lightning.atomic_io import write_json
 
     try:
@@ -122,7 +122,7 @@ def scores(parts: "RunParts") -> dict[str, float]:
 
 
 def measure_fully(home: RunDirectory, parts: "RunParts") -> None:
-    """Write all that the figures show of a student into the directory of its run."""
+    """Measure all that the figures show of a student, and write measures.json."""
     from safetensors.torch import save_file
 
     from tser_lightning.atomic_io import replacing, write_json
@@ -135,7 +135,7 @@ def measure_fully(home: RunDirectory, parts: "RunParts") -> None:
 
 
 def finished(home: RunDirectory, run: Run) -> "RunParts":
-    """The parts of a finished run, with its trained student; nothing is trained for them.
+    """Build the parts of a finished run with its trained student; nothing is trained for them.
 
     Raises:
         UsageError: Classes of other names, or a file that is missing or damaged.
@@ -177,7 +177,7 @@ def _check_classes(home: RunDirectory, data: Any) -> None:
 
 
 def _teacher(home: RunDirectory, config: Mapping[str, Any], data: Any) -> "Teacher | None":
-    """The teacher of a run if it is at hand; of those that were trained here, the one with the weights it had then."""
+    """Find the teacher of a run if it is at hand; of those that were trained here, the one with the same weights."""
     from tser_lightning.tasks.teachers import kept_teacher, obtain_teacher
 
     name = (home.result() or {}).get("teacher", "teacher")

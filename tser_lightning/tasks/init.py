@@ -1,4 +1,4 @@
-"""`task=init`: look at a folder of images and write an experiment that fits it."""
+"""`task=init`: measure a folder of images and write an experiment that fits it."""
 
 import logging
 import shlex
@@ -87,7 +87,7 @@ def _folder(path: Path, classes: int, shape: list[int]) -> ImageFolder:
 
 
 def _seen(file: str) -> tuple[int, bool]:
-    """Give the shorter side of a picture, and whether it has no colours."""
+    """Give the shorter side of a picture in pixels, and whether it is grey."""
     with Image.open(file) as image:
         seen = as_seen(image)
         small = seen.convert("RGB").resize((16, 16))

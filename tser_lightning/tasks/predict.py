@@ -62,7 +62,7 @@ def classified(student: TrainedStudent, path: str) -> list[dict[str, Any]]:
 
 
 def _fitted(student: TrainedStudent, home: RunDirectory, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the student the exit that was asked for, fitted now if its card has another."""
+    """Set the student's early exit, fitted now if its card has none or another one."""
     if settings["max_loss"] is None:
         student.exit = None
         return {}

@@ -1,4 +1,4 @@
-"""From a resolved config to how, on what and with which callbacks is trained."""
+"""Make `Recipe`, `Machine` and callbacks of a resolved config."""
 
 from collections.abc import Mapping
 from functools import partial

@@ -1,4 +1,4 @@
-"""Everything that a run needs, made before it has a directory, so that every mistake in it shows first."""
+"""Build the parts of a run (data, student, teacher, loss) before it has a directory, so that mistakes show first."""
 
 import os
 from collections.abc import Mapping
@@ -61,7 +61,7 @@ def data_hashes(data: Any) -> dict[str, str]:
 
 
 def built(config: Mapping[str, Any], teacher_name: str) -> RunParts:
-    """Make the parts of a run; the teacher comes last, because it may have to be trained.
+    """Build the parts of a run; the teacher comes last, because it may have to be trained.
 
     Args:
         config: The resolved config.
@@ -109,7 +109,7 @@ def weights_hashes(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def card_of(config: Mapping[str, Any], data: Any) -> dict[str, Any]:
-    """What is needed to build a student again from its weights alone, and to give it the images that it knows."""
+    """Make the card of a student: what is needed to build it again from its weights and to feed it images."""
     return {
         "student": config["student"],
         "neuron": config["neuron"],
@@ -125,7 +125,7 @@ def card_of(config: Mapping[str, Any], data: Any) -> dict[str, Any]:
 
 
 def use_cpu(config: Mapping[str, Any]) -> None:
-    """Let torch use as many threads as the config says, and keep freed memory unless memory is what counts."""
+    """Set torch's threads as the config says, and keep freed memory for reuse unless memory is short."""
     threads = config["machine"].get("threads", "auto")
     if threads != "auto":
         torch.set_num_threads(threads)

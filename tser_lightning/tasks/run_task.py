@@ -1,4 +1,4 @@
-"""From a checked command to the module of its task."""
+"""Dispatch a checked command to the module of its task."""
 
 import importlib
 import importlib.util
@@ -12,7 +12,7 @@ from tser_lightning.registry.trust import named, trust
 
 
 def run_task(run: Run) -> dict[str, Any]:
-    """Do what a checked command asks for.
+    """Run the task of a checked command.
 
     Returns:
         The numbers that came out; those of result.json for `distill`.

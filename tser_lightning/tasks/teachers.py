@@ -1,4 +1,4 @@
-"""Where a teacher comes from: a file, a zoo, or a training of its own that is kept."""
+"""Obtain a teacher: from a file, a zoo, or a training whose weights are kept."""
 
 import logging
 import math
@@ -30,7 +30,7 @@ log = logging.getLogger("tser_lightning")
 
 
 def obtain_teacher(config: Mapping[str, Any], name: str, data: Any) -> Teacher | None:
-    """Give the teacher that a config asks for, frozen and checked.
+    """Load or train the teacher of a config; it is frozen, and refused if it is no better than chance.
 
     Args:
         config: The resolved config.
@@ -63,7 +63,7 @@ def obtain_teacher(config: Mapping[str, Any], name: str, data: Any) -> Teacher |
 
 
 def kept_teacher(folder: Path, config: Mapping[str, Any], name: str, data: Any, digest: str | None) -> Teacher | None:
-    """Find a teacher that was trained before by its weights, whatever data it is asked about now.
+    """Find a teacher that was trained before by the hash of its weights, whatever the data are now.
 
     Args:
         folder: Of the teachers.
@@ -91,7 +91,7 @@ def _network(config: Mapping[str, Any], data: Any) -> nn.Module:
 
 
 def _fitted(network: nn.Module, data: Any) -> nn.Module:
-    """Tell a network of a zoo how the images are normalised that it will see."""
+    """Set the normalisation of the data on the `InputAdapter` of a network of a zoo."""
     adapter = getattr(network, "input_adapter", None)
     channels = data.shape[0]  # of a frame; the frames of a recording all have the same mean
     if isinstance(adapter, InputAdapter) and len(adapter.mean) == channels:

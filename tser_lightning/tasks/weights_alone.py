@@ -1,4 +1,4 @@
-"""Measure a student that was not trained here: its weights are given, there is no run."""
+"""Measure a student whose weights are given, without a run (`task=evaluate student.weights=...`)."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the numbers of a run are: every measure is declared in this folder, once.
+"""Declarations of the measures of a run: every measure is declared in this folder, once.
 
 Tables, figures, the page, CSV, LaTeX, W&B and its dashboard read these declarations, and `report.measure=NAME` compares
 runs by any of them. A declaration says what a measure is called, its unit, which way is better, what it means and which

@@ -32,6 +32,16 @@ with wandb_run("digits-tser-1", folder, config, mode=sys.argv[3], group="table3-
     (folder / "best.ckpt").write_bytes(b"weights")
     log_files(run, "model", "model", [folder / "best.ckpt"])
 """
+KILLING = """
+import os, pathlib, signal
+import lightning.pytorch as pl
+
+class Kill(pl.Callback):
+    def on_train_epoch_start(self, trainer, module):
+        if trainer.current_epoch == 4 and not pathlib.Path("killed").exists():
+            pathlib.Path("killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
 # The port "discard", where nobody listens; no request leaves this machine.
 NO_NETWORK = {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
 
@@ -105,6 +115,25 @@ def test_an_interrupted_run_says_so_and_goes_on_as_the_same_run(tmp_path: Path) 
     assert (first["exit_code"], second["exit_code"]) == (130, 0)
     assert first["run_id"] == second["run_id"] == "digits-tser-1"
     assert all(records(each, "run")[0]["resume"] for each in offline_runs(tmp_path))
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_and_went_on_has_all_its_epochs(tmp_path: Path) -> None:
+    (tmp_path / "killing.py").write_text(KILLING)
+    words = ["trainer.epochs=6", "teacher.training.epochs=1", "logging.wandb.mode=offline"]
+    words += ["+callbacks.kill._target_=killing.Kill", "trusted_modules=[killing]"]
+    command = [sys.executable, "-m", "tser_lightning", *words]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    ended = [subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, timeout=600) for _ in range(2)]
+    assert [each.returncode for each in ended] == [-9, 0]
+    (home,) = (tmp_path / "runs").glob("digits-*")
+    parts = list((tmp_path / "runs" / "wandb").glob("offline-run-*"))
+    told = [record["item"] for part in parts for record in records(part, "history")]
+    found = {item["epoch"]: item["val/acc"] for item in told if "val/acc" in item}
+    rows = [line.split(",") for line in (home / "metrics.csv").read_text().splitlines()]
+    column = rows[0].index("val/acc")
+    assert found == {epoch: pytest.approx(float(row[column]), abs=1e-3) for epoch, row in enumerate(rows[1:])}
+    assert len(found) == 6
 
 
 def test_with_a_key_but_no_network_a_run_is_logged_offline_at_once(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import shlex
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -253,6 +253,21 @@ def wandb_run(
     if run.offline and job_type != "report":
         written = shlex.quote(str(Path(run.dir).parent))
         log.info("W&B: logged offline in %s; `wandb sync %s` sends it", written, written)
+
+
+def log_again(run: Any, rows: Iterable[Mapping[str, str]]) -> None:
+    """Log the epochs of metrics.csv into the offline run of a training that was killed and goes on.
+
+    W&B writes what is logged offline in blocks of 32 KiB, so that of the last epochs before a SIGKILL nothing may be on
+    the disk. Those that are there twice have the same numbers at the same epoch.
+
+    Args:
+        run: The W&B run.
+        rows: Of metrics.csv.
+    """
+    for row in rows if run.offline else ():
+        numbers = {name: float(value) for name, value in row.items() if "/" in name and value}
+        run.log({**numbers, "epoch": int(row["epoch"]), "trainer/global_step": int(row["step"]) - 1})
 
 
 def lightning_logger(run: Any) -> "WandbLogger":

@@ -65,10 +65,13 @@ def _distilled(run: Run, home: RunDirectory, do: Callable[["RunParts", "Logbook"
     with home.restored_at_failure():
         parts = built(run.config, run.choices["teacher"])  # all mistakes show before there is a run directory
     about = provenance(run.overrides) | {"settings": run.settings}
+    killed = home.info().get("status") == "running"
     with (
         home.opened(run.config, about, inputs=parts.fingerprints() | code_hashes(targets(run.config))),
         opened_logbook(run, home.path) as logbook,
     ):
+        if killed:
+            logbook.log_again(home.metrics())
         result = do(parts, logbook)
         home.finish(result)  # before all else that could fail: nothing below is worth the training
         if run.config["measure"] == "full":

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,12 @@ class Logbook:
 
     wandb: Any
     trackio: Any
+
+    def log_again(self, rows: Sequence[Mapping[str, str]]) -> None:
+        """Log the epochs before a training was killed, as metrics.csv has them, where some may have been lost."""
+        if self.wandb is not None:
+            with warned_of("W&B did not take the epochs before"):
+                weights_and_biases.log_again(self.wandb, rows)
 
     def loggers(self) -> "list[Logger]":
         """Give what Lightning logs the training through."""

@@ -21,7 +21,7 @@ def uncomposable(error: Exception, choices: Mapping[str, str], configs: Configs)
     Args:
         error: What Hydra or YAML raised.
         choices: The overrides of groups that the command gives; other choices are the experiment's.
-        configs: The config files.
+        configs: All config files that a command can choose from.
     """
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _missing_file(str(error.missing_cfg_file), str(error), choices, configs)

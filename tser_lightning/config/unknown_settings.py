@@ -30,8 +30,8 @@ def unknown_setting(setting: Setting, defaults: Defaults, config: Mapping[str, A
     """Check that a setting of the command exists; None if it does.
 
     Args:
-        setting: As given.
-        defaults: What there is.
+        setting: The setting as the command gives it.
+        defaults: The settings that the chosen options define.
         config: The config as far as it is known, for the user's own `_target_`.
     """
     if is_place_of_data(setting.key, defaults):
@@ -81,7 +81,7 @@ def not_a_setting(setting: Setting, parent: str, node: Any, defaults: Defaults) 
         setting: What does not exist.
         parent: The part of its name that does.
         node: The default of the parent.
-        defaults: What there is.
+        defaults: The settings that the chosen options define.
     """
     what = f"{setting.key} is not a setting"
     if not isinstance(node, Mapping):

@@ -11,7 +11,7 @@ class UsageErrors(UsageError):
     """All mistakes of one command in one error.
 
     Args:
-        mistakes: At least one.
+        mistakes: One or more mistakes.
     """
 
     def __init__(self, mistakes: Sequence[UsageError]) -> None:

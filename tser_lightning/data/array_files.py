@@ -93,10 +93,10 @@ def rewriting(path: Path, load: str, change: str = "", names: Sequence[str] | No
     """Write the command that puts the arrays of another file into a prepared one, beside it.
 
     Args:
-        path: The other file.
+        path: The file that holds the arrays.
         load: Python that gives its arrays by their names.
         change: Python that mends them.
-        names: Of the classes.
+        names: Names of the classes.
     """
     target = path.with_suffix(".safetensors") if path.suffix != ".npy" else path.parent / "prepared.safetensors"
     if path.is_dir() or target.exists():

@@ -177,7 +177,7 @@ class RandAugment(Operations):
     (1 image in 5,000), is black; the newest Pillow refuses it.
 
     Args:
-        operations: N.
+        operations: N, operations for each image.
         magnitude: 0 to 30: three times timm's M, that is 27 for its m9.
         choose_from: "timm" for its list of 15, "spikformer" for the five that Spikformer's code for CIFAR leaves.
         fill: Colour of what comes in from outside, 0 to 255: timm takes the mean of the normalisation.

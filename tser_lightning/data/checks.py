@@ -108,8 +108,8 @@ def check_fit(
     """Compare what a set holds with what its settings say.
 
     Args:
-        name: Of the set.
-        classes: That it holds.
+        name: Name of the set.
+        classes: Number of classes that it holds.
         found_shape: (C, H, W) that it holds.
         num_classes: That the settings say.
         shape: That the settings say.
@@ -137,7 +137,7 @@ def check_prepared(path: Path, num_classes: int, shape: Sequence[int], download:
     """Check a prepared file: that it is whole, has the four tensors in their form, and fits the settings.
 
     Args:
-        path: The file.
+        path: The prepared file.
         num_classes: What the settings say.
         shape: (C, H, W), what the settings say.
         download: Name of the set in `task=prepare`, which can make the file; None if only the user can.
@@ -173,7 +173,7 @@ def prepared_facts(path: Path) -> dict[str, Any]:
     """Read from a prepared file the settings that it determines: `FACTS`.
 
     Args:
-        path: The file.
+        path: The prepared file.
 
     Raises:
         UsageError: It is missing, damaged, or not in the prepared form.

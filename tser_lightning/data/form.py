@@ -43,7 +43,7 @@ class WrongForm(UsageError):
     """Arrays that no training can use as they are.
 
     Args:
-        what: What is wrong.
+        what: What is wrong with the arrays.
         fix: Python that makes `arrays` right if `typed`, else what to do.
         typed: Which of them.
         why: Why that is needed.
@@ -86,7 +86,7 @@ def check_form(
     """Check the arrays of a set; labels are read, images only where they are wrong.
 
     Args:
-        arrays: All that there is.
+        arrays: All arrays that were found, by name.
         names: Of the classes; they make room for classes that have no images.
         shape: (C, H, W) that is expected, where it is known.
 

@@ -204,7 +204,7 @@ class ImageData(ABC):
             batch_size: Images of a batch, all processes together; None is the set's own.
             seed: Of order and augmentation.
             workers: Processes that read ahead; they change no bit.
-            rank: Of this process.
+            rank: Rank of this process, from 0.
             world_size: Number of processes.
             device: Where the batches are wanted. A set that fits there is kept there and augmented there, by this
                 process; None makes them in the machine's memory.

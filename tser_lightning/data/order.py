@@ -25,8 +25,8 @@ class Order(Sampler[BatchKey]):
         batch_size: Images of a batch, all processes together.
         shuffle: Whether each (seed, epoch) has an order of its own.
         drop_last: Leave out an incomplete last batch.
-        seed: Of the order.
-        rank: Of this process.
+        seed: Seed of the order.
+        rank: Rank of this process, from 0.
         world_size: Number of processes.
 
     Raises:

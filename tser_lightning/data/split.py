@@ -13,7 +13,7 @@ def stratified(labels: Tensor, count: int) -> Tensor:
     p of N is chosen when floor((p+1) count / N) is above floor(p count / N).
 
     Args:
-        labels: int64 [N].
+        labels: Class of each image, int64 [N].
         count: How many images to choose, at most N.
 
     Returns:

@@ -71,9 +71,9 @@ def run_onnx(file: Path, images: Tensor, steps: int, neurons: list[str]) -> Comp
     """Run the model of all steps in onnxruntime.
 
     Args:
-        file: What was written.
+        file: The ONNX file.
         images: Normalised images or frames.
-        steps: T.
+        steps: T, the time steps.
         neurons: Their paths in the order in which they compute: each compares its membrane with its threshold once a
             step, and what comes of it is its spikes.
     """

@@ -40,7 +40,7 @@ def pushed(folder: Path, address: str) -> str:
     Who may write there is settled by the Hub's own login (`hf auth login`, or HF_TOKEN).
 
     Args:
-        folder: Holds `FILES`.
+        folder: Folder with the files of `FILES`.
         address: hf://OWNER/NAME, with @BRANCH for another branch than main.
 
     Returns:

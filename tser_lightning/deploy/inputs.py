@@ -44,7 +44,7 @@ def batches(path: str | Path, card: Card, size: int = 100) -> Iterator[tuple[lis
         path: An image file, a folder, or a .npy file with images, uint8 [N, H, W, C], or with the frames of
             recordings, numbers of events uint8 [N, T, C, H, W].
         card: Of the student: `shape`, `frames`, `resize`, `mean`, `std`.
-        size: Images at a time.
+        size: Images of a batch.
 
     Yields:
         The names of some images, and they as the student sees them: [B, C, H, W], or frames [T, B, C, H, W].

@@ -16,9 +16,9 @@ def run_nir(file: Path, images: Array, steps: int, step_seconds: float) -> Compu
     """Run a feed-forward graph for T steps in float64.
 
     Args:
-        file: What was written.
+        file: The NIR file.
         images: Normalised images [B, C, H, W], the same at each step, or frames [T, B, C, H, W].
-        steps: T.
+        steps: T, the time steps.
         step_seconds: Time of a step: tau dv/dt = v_leak - v + r x becomes v + (v_leak - v + r x) step / tau.
 
     Returns:

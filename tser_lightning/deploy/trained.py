@@ -50,7 +50,7 @@ class TrainedStudent(Student):
         """Classify normalised images [B, C, H, W] or event frames [T, B, C, H, W].
 
         Args:
-            images: See `image`.
+            images: Normalised images, as `image` reads one, or frames.
             early: Stop as soon as the answer is sure, if an exit was fitted; False: all steps, to the last bit the same
                 as the mean of `student(images)`.
         """

@@ -83,7 +83,7 @@ class Tiles:
 
     Args:
         y_NCHW: Tells C, H, W and the layout: channels last, or else it is taken as contiguous.
-        images: B.
+        images: B, images of a step.
         steps: T, for whose membranes a thread has registers.
     """
 

@@ -11,7 +11,7 @@ class Layout:
     An expanded time axis (stride 0: one image for all steps) stays one. Nothing is copied where a view will do.
 
     Args:
-        tensor_TB: [T, ...].
+        tensor_TB: A tensor over time, [T, ...].
     """
 
     def __init__(self, tensor_TB: Tensor) -> None:

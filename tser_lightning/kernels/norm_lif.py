@@ -147,7 +147,7 @@ def norm_lif(
         y_NCHW: Output of a convolution, [T*B, C, H, W], or [B, C, H, W] where `static`.
         residual: Added after the norm; of the same shape.
         norm: Its numbers at this call.
-        steps: T.
+        steps: T, the time steps.
         static: Whether all steps see the same images.
         spec: What the neurons are.
         decay: Learnt, a 0-dim tensor, in place of that of `spec`.

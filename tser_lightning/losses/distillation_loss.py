@@ -73,7 +73,7 @@ class DistillationLoss(nn.Module):
         """Let the weight of a term change during the training.
 
         Args:
-            term: Its name.
+            term: The name of the term.
             factor: What its weight is multiplied with, from the fraction of the training that is done, in [0, 1); e.g.
                 `PiecewiseLinear([[0, 0], [0.1, 1]])`, a warm-up over the first tenth.
 

@@ -72,7 +72,7 @@ class FeatureTerm(Term):
         Args:
             pair: The index of the pair among the taps.
             student: The student's feature, averaged over time.
-            teacher: The teacher's.
+            teacher: The teacher's feature.
 
         Returns:
             A scalar.

@@ -59,7 +59,7 @@ def student_log_probs(student_TBC: Tensor, over: Over, tau: float = 1.0) -> Tens
         student_TBC: Logits at every step.
         over: "steps": a distribution per step. "mean_logits": that of the mean over time of the logits (Algorithm 1).
             "mean_probs": the mean over time of the distributions (Eq. 7 as printed).
-        tau: Temperature.
+        tau: Temperature that the logits are divided by, > 0.
 
     Returns:
         [T, B, C] for "steps", else [1, B, C].

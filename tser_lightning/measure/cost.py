@@ -45,9 +45,9 @@ def cost_of(module: nn.Module, x: Tensor, y: Tensor, counts: bool = False) -> Co
     """The cost of one call of a layer that `kind_of` knows.
 
     Args:
-        module: The layer.
-        x: Its input.
-        y: Its output.
+        module: A layer that `kind_of` knows.
+        x: The layer's input.
+        y: The layer's output.
         counts: Whether a number stands for so many spikes.
     """
     if isinstance(module, _ConvNd):

@@ -23,7 +23,7 @@ class ParametricLIF(LIF):
     """A learnt leak with SpikingJelly's parameter: decay = 1 - sigmoid(w), so that its weights keep their meaning.
 
     Args:
-        w: Theirs.
+        w: SpikingJelly's parameter, which is taken over.
         settings: Those of `LIF`.
     """
 

@@ -26,7 +26,7 @@ def published_start(net: Net, activation: Factory, ann: bool = True) -> Net:
     """Start a network as its published code does, by what it is made with.
 
     Args:
-        net: Fresh.
+        net: A network with torch's own initialisation.
         activation: Its activation: a neuron's class may say `kaiming_start = True`.
         ann: Whether the ANN of this architecture starts as Kaiming.
     """

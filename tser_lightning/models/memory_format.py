@@ -22,9 +22,9 @@ def lay_out(net: nn.Module, images_NCHW: Tensor, device: torch.device, channels_
     """Set the memory format of a network's weights; its numbers stay the same but for rounding.
 
     Args:
-        net: Changed in place.
+        net: The network; it is changed in place.
         images_NCHW: Images of the size that it will see. On a processor it is called on them once, in eval mode.
-        device: Where it will run.
+        device: The device that it will run on.
         channels_last: Whether channels lie together, where that is fastest; else every channel lies by itself.
     """
     net.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)

@@ -21,7 +21,7 @@ class PreActBlock(nn.Module):
     Args:
         width_in: Channels that come in.
         width: Channels that go out.
-        stride: Of the block.
+        stride: Stride of the first convolution and of the shortcut.
         parts: Activation and norm.
         bias: Whether convolutions have biases.
     """

@@ -53,8 +53,8 @@ class ResidualPatches(nn.Module):
     """Layers and a convolution beside them, both ending with spikes, added: the patch embedding with deformed shortcut.
 
     Args:
-        first: What both see the output of.
-        layers: Come after it.
+        first: The module whose output both branches see.
+        layers: The branch of convolutions behind it.
         shortcut: Convolution of one pixel, norm and activation.
     """
 

@@ -123,7 +123,7 @@ class Student(nn.Module):
         """Classify step by step, e.g. to stop as soon as the answer is sure.
 
         Args:
-            images: As in a call.
+            images: Static images [B, C, H, W], or event frames [T, B, C, H, W].
             through_time: Whether a gradient reaches the state (membranes) that the step before left. False: the graph
                 of a step ends at that state, and may be gone back through before the next step is asked for.
 

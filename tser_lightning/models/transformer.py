@@ -39,7 +39,7 @@ class TokenClassifier(Network, ABC):
 
         Args:
             dim: D of the tokens.
-            num_classes: Outputs.
+            num_classes: Outputs of the head, C.
             head_act: Applied to the mean over tokens [N, D, 1, 1].
         """
         self.head_act = head_act or nn.Identity()
@@ -60,9 +60,9 @@ class Transformer(TokenClassifier):
     Args:
         tokenizer: images [N, in_channels, H, W] -> tokens [N, D, H', W'].
         blocks: [N, D, H', W'] -> [N, D, H', W'] each.
-        dim: D.
+        dim: D, channels of a token.
         num_classes: Outputs of the head.
-        head_act: Before the head.
+        head_act: Activation before the head; None for none.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Pyramid(TokenClassifier):
         stages: The downsampling of each stage, [N, ...] -> tokens [N, D, H', W'], and its blocks.
         dim: D of the last stage.
         num_classes: Outputs of the head.
-        head_act: Before the head.
+        head_act: Activation before the head; None for none.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class SelfAttention(nn.Module):
     """q, k, v = act(norm(conv)), q k^T v * 0.125, act at 0.5, then the projection; [N, D, H, W] -> [N, D, H, W].
 
     Args:
-        dim: D.
+        dim: D, channels of a token.
         heads: Heads of attention.
         parts: Activation and norm.
         preact: Whether an activation comes before queries, keys and values and none after the projection, as in a

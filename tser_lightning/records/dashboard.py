@@ -106,8 +106,8 @@ def save_dashboard(dashboard: Any, file: Path, online: bool) -> str:
     """Write the definition to a file and, if there is a server, create the workspace there.
 
     Args:
-        dashboard: Of `workspace`.
-        file: JSON.
+        dashboard: What `workspace` gave.
+        file: The JSON file that is written.
         online: Whether to send it.
 
     Returns:

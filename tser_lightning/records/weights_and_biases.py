@@ -207,9 +207,9 @@ def wandb_run(
         mode: auto (online with a key, else offline), online, offline, disabled.
         project: W&B project.
         entity: W&B entity; None for the key's own.
-        group: Runs to compare.
-        job_type: The task.
-        tags: What to filter by.
+        group: W&B's group: runs that are to be compared.
+        job_type: The task, W&B's job type.
+        tags: W&B's tags, to filter runs by.
 
     Yields:
         The W&B run, None if disabled. It is told how the block ended: exit code 0, 1, 130 or 143.

@@ -121,7 +121,7 @@ def check_received(config: Any, file: object) -> None:
 
     Args:
         config: As it was read, from config.yaml or student.json.
-        file: Where it was read.
+        file: The file that it was read from.
 
     Raises:
         UsageError: It names what may not be made, holds what would still have to be resolved, or is no such config.

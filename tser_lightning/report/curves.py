@@ -81,7 +81,7 @@ def over_seeds(metrics: Sequence[dict[str, list[float]]], name: str) -> tuple[Nu
 
     Args:
         metrics: The columns of each.
-        name: Of the column.
+        name: Name of the column.
 
     Returns:
         Epochs (the first is 1), mean, standard deviation (0 where one run alone got so far); NaN where nothing was

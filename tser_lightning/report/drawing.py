@@ -119,10 +119,10 @@ def line_over(
     """Draw a number over seeds as a line with bars of one standard deviation.
 
     Args:
-        axes: Where.
+        axes: The axes to draw on.
         line: The runs of every place.
         value: The number of a run at a place.
-        style: Colour and marker.
+        style: Colour and marker, from `look`.
     """
     points = {x: point(records, partial(_at, value, x)) for x, records in sorted(line.items())}
     there = {x: p for x, p in points.items() if p is not None}

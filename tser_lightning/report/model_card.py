@@ -37,7 +37,7 @@ def model_card(
     """Write what a stranger must know of a student to use it: where from, how good, at what cost, how to load it.
 
     Args:
-        name: Of the model.
+        name: Name of the model.
         address: What `load_student` is given.
         card: The content of student.json.
         result: That of result.json.

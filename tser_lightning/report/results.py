@@ -21,7 +21,7 @@ def show_results(folder: Path, console: Console | None = None) -> None:
     """Print the results of a sweep by method; nothing of one of which no run is finished.
 
     Args:
-        folder: Of the sweep.
+        folder: Folder of the sweep.
         console: Where; None for standard output.
     """
     console = console or Console()

@@ -31,7 +31,7 @@ def summarise(values: Sequence[float], confidence: float = 0.95) -> Summary:
 
     Args:
         values: One per seed, at least one.
-        confidence: Of the interval.
+        confidence: Confidence level of the interval, in (0, 1).
     """
     mean = statistics.fmean(values)
     if len(values) == 1:
@@ -66,8 +66,8 @@ def compare(values: Mapping[int, float], baseline: Mapping[int, float]) -> Compa
     """Compare with a baseline, seed by seed (the same seed has the same order of the data).
 
     Args:
-        values: By seed.
-        baseline: By seed.
+        values: The method's numbers by seed.
+        baseline: The baseline's numbers by seed.
     """
     seeds = sorted(set(values) & set(baseline))
     if not seeds:

@@ -44,7 +44,7 @@ def progress_of(record: RunRecord, now: float | None = None) -> Progress:
     """Read how far a run is.
 
     Args:
-        record: Of its directory.
+        record: The run's record.
         now: Seconds since 1970; None for the clock.
     """
     now = time.time() if now is None else now

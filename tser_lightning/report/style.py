@@ -87,7 +87,7 @@ def look(row: Label, rows: Sequence[Label]) -> Look:
     """Give the colour and marker of a method.
 
     Args:
-        row: The method.
+        row: The label of the method.
         rows: All methods of the comparison; several with the same loss get shades of its colour.
     """
     loss = str(row.get("loss"))
@@ -120,7 +120,7 @@ def panels(count: int, *, width: float = COLUMN, height: float = 2.3, across: in
     """Make a figure with a number of panels, at most `across` in a row.
 
     Args:
-        count: How many.
+        count: Number of panels.
         width: Of one panel, in inches.
         height: Of one panel, in inches.
         across: How many beside each other.

@@ -183,7 +183,7 @@ def server(watched: Watched, host: str = "127.0.0.1", port: int = 0) -> Threadin
     """Make the server of the page; `serve_forever` runs it.
 
     Args:
-        watched: What it shows.
+        watched: The runs that the page shows.
         host: Where it listens. On loopback it answers to loopback's names alone, so that no page of the web reads it.
         port: 0 for one that is free.
 

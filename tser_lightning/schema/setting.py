@@ -122,7 +122,7 @@ def undeclared(name: str, default: Any, ours: bool) -> Setting:
     """Give what a setting that nothing declares may be: what is of the type of its default.
 
     Args:
-        name: Of the setting.
+        name: Name of the setting.
         default: Its value in the file that has it; `???` if it has none.
         ours: Whether it belongs to a class of this package; for a user's own, a whole number may become a fraction.
     """

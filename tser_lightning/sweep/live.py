@@ -70,7 +70,7 @@ class LiveTable:
 
         Args:
             running: The jobs that have a process, and for how many seconds.
-            done: Those that ended.
+            done: Jobs that have ended.
         """
         now = time.monotonic()
         if not self._live.is_started or now - self._drawn < REFRESH_SECONDS:

@@ -41,8 +41,8 @@ class Competition:
         """Decide whether the run stops after an epoch; a decision is kept and holds for all its seeds.
 
         Args:
-            epoch: How many are done.
-            accuracy: On validation images, in percent.
+            epoch: Number of epochs that are done.
+            accuracy: Accuracy on validation images, in percent.
         """
         from tser_lightning.registry.build import instantiate
 

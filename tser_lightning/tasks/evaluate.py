@@ -39,7 +39,7 @@ def is_still_true(home: RunDirectory, run: Run, hashes: Callable[[str], dict[str
     """Tell whether the result of a finished run still holds: the same data, weights and code.
 
     Args:
-        home: Its directory.
+        home: The run's directory.
         run: The command that asks for it again.
         hashes: Of the data; a sweep over many runs looks at the same images once.
 

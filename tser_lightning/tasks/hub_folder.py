@@ -19,7 +19,7 @@ def write_hub_folder(home: RunDirectory, output: str | None, license: str | None
     """Write student.safetensors, student.json and README.md, and push them if the output is an address of the Hub.
 
     Args:
-        home: Of a finished run.
+        home: The directory of a finished run.
         output: The folder, or hf://OWNER/NAME[@BRANCH]; None: `hub` in the directory of the run.
         license: Of the weights, for the model card.
 

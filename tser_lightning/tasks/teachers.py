@@ -66,7 +66,7 @@ def kept_teacher(folder: Path, config: Mapping[str, Any], name: str, data: Any, 
     """Find a teacher that was trained before by the hash of its weights, whatever the data are now.
 
     Args:
-        folder: Of the teachers.
+        folder: Folder of the trained teachers.
         config: The resolved config of the run that it taught.
         name: Of the teacher, as file names have it.
         data: The data set, for the number of classes and of channels.

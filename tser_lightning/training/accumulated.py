@@ -53,7 +53,7 @@ def share_of_the_last(batch: int, batches: int, together: int) -> float:
 
     Args:
         batch: Number of the batch in its epoch, from 1.
-        batches: Of an epoch.
+        batches: Number of batches of an epoch.
         together: Batches of an optimiser step.
     """
     rest = batches % together

@@ -47,9 +47,9 @@ def faster_backend(student: nn.Module, data: ImageData, recipe: Recipe, machine:
 
     Args:
         student: As it begins; it is left as it is.
-        data: What it will see.
+        data: The data set, of which one training batch is taken.
         recipe: How it will be trained.
-        machine: On what.
+        machine: Its memory format and what is kept for the backward pass.
 
     Returns:
         "eager" or "compiled".

@@ -111,7 +111,7 @@ class Checkpoints(Checkpoint):
     no kill can tear apart. `best.ckpt` is there for other programs.
 
     Args:
-        folder: Where they lie.
+        folder: Folder of the checkpoints.
         followed: Name of the measure whose largest value is best, e.g. "val/acc"; None to take the last epoch.
         every: Optimiser steps between two checkpoints within an epoch; None for one after each epoch alone.
     """

@@ -93,10 +93,10 @@ def images_that_fit(call: Callable[[Tensor], object], images: Tensor, device: to
     """Compute for how many images a call takes half of the free memory.
 
     Args:
-        call: Takes images.
+        call: Runs the measuring on that many images.
         images: A few, [B, C, H, W] or frames [T, B, C, H, W].
         device: Whose memory counts.
-        processes: That share it.
+        processes: Number of processes that share the memory.
     """
     memory = PeakMemory()
     with memory:

@@ -17,8 +17,8 @@ class FeatureHooks:
     such names ("layer*.conv1"), which catches every layer that it fits and that is called. Without taps no hook exists.
 
     Args:
-        network: Where the layers are.
-        names: The taps.
+        network: The network that has the layers.
+        names: The taps: stage names, module paths or patterns.
         role: "student" or "teacher", for messages.
 
     Raises:
@@ -51,7 +51,7 @@ def matching(given: str, known: Sequence[str], role: str) -> Iterator[str]:
 
     Args:
         given: One of them, or a pattern as `fnmatch` knows it.
-        known: Names of layers.
+        known: The names of all layers.
         role: "student" or "teacher", for the message.
 
     Raises:
@@ -69,8 +69,8 @@ def over_steps(name: str, feature: Tensor, steps: int, images: int) -> Tensor:
     Args:
         name: Of the tap, for the message.
         feature: [T*B, ...], or [B, ...] of a layer before the first neuron.
-        steps: T.
-        images: B.
+        steps: T of the call.
+        images: B of the call.
 
     Raises:
         UsageError: It is neither.

@@ -33,11 +33,11 @@ def full_measures(
     """Measure a student on the test split, layer by layer and step by step.
 
     Args:
-        student: A trained student.
+        student: A trained student; it is run in eval mode.
         teacher: Its teacher, if there is one.
         loss: What it was trained with; its gradients are compared unless it looks at features, or at a
             teacher that is not there.
-        data: The data set.
+        data: The data set, whose test split is measured.
 
     Returns:
         `measures`: firing_by_layer, energy_by_layer, early_exit (`ExitCurve`), cka, gradient_cosine ([T][T] by layer),

@@ -12,7 +12,7 @@ def for_inference(net: nn.Module, images_BCHW: Tensor, channels_last: bool = Tru
     """Copy a network in eval mode, with batch norms folded into the convolutions before them and laid out.
 
     Args:
-        net: Left as it is.
+        net: The network; it is not changed.
         images_BCHW: Some images of the right size; on them the copy must answer as the network does.
         channels_last: How its maps lie in memory; see `lay_out`.
 

@@ -1,12 +1,12 @@
-"""The teacher's answers, kept on disk between epochs and runs.
+"""The teacher's logits, cached on disk between epochs and runs.
 
-A sweep asks the same teacher the same questions in every run: order and augmentation are functions of (seed, epoch,
-image). So the logits of the first K epochs can be kept, and those of all epochs where nothing is augmented. That an
-answer belongs to its question is not assumed but checked: each row carries a checksum of the very image that was asked
-and of the logits that came out, so that a row that is stale, damaged, half written or of other images is not used, and
-the first answer of a run that is read is computed too and compared.
+In a sweep every run of a seed shows the teacher the same images: order and augmentation are functions of (seed, epoch,
+image). So the logits of the first K epochs can be kept, and those of all epochs where nothing is augmented. That logits
+belong to their image is not assumed but checked: each row carries a checksum of the image and of the logits, so that a
+row that is stale, damaged, half written or of other images is not used, and the first logits that a run reads are
+computed too and compared.
 
-Answers are kept exactly: in the 16 bits that a teacher computes in under mixed precision, else in float32. To round
+Logits are kept exactly: in the 16 bits that a teacher computes in under mixed precision, else in float32. To round
 them to 16 bits would be no rounding for a student: spikes flip, and its loss was 5e-3 away after five epochs.
 
 Legend: K epochs kept, N images of the training set, B image of a batch, C class.
@@ -36,17 +36,17 @@ class LogitCache:
     """Rows of logits [K, N, C] in a memory-mapped file, with a checksum [K, N] for each.
 
     Args:
-        folder: Where it lies; made if need be.
+        folder: Folder of the file; made if need be.
         key: What the file name is made from: the teacher, the data and how they are shown; see `key_of`.
-        epochs: K.
-        images: N.
-        classes: C.
+        epochs: K, epochs that are kept.
+        images: N, images of the training set.
+        classes: C of the logits.
         dtype: What logits are kept in; those that it does not hold exactly are not kept.
 
     Attributes:
-        hits: Images that were answered from the file.
-        misses: Images that the teacher was asked about.
-        refused: Images whose answer in the file did not fit, of those misses.
+        hits: Images whose logits were read from the file.
+        misses: Images whose logits the teacher computed.
+        refused: Of the misses, images whose row in the file did not fit them.
     """
 
     def __init__(

@@ -40,8 +40,8 @@ def online(steps: Iterable[LossTerms], parameters: Sequence[nn.Parameter]) -> Lo
         parameters: What a gradient is wanted for.
 
     Returns:
-        The means over the steps. The total hands the gradients, which are there already, to whoever goes back through
-        it: scaling, accumulation, clipping and several processes see what they see otherwise.
+        The means over the steps. A backward pass from the total hands on the gradients, which are computed already, so
+        that loss scaling, accumulation, clipping and DDP work as they do otherwise.
     """
     grads: list[Tensor | None] = [None] * len(parameters)
     seen: list[LossTerms] = []

@@ -35,8 +35,8 @@ def probe(
 
     Args:
         student: Images to logits_TBC.
-        loss: As `fit` takes it.
-        teacher: As `fit` takes it.
+        loss: The loss, called as a training calls it.
+        teacher: The frozen teacher; None where there is none.
         data: Where the images come from.
         machine: Its `channels_last` is how maps will lie in memory.
         seed: Of order and augmentation.
@@ -63,10 +63,10 @@ def probe_teacher(teacher: Teacher, data: ImageData, name: str, machine: Machine
     """Check a teacher alone on a few training images, as `probe` does.
 
     Args:
-        teacher: As `fit` takes it.
+        teacher: The frozen teacher; None where there is none.
         data: Where the images come from.
         name: What it is called besides, e.g. its file of weights.
-        machine: As for `probe`.
+        machine: Its `channels_last` is how maps will lie in memory.
 
     Raises:
         UsageError: See `probe`.

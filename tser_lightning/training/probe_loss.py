@@ -33,7 +33,7 @@ class LossCalls:
 
     Args:
         loss: As `fit` takes it; a copy, for it may make what it trains itself.
-        student_TBC: Logits.
+        student_TBC: The student's logits for a few images.
         seen: What the loss asks for of the student.
         taught: What it asks for of the teacher.
         batch: What student and teacher have seen.

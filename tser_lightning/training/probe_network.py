@@ -38,7 +38,7 @@ def probed_student(
         student: Images to logits_TBC; an ANN in its place (`Once`) is called the teacher that it is.
         batch: A few training images.
         loss: Asks for what is wanted of it.
-        classes: C.
+        classes: C, the number of classes.
         machine: Its `channels_last` is how maps will lie in memory.
 
     Returns:

@@ -39,7 +39,7 @@ class Rule(Protocol):
         """Compare a method with others.
 
         Args:
-            own: The method.
+            own: The method that is judged.
             others: Those that it is compared with.
             epoch: How many epochs its run has done, the last of them validated.
             before: How many it had done at the validation before; 0 for none.

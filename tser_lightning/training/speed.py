@@ -32,11 +32,11 @@ def prepare(
     """Prepare a student for a machine: memory layout, fusing, what is kept for the backward pass.
 
     Args:
-        student: Changed in place.
+        student: The student; it is changed in place.
         recipe: How it will be trained.
-        machine: On what.
+        machine: Its `memory`, `fused` and `channels_last`.
         shape: [C, H, W] of an image.
-        device: Where.
+        device: The device that it will run on.
 
     Raises:
         UsageError: A setting that does not exist, or two that do not go together.

@@ -76,9 +76,9 @@ class TeacherHooks:
 class TeacherInference:
     """Gives what a loss compares with: the frozen teacher's logits and features, by one call per batch.
 
-    At first it is the teacher itself that is asked. After `prepare` it is a copy that is as fast as the machine allows,
-    or a file where the same question was answered before; a loss that looks inside the teacher goes on with the teacher
-    itself, whose hooks it needs.
+    At first the teacher itself computes them. After `prepare` it is a copy that is as fast as the machine allows, or a
+    file that has the logits of the same images already; where a loss looks inside the teacher, it stays the teacher
+    itself, which has the hooks.
 
         inference = TeacherInference(teacher, tl.build_loss("tser"))
         inference.prepare(ImageDataModule(data), Machine(teacher_cache=5), precision="32-true")
@@ -89,9 +89,9 @@ class TeacherInference:
         loss: May have `needs_teacher`, `teacher_taps` and `needs`; see `tser_lightning.losses.contract`.
 
     Attributes:
-        teacher: The same.
+        teacher: As given.
         is_asked: Whether the loss compares with it.
-        cache: The file, where there is one.
+        cache: The cached logits, where they are kept.
 
     Raises:
         UsageError: The loss needs a teacher, or a layer of it, that is not there.
@@ -116,7 +116,7 @@ class TeacherInference:
         """Make copies and the cache for a training.
 
         Args:
-            images: The training's.
+            images: The datamodule of the training.
             machine: Its `compile`, `channels_last`, and the epochs whose logits are kept (`teacher_cache`, under
                 `runs_dir`).
             precision: Of the training; Lightning's name.
@@ -168,12 +168,12 @@ def cache_for(
     what is done to an image (the settings, and how the first ones look after it), and the seed.
 
     Args:
-        teacher: Who answers.
-        data: What is asked about.
+        teacher: The teacher whose logits are kept.
+        data: The data set whose training images it sees.
         seed: Of order and augmentation.
-        epochs: Epochs whose answers are kept; 0 for none.
-        folder: Where the file lies.
-        precision: In which the teacher will be asked; Lightning's name.
+        epochs: Epochs whose logits are kept; 0 for none.
+        folder: Folder of the file.
+        precision: Of the teacher's computation; Lightning's name.
     """
     if not epochs:
         return None

@@ -35,8 +35,8 @@ def failed(error: Exception, who: str, given: str, contract: str, fix: str) -> U
     """Turn what a call raised into a `UsageError` that names the line in the user's file.
 
     Args:
-        error: What was raised.
-        who: As `named` says it.
+        error: The exception that the call raised.
+        who: The name of the part, from `named`.
         given: What it was called with.
         contract: What it may be called with, and gives.
         fix: What to do, unless the error itself says more.

@@ -1,4 +1,4 @@
-"""docs/api.md shows every public name; each has an example, says what its arguments mean, and all examples run."""
+"""docs/api.md shows every public name; each has an example, says what it takes and gives, and all examples run."""
 
 import ast
 import doctest
@@ -89,11 +89,13 @@ def test_the_page_shows_every_exported_name() -> None:
 
 
 @pytest.mark.parametrize("name", SHOWN)
-def test_a_public_name_has_an_example_and_explains_its_arguments(name: str) -> None:
+def test_a_public_name_has_an_example_and_explains_what_it_takes_and_gives(name: str) -> None:
     found = SHOWN[name]
     doc = inspect.cleandoc(found.__doc__ or "")
     assert "Examples:\n    >>> " in doc
     assert not taken(found) - explained(found)
+    if inspect.isfunction(found) and found.__annotations__["return"] is not None:
+        assert "\n\nReturns:\n" in doc
 
 
 def examples() -> Iterator[doctest.DocTest]:

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from tser_lightning.config.hydra_loader import Configs
 from tser_lightning.config.run import compose_run
 from tser_lightning.tasks.run_task import run_task
 
@@ -10,7 +11,7 @@ Command = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
-def command() -> Command:
+def command(configs: Configs) -> Command:
     """Run a task as a command does, on the processor and without W&B."""
     place = ["logging.wandb.mode=disabled", "machine.accelerator=cpu"]
-    return lambda *overrides: run_task(compose_run([*place, *overrides]))
+    return lambda *overrides: run_task(compose_run([*place, *overrides], configs=configs))

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from tser_lightning.config.hydra_loader import Configs
 from tser_lightning.config.run import compose_run
 from tser_lightning.records.first_version import loss_as_terms, terms_alone
 
@@ -42,8 +43,9 @@ HASHES = {
 
 
 @pytest.mark.parametrize("words", HASHES)
-def test_runs_of_the_first_version_keep_their_names(words: str) -> None:
-    assert compose_run([*DIGITS.split(), *words.split()]).name.endswith(f"-{HASHES[words]}")
+def test_runs_of_the_first_version_keep_their_names(words: str, configs: Configs) -> None:
+    run = compose_run([*DIGITS.split(), *words.split()], configs=configs)
+    assert run.name.endswith(f"-{HASHES[words]}")
 
 
 def test_what_an_old_run_says_of_its_loss_is_buildable() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tser_lightning.cli.main import guarded
+from tser_lightning.config.hydra_loader import Configs
 from tser_lightning.config.run import Run, compose_run
 from tser_lightning.records.run_directory import RunDirectory
 from tser_lightning.tasks.run_task import run_task
@@ -94,14 +95,14 @@ def memory(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def command(memory: Path) -> Callable[..., Child]:
+def command(memory: Path, configs: Configs) -> Callable[..., Child]:
     """Give a command on small networks, in a folder of its own."""
     made = iter(range(10_000))
 
     def give(*overrides: str) -> Child:
         folder = memory / f"runs{next(made)}"
         folder.mkdir()
-        return Child(compose_run([*SMALL, f"machine.runs_dir={folder}", *overrides]))
+        return Child(compose_run([*SMALL, f"machine.runs_dir={folder}", *overrides], configs=configs))
 
     return give
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import tser_lightning as tl
 from tser_lightning.cli.main import main
+from tser_lightning.config.hydra_loader import Configs
 from tser_lightning.config.run import compose_run
 from tser_lightning.errors import UsageError
 from tser_lightning.tasks.run_task import run_task
@@ -28,10 +29,12 @@ SHORT = [
     "logging.wandb.mode=disabled",
     "machine.accelerator=cpu",
 ]
+CONFIGS = Configs()
 
 
 def run(runs: Path, *overrides: str, short: bool = True) -> dict[str, Any]:
-    return run_task(compose_run([*(SHORT if short else SHORT[-2:]), f"machine.runs_dir={runs}", *overrides]))
+    words = [*(SHORT if short else SHORT[-2:]), f"machine.runs_dir={runs}", *overrides]
+    return run_task(compose_run(words, configs=CONFIGS))
 
 
 @pytest.fixture(scope="module")

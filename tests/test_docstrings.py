@@ -16,6 +16,7 @@ import tser_lightning
 from tser_lightning import data, losses, measure, models, neurons, training
 from tser_lightning.models.attention import parts_with
 from tser_lightning.models.network import Architecture
+from tser_lightning.registry import trust
 
 PACKAGE = Path(tser_lightning.__file__).parent
 PAGE = Path(__file__).parent.parent / "docs" / "api.md"
@@ -122,6 +123,7 @@ def _documented(tree: ast.Module) -> Iterator[tuple[ast.ClassDef | ast.FunctionD
 
 def test_all_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(trust, "_added", set[str]())  # what an example trusts, no other test does
     runner, told = doctest.DocTestRunner(verbose=False), list[str]()
     for example in examples():
         runner.run(example, out=told.append)

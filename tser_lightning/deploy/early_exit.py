@@ -184,7 +184,6 @@ def fit_exit(
         >>> import torch
         >>> logits_TBC, labels_B = torch.zeros(3, 100, 10), torch.arange(100) % 10
         >>> logits_TBC[:, torch.arange(100), labels_B] = 9.0  # right and sure from the first step on
-
         >>> rule = fit_exit(logits_TBC, labels_B, max_loss=0.5, bound="none")
         >>> rule.threshold, rule.images, rule.fitted_loss  # four fifths fit the threshold
         (0.0, 80, 0.0)

@@ -35,11 +35,10 @@ class Evaluation(pl.LightningModule):
         answer: File for the result, where the evaluation is done by processes that end with it.
 
     Examples:
-        >>> from tser_lightning.data import Synthetic
-        >>> images = Synthetic(10, [1, 8, 8], train_images=40, test_images=20, batch_size=10)
         >>> import lightning.pytorch as pl
         >>> import tser_lightning as tl
-        >>> from tser_lightning.data import ImageDataModule
+        >>> from tser_lightning.data import ImageDataModule, Synthetic
+        >>> images = Synthetic(10, [1, 8, 8], train_images=40, test_images=20, batch_size=10)
         >>> student = tl.build_student("cnn_small", in_channels=1, timesteps=2)
         >>> module = Evaluation(student, None, ImageDataModule(images), "test")
         >>> names = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")

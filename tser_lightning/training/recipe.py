@@ -16,8 +16,8 @@ class Recipe:
 
     Attributes:
         epochs: Passes over the training split.
-        optimizer: Makes the optimiser from its parameter groups.
-        schedule: Makes the learning rate schedule.
+        optimizer: Makes the optimiser from parameter groups, e.g. `partial(SGD, lr=0.1)`.
+        schedule: Makes the learning rate schedule; see `training.schedule`.
         precision: Lightning's name: 32-true, bf16-mixed, 16-mixed. Membranes stay float32.
         accumulate: Batches per optimiser step; the last step of an epoch has those that are left.
         clip: Largest norm of the gradient; None for no clipping.
@@ -25,7 +25,7 @@ class Recipe:
             place, reached over the first steps (see `Average`); None for none.
         validate_every: Epochs between two validations; the last epoch is validated besides.
         steps: Batches per epoch and split, for a trial; None for all of them.
-        through_time: Whether gradients go back through the membranes of all steps; False: step by step, see
+        through_time: Whether gradients flow through the membranes of all steps (BPTT); False: step by step, see
             `training.online`.
 
     Examples:
@@ -53,22 +53,22 @@ class Machine:
     """What a run may use of the machine; nothing here changes its result, but for what is said of it below.
 
     Attributes:
-        accelerator: Lightning's name, or auto.
-        devices: How many, which, or auto; of each node.
-        num_nodes: Machines that train together, each of whose processes torchrun or Slurm starts.
-        strategy: Lightning's name, or auto.
+        accelerator: Lightning's name, e.g. "cpu" or "gpu"; "auto" takes a GPU if there is one.
+        devices: Devices of each node: their number, a list of indices, or "auto" for all.
+        num_nodes: Number of machines that train together; torchrun or Slurm starts the processes.
+        strategy: Lightning's name, e.g. "ddp"; "fsdp" shards the student; "auto" leaves it to Lightning.
         workers: Processes that load data; auto: none for a set in memory, which goes to the GPU if there is one with
             room, else one per core.
         checkpoint_every: Optimiser steps between two checkpoints within an epoch; None for one after each epoch alone.
         sync_batchnorm: Whether processes that train together share the statistics of batch normalisation. False gives
             another result than one process: each sees its own share of a batch.
         compile: Whether student and teacher go through torch.compile, "reduce-overhead" with CUDA graphs.
-        fused: Whether a neuron may compute as one with the norm before it.
+        fused: Whether a neuron and the norm before it may be computed as one operation.
         fused_optimizer: Whether the optimiser may take its step in one kernel.
-        channels_last: Whether channels lie together in memory.
+        channels_last: Whether maps lie in memory channels last.
         memory: "low" keeps spikes for the backward pass as bits, "lowest" computes blocks again in it besides.
         teacher_cache: Epochs whose teacher logits are kept on disk for runs of the same seed; 0 for none.
-        runs_dir: Where they lie, under `teachers/logits`.
+        runs_dir: Folder of the runs, where kept teacher logits lie under `teachers/logits`.
 
     Examples:
         >>> one_gpu = Machine(accelerator="gpu", devices=1, memory="low")

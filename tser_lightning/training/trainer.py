@@ -212,13 +212,14 @@ def evaluate_network(
         machine: What it may use of the machine.
 
     Returns:
-        The measures by name, without the split: those of `StudentMeasures`, `Firing.measures` and `student_energy`.
+        The measures by name, without the split: those of `StudentMeasures`, `Firing.measures` and
+        `student_energy`; with a teacher also those of `teacher_energy`.
 
     Examples:
-        >>> from tser_lightning.data import Synthetic
-        >>> images = Synthetic(10, [1, 8, 8], train_images=40, test_images=20, batch_size=10)
         >>> import tser_lightning as tl
+        >>> from tser_lightning.data import Synthetic
         >>> from tser_lightning.training import Machine
+        >>> images = Synthetic(10, [1, 8, 8], train_images=40, test_images=20, batch_size=10)
         >>> student = tl.build_student("cnn_small", in_channels=1, timesteps=2)
         >>> found = evaluate_network(student, None, images, machine=Machine(accelerator="cpu", workers=0))
         >>> [name for name in found if name.startswith("acc_")], found["energy_mj"] > 0

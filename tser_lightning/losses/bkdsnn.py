@@ -24,7 +24,7 @@ class BKDSNN(DistillationLoss):
         clip: Whether the teacher's feature is scaled to the student's maximum.
         student_taps: The layer of the student that is compared: a stage or a module path.
         teacher_taps: The layer of the teacher that it is compared with.
-        label_smoothing: Share of the uniform distribution in the labels.
+        label_smoothing: Share of the uniform distribution in the labels, in [0, 1).
 
     Raises:
         UsageError: A value out of its range.

@@ -32,7 +32,7 @@ class CKDSNN(DistillationLoss):
         clean: Share of the distribution without noise in NLD, in [0, 1].
         student_layer: The last map of the student: a stage or a module path.
         teacher_layer: The last map of the teacher, which its classifier averages over the image.
-        label_smoothing: Share of the uniform distribution in the labels.
+        label_smoothing: Share of the uniform distribution in the labels, in [0, 1).
 
     Raises:
         UsageError: A value out of its range.

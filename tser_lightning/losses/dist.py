@@ -22,7 +22,7 @@ class DIST(DistillationLoss):
         gamma: Weight of the relation between the images of a class.
         tau: Temperature of both distributions, > 0.
         over: "mean_logits", or "steps": every step is compared.
-        label_smoothing: Share of the uniform distribution in the labels.
+        label_smoothing: Share of the uniform distribution in the labels, in [0, 1).
 
     Raises:
         UsageError: A value out of its range.

@@ -29,7 +29,7 @@ class DKD(DistillationLoss):
         warmup: Share of the training in which the weights rise, in [0, 1]; 0 for none.
         over: "mean_logits", or "steps": every step is compared.
         standardise: Whether logits are standardised first (`Standardised`, Sun et al., CVPR 2024).
-        label_smoothing: Share of the uniform distribution in the labels.
+        label_smoothing: Share of the uniform distribution in the labels, in [0, 1).
 
     Raises:
         UsageError: A value out of its range.

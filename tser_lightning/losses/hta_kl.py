@@ -21,7 +21,7 @@ class HTAKL(DistillationLoss):
         alpha: Weight of the teacher, in [0, 1]; the labels have 1 - alpha.
         tau: Temperature of both distributions, > 0.
         head: Share of the teacher's mass that is the head, in [0, 1].
-        label_smoothing: Share of the uniform distribution in the labels.
+        label_smoothing: Share of the uniform distribution in the labels, in [0, 1).
 
     Raises:
         UsageError: A value out of its range.

@@ -25,7 +25,7 @@ class IMLoss(DistillationLoss):
         lam: Weight of the distance of the mean currents from their aim, >= 0.
         v_threshold: The threshold that the currents aim at, 0.5 in the paper's networks.
         neurons: The neurons whose currents count: module paths or patterns.
-        label_smoothing: Share of the uniform distribution in the labels.
+        label_smoothing: Share of the uniform distribution in the labels, in [0, 1).
 
     Raises:
         UsageError: A value out of its range.

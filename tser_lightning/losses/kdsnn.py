@@ -27,7 +27,7 @@ class KDSNN(DistillationLoss):
         beta: Weight of the feature's squared distance, >= 0.
         student_taps: The layer of the student that is compared.
         teacher_taps: The layer of the teacher that it is compared with.
-        label_smoothing: Share of the uniform distribution in the labels.
+        label_smoothing: Share of the uniform distribution in the labels, in [0, 1).
 
     Raises:
         UsageError: An unknown mode, or a value out of its range.

@@ -27,7 +27,7 @@ class LaSNN(DistillationLoss):
             images), 7e-5 for mse (BKDSNN's).
         student_taps: Layers of the student that are compared: stages or module paths.
         teacher_taps: The layers of the teacher that they are compared with.
-        label_smoothing: Share of the uniform distribution in the labels.
+        label_smoothing: Share of the uniform distribution in the labels, in [0, 1).
 
     Raises:
         UsageError: An unknown map, or a value out of its range.

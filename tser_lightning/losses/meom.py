@@ -24,7 +24,7 @@ class MEOM(DistillationLoss):
         beta: Weight of the KL divergence from the teacher, >= 0.
         gamma: Weight of TPD, the part between the steps, >= 0.
         tau: Temperature of the KL divergence, > 0.
-        label_smoothing: Share of the uniform distribution in the labels.
+        label_smoothing: Share of the uniform distribution in the labels, in [0, 1).
 
     Raises:
         UsageError: A value out of its range.

@@ -27,7 +27,7 @@ class SAKD(DistillationLoss):
         tau: Temperature of the KL divergence, > 0.
         student_taps: Layers of the student: stages or module paths.
         teacher_taps: The layers of the teacher that they are compared with.
-        label_smoothing: Share of the uniform distribution in the labels.
+        label_smoothing: Share of the uniform distribution in the labels, in [0, 1).
 
     Raises:
         UsageError: A value out of its range.

@@ -26,7 +26,7 @@ class SeAlKD(DistillationLoss):
         alpha: Weight of ELA, the teacher's part, >= 0.
         beta: Weight of STA, the part between the steps, >= 0.
         tau: Temperature of both divergences, > 0.
-        label_smoothing: Share of the uniform distribution in the labels.
+        label_smoothing: Share of the uniform distribution in the labels, in [0, 1).
 
     Raises:
         UsageError: A value out of its range.

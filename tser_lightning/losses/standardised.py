@@ -69,7 +69,7 @@ class LogitStandardization(DistillationLoss):
         kd: Weight of the KL divergence of standardised logits, >= 0.
         tau: Temperature of the KL divergence, > 0.
         over: "steps": every step is taught; "mean_logits": the mean of their logits.
-        label_smoothing: Share of the uniform distribution in the labels.
+        label_smoothing: Share of the uniform distribution in the labels, in [0, 1).
 
     Raises:
         UsageError: A value out of its range.

@@ -60,7 +60,7 @@ class StrongToWeak(DistillationLoss):
     Args:
         lam: Weight of the KL divergence between the two steps, >= 0.
         tau: Temperature of both distributions, > 0.
-        label_smoothing: Share of the uniform distribution in the labels.
+        label_smoothing: Share of the uniform distribution in the labels, in [0, 1).
 
     Raises:
         UsageError: A value out of its range.
@@ -86,7 +86,7 @@ class WeakToStrong(DistillationLoss):
     Args:
         lam: Weight of the KL divergence between the two steps, >= 0.
         tau: Temperature of both distributions, > 0.
-        label_smoothing: Share of the uniform distribution in the labels.
+        label_smoothing: Share of the uniform distribution in the labels, in [0, 1).
 
     Raises:
         UsageError: A value out of its range.

@@ -19,7 +19,7 @@ class TDD(DistillationLoss):
         alpha: Weight of the KL divergence from the teacher, >= 0.
         beta: Weight of the KL divergence from the steps that are right, >= 0.
         tau: Temperature of both divergences, > 0.
-        label_smoothing: Share of the uniform distribution in the labels.
+        label_smoothing: Share of the uniform distribution in the labels, in [0, 1).
 
     Raises:
         UsageError: A value out of its range.

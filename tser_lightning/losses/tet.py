@@ -14,7 +14,7 @@ class TET(DistillationLoss):
     Args:
         lam: Weight of the pull towards phi, in [0, 1]; the labels have 1 - lam.
         phi: Where all logits are drawn to.
-        label_smoothing: Share of the uniform distribution in the labels.
+        label_smoothing: Share of the uniform distribution in the labels, in [0, 1).
 
     Raises:
         UsageError: A value out of its range.

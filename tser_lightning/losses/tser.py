@@ -29,7 +29,7 @@ class TSER(DistillationLoss):
             printed).
         tau_squared: Whether the KL divergence is multiplied by tau^2; the paper does not print it.
         entropy_tau: Temperature of the entropy.
-        label_smoothing: Share of the uniform distribution in the labels.
+        label_smoothing: Share of the uniform distribution in the labels, in [0, 1).
 
     Raises:
         UsageError: A value out of its range.

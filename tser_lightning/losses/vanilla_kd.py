@@ -18,7 +18,7 @@ class VanillaKD(TSER):
         tau: Temperature of the KL divergence.
         mean: What is averaged: "logits" (Algorithm 1) or "probs" (Eq. 7 as printed).
         tau_squared: Whether the KL divergence is multiplied by tau^2.
-        label_smoothing: Share of the uniform distribution in the labels.
+        label_smoothing: Share of the uniform distribution in the labels, in [0, 1).
 
     Raises:
         UsageError: A value out of its range.
@@ -55,7 +55,7 @@ class LabelsOnly(DistillationLoss):
 
     Args:
         mean: What is averaged: "logits" or "probs".
-        label_smoothing: Share of the uniform distribution in the labels.
+        label_smoothing: Share of the uniform distribution in the labels, in [0, 1).
 
     Raises:
         UsageError: A value out of its range.

@@ -10,6 +10,8 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, ProgressBar, RichProgressBar, TQDMProgressBar
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task
+from rich.text import Text
 
 from tser_lightning.training.speed import described
 
@@ -74,12 +76,39 @@ def followed(trainer: pl.Trainer) -> dict[str, float]:
     return {name: float(accuracy) for name, accuracy in found.items() if accuracy is not None}
 
 
+def _epoch(trainer: pl.Trainer) -> str:
+    """Count epochs as the log and the tables do: "epoch 1 of 40"."""
+    limit = trainer.max_epochs
+    return f"epoch {trainer.current_epoch + 1}" + (f" of {limit}" if limit is not None and limit > 0 else "")
+
+
+class _Name(ProgressColumn):
+    """Calls the bar of an epoch by its number from 1, where Lightning counts from 0."""
+
+    def __init__(self, trainer: pl.Trainer) -> None:
+        super().__init__()
+        self._trainer = trainer
+
+    def render(self, task: Task) -> Text:
+        """Leave the names of other bars, such as that of the validation."""
+        return Text(_epoch(self._trainer) if task.description.startswith("Epoch ") else task.description)
+
+
 class LiveBar(_Telling, RichProgressBar):
-    """Rich's progress bar, on a terminal."""
+    """Rich's progress bar, on a terminal; narrow, so that 80 columns have room for the losses."""
+
+    def configure_columns(self, trainer: pl.Trainer) -> list[Any]:
+        """Show epoch, bar and batches; the time left is that of the whole training, beside the losses."""
+        return [_Name(trainer), BarColumn(bar_width=10), MofNCompleteColumn()]
 
 
 class NotebookBar(_Telling, TQDMProgressBar):
     """The bar of tqdm, which a notebook shows with and without its widgets; rich's needs them."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Call the epoch by its number from 1; Lightning counts from 0."""
+        super().on_train_epoch_start(trainer, *_)
+        self.train_progress_bar.set_description(_epoch(trainer))
 
 
 class EpochLines(Callback):

@@ -13,7 +13,8 @@ from tser_lightning.losses import LossContext, Needs
 from tser_lightning.registry.options import names
 from tser_lightning.tasks.run_task import run_task
 
-PAGE = (Path(__file__).parent.parent / "docs" / "losses.md").read_text()
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = (DOCS / "losses.md").read_text()
 
 
 def rows() -> dict[str, list[str]]:
@@ -68,3 +69,19 @@ def test_the_table_has_every_loss_and_says_what_it_needs() -> None:
         found |= {"features"} if loss.student_taps or needs.student_features else set()
         found |= {word for word in ("currents", "heads", "progress") if getattr(needs, word)}
         assert says == found, name
+
+
+@pytest.mark.parametrize("page", ["digits", "fashion_mnist"])
+def test_a_page_of_measurements_has_every_loss_or_says_that_it_was_not_run(page: str) -> None:
+    text = (DOCS / f"{page}.md").read_text().split("## All losses")[-1]
+    measured = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    left_out = re.findall(r"`(\w+)`", "".join(re.findall(r"^Not run: (.*?)\.$", text, re.DOTALL | re.MULTILINE)))
+    assert sorted(measured + left_out) == sorted(set(names("loss")) - {"custom"})
+
+
+def test_accuracies_of_the_digits_are_those_of_whole_images_of_five_seeds() -> None:
+    lines = (DOCS / "digits.md").read_text().split("## All losses")[1].splitlines()
+    for line in (line for line in lines if line.startswith("| `")):
+        for cell in (line.split("|")[2], line.split("|")[6]):
+            images = float(cell.split("+-")[0]) / 100 * 360 * 5
+            assert abs(images - round(images)) <= 0.005 / 100 * 360 * 5 + 1e-9, line

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tser_lightning.config.command import Setting
+from tser_lightning.config.command import GivenSetting
 from tser_lightning.config.defaults import AUGMENT, Defaults, leaves
 from tser_lightning.config.readings import meant_inside, readings
 from tser_lightning.config.unknown_settings import is_place_of_data, not_a_setting
@@ -14,8 +14,7 @@ from tser_lightning.data.checks import FACTS, is_prepared
 from tser_lightning.errors import UsageError
 from tser_lightning.records.source_code import own_names
 from tser_lightning.registry.targets import MISSING, importable, is_foreign
-from tser_lightning.schema.setting import Setting as Declared
-from tser_lightning.schema.setting import setting, undeclared
+from tser_lightning.schema.setting import Setting, setting, undeclared
 
 FIXED_CLASSES = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")
 EXAMPLES = {
@@ -40,7 +39,7 @@ class Checker:
     """
 
     defaults: Defaults
-    given: Mapping[str, Setting]
+    given: Mapping[str, GivenSetting]
     derived: frozenset[str]
 
     def check(self, config: dict[str, Any]) -> Iterator[tuple[str, UsageError]]:
@@ -85,7 +84,7 @@ class Checker:
     def _typed(self, key: str) -> bool:
         return any(key == name or key.startswith(f"{name}.") for name in self.given)
 
-    def _wrong(self, key: str, value: Any, default: Any, known: Declared) -> UsageError:
+    def _wrong(self, key: str, value: Any, default: Any, known: Setting) -> UsageError:
         where = "" if self._typed(key) else f"experiment={self.defaults.choices.get('experiment', '')}: "
         shown = as_typed(value) if value != "" else "''"
         origin = f"the default of {self.defaults.place(key)} is {as_typed(default)}"
@@ -104,7 +103,7 @@ class Checker:
             return None if known.takes(value) else self._wrong(key, value, known.field.default, known)
         if foreign or is_place_of_data(key, self.defaults):
             return None
-        mistake = not_a_setting(Setting(key, value), key.rpartition(".")[0], default, self.defaults)
+        mistake = not_a_setting(GivenSetting(key, value), key.rpartition(".")[0], default, self.defaults)
         if self._typed(key):
             return mistake
         what = f"experiment={self.defaults.choices.get('experiment', '')} sets {key}, which is not a setting"
@@ -156,7 +155,7 @@ def _in_a_file(mistake: UsageError, key: str, defaults: Defaults) -> UsageError:
     return UsageError(f"experiment={defaults.choices.get('experiment', '')}: {mistake.what}", mistake.why, fix)
 
 
-def _better(key: str, value: Any, default: Any, known: Declared) -> str:
+def _better(key: str, value: Any, default: Any, known: Setting) -> str:
     """Give the value that was most likely meant, else the default."""
     if isinstance(value, list) and len(value) > 1 and all(map(known.takes, value)):
         return f"-m {key}={','.join(map(as_typed, value))}, a run for each"

@@ -34,7 +34,7 @@ PATHS = (
 
 
 @dataclass(frozen=True)
-class Setting:
+class GivenSetting:
     """An override of the command: a setting and its value.
 
     Attributes:
@@ -62,7 +62,7 @@ class Command:
     """
 
     choices: dict[str, str] = field(default_factory=dict)
-    settings: dict[str, Setting] = field(default_factory=dict)
+    settings: dict[str, GivenSetting] = field(default_factory=dict)
     mistakes: list[UsageError] = field(default_factory=list)
 
 
@@ -255,7 +255,7 @@ def _put(override: Override, text: str, command: Command, configs: Configs) -> N
     if options and not isinstance(value, dict):
         command.choices[key] = _choice(override, options, configs)
     else:
-        command.settings[group] = Setting(group, value, override.is_add() or override.is_force_add())
+        command.settings[group] = GivenSetting(group, value, override.is_add() or override.is_force_add())
 
 
 def _switched_off(key: str, configs: Configs) -> str:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tser_lightning.config.check import Checker
-from tser_lightning.config.command import PATHS, Setting, chosen, read
+from tser_lightning.config.command import PATHS, GivenSetting, chosen, read
 from tser_lightning.config.defaults import Defaults, leaves
 from tser_lightning.config.found_files import outside
 from tser_lightning.config.hydra_errors import uncomposable
@@ -50,7 +50,7 @@ class Composed:
     def __init__(self, overrides: Sequence[str], configs: Configs, settings: Mapping[str, Any] | None = None) -> None:
         self.configs, self.command = configs, read(overrides, configs)
         for key, value in (settings or {}).items():
-            self.command.settings[key] = Setting(key, value, added=True)
+            self.command.settings[key] = GivenSetting(key, value, added=True)
         self.mistakes, self.spoiled, self.notes = list(self.command.mistakes), set[str](), list[str]()
         self._start_plainly()
         files, self.raw = self._layers()
@@ -235,7 +235,7 @@ def _has(tree: Any, key: str) -> bool:
     return True
 
 
-def _unfit(setting: Setting, error: Exception, defaults: Defaults) -> UsageError:
+def _unfit(setting: GivenSetting, error: Exception, defaults: Defaults) -> UsageError:
     return UsageError(
         what=f"{str(setting)[:120]} cannot be set",
         why=next(iter(str(error).splitlines()), type(error).__name__)[:160],

@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tser_lightning.config.command import Setting
+from tser_lightning.config.command import GivenSetting
 from tser_lightning.config.defaults import Defaults
 from tser_lightning.config.readings import OFF, meant_inside
 from tser_lightning.config.usage_errors import as_typed, nearest
 from tser_lightning.errors import UsageError
 from tser_lightning.registry.targets import is_foreign
-from tser_lightning.schema.setting import setting as declaration
-from tser_lightning.schema.setting import settings_of
+from tser_lightning.schema.setting import setting, settings_of
 
 # What the same thing is called elsewhere.
 OTHER_NAMES = {
@@ -26,19 +25,19 @@ OTHER_NAMES = {
 }
 
 
-def unknown_setting(setting: Setting, defaults: Defaults, config: Mapping[str, Any]) -> UsageError | None:
+def unknown_setting(given: GivenSetting, defaults: Defaults, config: Mapping[str, Any]) -> UsageError | None:
     """Check that a setting of the command exists; None if it does.
 
     Args:
-        setting: The setting as the command gives it.
+        given: The setting as the command gives it.
         defaults: The settings that the chosen options define.
         config: The config as far as it is known, for the user's own `_target_`.
     """
-    if is_place_of_data(setting.key, defaults):
+    if is_place_of_data(given.key, defaults):
         return None
     here: Any = defaults.config
     own: Any = config
-    parts = setting.key.split(".")
+    parts = given.key.split(".")
     free = False
     for depth, part in enumerate(parts):
         free = free or is_foreign(own, here) or (depth > 0 and parts[0] == "callbacks")
@@ -46,18 +45,18 @@ def unknown_setting(setting: Setting, defaults: Defaults, config: Mapping[str, A
             here, own = here[int(part)], None
         elif isinstance(here, Mapping) and part in here:
             here, own = here[part], own.get(part) if isinstance(own, Mapping) else None
-        elif _has_default(config, setting.key):
+        elif _has_default(config, given.key):
             return None
         elif free and part:
-            return None if setting.added else _needs_plus(setting)
+            return None if given.added else _needs_plus(given)
         else:
-            return not_a_setting(setting, ".".join(parts[:depth]), here, defaults)
+            return not_a_setting(given, ".".join(parts[:depth]), here, defaults)
     return None
 
 
 def _has_default(config: Mapping[str, Any], key: str) -> bool:
     """Tell whether a setting is declared with a default, so that no file has to name it."""
-    known = declaration(config, key)
+    known = setting(config, key)
     return known is not None and known.has_default
 
 
@@ -66,24 +65,24 @@ def is_place_of_data(key: str, defaults: Defaults) -> bool:
     return defaults.choices["task"] == "evaluate" and key in ("data.root", "data.path")
 
 
-def _needs_plus(setting: Setting) -> UsageError:
+def _needs_plus(given: GivenSetting) -> UsageError:
     return UsageError(
-        what=f"{setting.key} is in no config file",
+        what=f"{given.key} is in no config file",
         why="a new setting for a class of your own needs a +, which says that it is no misprint",
-        fix=f"+{setting}",
+        fix=f"+{given}",
     )
 
 
-def not_a_setting(setting: Setting, parent: str, node: Any, defaults: Defaults) -> UsageError:
+def not_a_setting(given: GivenSetting, parent: str, node: Any, defaults: Defaults) -> UsageError:
     """Make the `UsageError` for a setting that does not exist.
 
     Args:
-        setting: What does not exist.
+        given: What does not exist.
         parent: The part of its name that does.
         node: The default of the parent.
         defaults: The settings that the chosen options define.
     """
-    what = f"{setting.key} is not a setting"
+    what = f"{given.key} is not a setting"
     if not isinstance(node, Mapping):
         why = f"{parent} is a single value ({as_typed(node)}) with no settings inside"
         return UsageError(what, why, f"{parent}={as_typed(node)}")
@@ -91,16 +90,16 @@ def not_a_setting(setting: Setting, parent: str, node: Any, defaults: Defaults) 
     names = sorted({*optional, *(name for name in node if not name.startswith("_"))})
     place = parent if "." in parent else defaults.place(parent) if parent else "a config"
     why = f"{place} has {', '.join(names)}"
-    homes = defaults.elsewhere(setting.key)
+    homes = defaults.elsewhere(given.key)
     if homes:
-        group = setting.key.partition(".")[0]
+        group = given.key.partition(".")[0]
         home = nearest(defaults.choices.get(group, ""), homes) or homes[-1]
-        return UsageError(what, f"{why}; {', '.join(homes)} would have it", f"{group}={home} {setting}")
-    return UsageError(what, why, _meant(setting, parent, names, defaults))
+        return UsageError(what, f"{why}; {', '.join(homes)} would have it", f"{group}={home} {given}")
+    return UsageError(what, why, _meant(given, parent, names, defaults))
 
 
-def _meant(setting: Setting, parent: str, names: list[str], defaults: Defaults) -> str:
-    key, value = setting.key, as_typed(setting.value)
+def _meant(given: GivenSetting, parent: str, names: list[str], defaults: Defaults) -> str:
+    key, value = given.key, as_typed(given.value)
     if key == "run":
         return f"task=evaluate run={value}"
     if not parent and (choice := _meant_choice(key, value, names, defaults)):
@@ -112,7 +111,7 @@ def _meant(setting: Setting, parent: str, names: list[str], defaults: Defaults) 
     best = f"{parent}.{inside}" if inside else next(iter(same), None) or nearest(key, [*names, *defaults.keys])
     if best is None and (group := next((known for known in defaults.keys if f".{last}." in f".{known}"), None)):
         parent = group[: f".{group}.".index(f".{last}.") + len(last)]
-        meant = meant_inside(parent, setting.value, defaults.at(parent))
+        meant = meant_inside(parent, given.value, defaults.at(parent))
         return f"{meant[0]}={as_typed(meant[1])}" if meant else f"{group}=..."
     if best is None:
         return "--cfg job shows all settings, --help the groups"

@@ -100,3 +100,13 @@ def test_a_student_a_loss_and_a_neuron_are_made_without_what_takes_seconds_to_im
         f"print(sorted({heavy} & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-c", made], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_no_two_modules_define_a_public_class_of_the_same_name() -> None:
+    homes: dict[str, list[Path]] = {}
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(file.relative_to(PACKAGE))
+    assert {"Distiller", "Setting"} <= homes.keys()
+    assert {name: files for name, files in homes.items() if len(files) > 1} == {}

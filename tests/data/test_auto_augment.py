@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from tser_lightning.data.augment import Augment, crop_and_flip, cutout, erase
-from tser_lightning.data.auto_augment import AutoAugment, Operations, RandAugment
+from tser_lightning.data.auto_augment import AugmentPolicy, AutoAugment, RandAugment
 from tser_lightning.data.draws import Stream, branches, draw, sample_keys
 from tser_lightning.data.image_operations import PLAIN, SIZED, WARPS
 
@@ -211,11 +211,11 @@ def test_half_of_the_images_are_changed_by_all_operations_alike(choose_from: str
     (step,) = RandAugment(1, 27, choose_from).choose(sample_keys(3, 1, torch.arange(number)))
     counts = Counter(step.operation.tolist())
     assert counts.pop(-1) / number == pytest.approx(0.5, abs=5 * sqrt(0.25 / number))
-    assert {Operations.names[operation] for operation in counts} == set(names)
+    assert {AugmentPolicy.names[operation] for operation in counts} == set(names)
     share = 0.5 / len(names)
     for count in counts.values():
         assert count / number == pytest.approx(share, abs=5 * sqrt(share / number))
-    degrees = step.size[step.operation == Operations.names.index("Rotate")]
+    degrees = step.size[step.operation == AugmentPolicy.names.index("Rotate")]
     # m9 is 27 degrees, of both signs; the noise of 0.4 is 1.2 degrees, less what is cut off at 30 (2.5 deviations).
     assert float(degrees.mean()) == pytest.approx(0, abs=5 * 27 / sqrt(len(degrees)))
     assert float(degrees.abs().mean()) == pytest.approx(27, abs=5 * 1.2 / sqrt(len(degrees)))
@@ -250,7 +250,7 @@ def test_pairs_are_drawn_as_often_as_they_should() -> None:
     images_drawn = 100_000
     chosen = AutoAugment("cifar10").choose(sample_keys(3, 1, torch.arange(images_drawn)))
     found = Counter(
-        (step, Operations.names[number], round(size, 6))
+        (step, AugmentPolicy.names[number], round(size, 6))
         for step, (operation_B, size_B) in enumerate(chosen)
         for number, size in zip(operation_B.tolist(), size_B.tolist(), strict=True)
         if number >= 0

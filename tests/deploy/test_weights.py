@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import tser_lightning as tl
-from tser_lightning.deploy.layouts import LAYOUTS, Layout, layout_of
+from tser_lightning.deploy.layouts import LAYOUTS, CheckpointLayout, layout_of
 from tser_lightning.deploy.weights import start_student
 from tser_lightning.errors import UsageError
 from tser_lightning.models import Network, Student, resnet18, sdt, sew_resnet18, sew_resnet50, spikformer, spikingformer
@@ -118,7 +118,7 @@ def published(net: nn.Module, rules: Rules, dense: str) -> dict[str, Tensor]:
     return state
 
 
-def found(state: dict[str, Tensor]) -> Layout:
+def found(state: dict[str, Tensor]) -> CheckpointLayout:
     layout = layout_of(state)
     assert layout is not None
     return layout

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from tser_lightning.config.hydra_loader import Configs
-from tser_lightning.report.published import Published, paper, published
+from tser_lightning.report.published import PublishedAccuracy, paper, published
 
 WITHOUT_DISTILLATION = {"mpbn", "glif", "lsg", "pfa", "im_lif"}
 
@@ -50,7 +50,7 @@ def test_every_doubt_belongs_to_a_number_and_is_found_with_it() -> None:
     copied = published("cifar10", "resnet19", 2, "bkdsnn")
     assert copied is not None
     assert "copying error" in copied.doubt
-    assert published("cifar10", "resnet18", 2, "tser") == Published(95.58, 0.08)
+    assert published("cifar10", "resnet18", 2, "tser") == PublishedAccuracy(95.58, 0.08)
 
 
 def test_what_the_paper_does_not_print_is_not_found() -> None:

@@ -24,7 +24,7 @@ class Step(NamedTuple):
     """What happens to each image at a step.
 
     Attributes:
-        operation: Number of a name of `Operations.names`, or -1 for none; int64 [B].
+        operation: Number of a name of `AugmentPolicy.names`, or -1 for none; int64 [B].
         size: What the operation is told besides; float64 [B].
     """
 
@@ -32,7 +32,7 @@ class Step(NamedTuple):
     size: Tensor
 
 
-class Operations(ABC):
+class AugmentPolicy(ABC):
     """Operations that are drawn for each image of a batch.
 
     Args:
@@ -72,7 +72,7 @@ class Operations(ABC):
         return images_BCHW
 
 
-class AutoAugment(Operations):
+class AutoAugment(AugmentPolicy):
     """One of 25 pairs of operations, each with its probability (Cubuk et al., CVPR 2019).
 
     As in the Pillow code that the paper's group and MPBN's use: grey comes in from outside, shears interpolate
@@ -95,7 +95,7 @@ class AutoAugment(Operations):
         self._start_SP, self._change_SP = torch.tensor(sizes, dtype=torch.float64).unbind(2)
 
     def choose(self, keys_B: Tensor) -> list[Step]:
-        """See `Operations`."""
+        """See `AugmentPolicy`."""
         policy, *others = branches(keys_B, Stream.AUTOAUGMENT, 5)
         policy_B = draw(policy, Stream.AUTOAUGMENT, self._operation_SP.shape[1])
         sign_SB = 1 - 2 * draw(torch.stack(others[:2]), Stream.AUTOAUGMENT, 2)
@@ -169,7 +169,7 @@ RAND_LISTS = {
 }
 
 
-class RandAugment(Operations):
+class RandAugment(AugmentPolicy):
     """Some operations of about the same magnitude, drawn from a list (Cubuk et al., 2020), as timm has it.
 
     This is timm's "rand-mM-nN-mstd0.4-inc1": each operation that was drawn happens with probability 0.5, the magnitude
@@ -201,7 +201,7 @@ class RandAugment(Operations):
         self._start_N, self._span_N, self._sign_N, self._whole_N = reaches.unbind(1)
 
     def choose(self, keys_B: Tensor) -> list[Step]:
-        """See `Operations`."""
+        """See `AugmentPolicy`."""
         keys_4SB = branches(keys_B, Stream.RAND_AUGMENT, 4 * self._operations).unflatten(0, (4, -1))
         which_SB = draw(keys_4SB[0], Stream.RAND_AUGMENT, len(self._number_N))
         drawn_SB = 1 - 2 * draw(keys_4SB[1], Stream.RAND_AUGMENT, 2)

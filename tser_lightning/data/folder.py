@@ -20,7 +20,7 @@ from tser_lightning.data.checks import check_folder, resize_for
 from tser_lightning.data.draws import Stream
 from tser_lightning.data.folder_index import images_of
 from tser_lightning.data.image_data import ImageData, Part
-from tser_lightning.data.verification import Seen, contents
+from tser_lightning.data.verification import VerifiedFile, contents
 from tser_lightning.errors import UsageError
 
 log = logging.getLogger("tser_lightning")
@@ -192,7 +192,7 @@ class ImageFolder(ImageData):
         start = len(str(self.path)) + 1  # text: a million paths are slow
         return [file[start:] for file in files]
 
-    def _looked_at(self, file: str) -> Seen | UsageError:
+    def _looked_at(self, file: str) -> VerifiedFile | UsageError:
         """Decode an image; give the reason if it cannot be decoded."""
         try:
             content = (self.path / file).read_bytes()
@@ -201,7 +201,7 @@ class ImageFolder(ImageData):
                 if image.format == "JPEG":
                     image.draft(None, (1, 1))  # reads all of the file and computes little
                 as_seen(image).convert("L" if self.shape[0] == 1 else "RGB")
-            return Seen(hashlib.sha256(content).hexdigest(), several)
+            return VerifiedFile(hashlib.sha256(content).hexdigest(), several)
         except Exception as error:  # whatever a decoder can say of a damaged file
             return self._unreadable(f"{self.path}/{file}", error)
 

@@ -17,7 +17,7 @@ log = logging.getLogger("tser_lightning")
 
 
 @dataclass(frozen=True)
-class Seen:
+class VerifiedFile:
     """A file that was read and decoded.
 
     Attributes:
@@ -29,7 +29,9 @@ class Seen:
     several: bool
 
 
-def contents(root: Path, classes: Mapping[str, list[str]], look: Callable[[str], Seen | UsageError]) -> dict[str, str]:
+def contents(
+    root: Path, classes: Mapping[str, list[str]], look: Callable[[str], VerifiedFile | UsageError]
+) -> dict[str, str]:
     """Hash the images of each class folder; what was good, and is as old and as large as then, is not read again.
 
     Args:
@@ -61,13 +63,13 @@ def contents(root: Path, classes: Mapping[str, list[str]], look: Callable[[str],
 
 
 def _read(
-    root: Path, files: list[str], look: Callable[[str], Seen | UsageError]
-) -> tuple[dict[str, Seen], list[UsageError]]:
+    root: Path, files: list[str], look: Callable[[str], VerifiedFile | UsageError]
+) -> tuple[dict[str, VerifiedFile], list[UsageError]]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders let go of Python's lock
         looked = pool.map(look, files)
         shown = track(looked, "looking at new images", len(files), transient=True, disable=len(files) < 1000)
         answers = dict(zip(files, shown, strict=True))
-    seen = {file: answer for file, answer in answers.items() if isinstance(answer, Seen)}
+    seen = {file: answer for file, answer in answers.items() if isinstance(answer, VerifiedFile)}
     several = sum(each.several for each in seen.values())
     if several:
         log.warning("%s: %d files hold several pictures; the first of each is read", root, several)

@@ -23,7 +23,7 @@ LIF_TRAINED = {"surrogate": "sigmoid", "detach_reset": True}
 
 
 @dataclass(frozen=True)
-class Layout:
+class CheckpointLayout:
     """The parameter names of a published network, and how they map to ours.
 
     Attributes:
@@ -121,7 +121,7 @@ def _tokenizer(first: str, later: str) -> Iterator[tuple[str, str]]:
 
 
 LAYOUTS = (
-    Layout(
+    CheckpointLayout(
         "SEW-ResNet",
         r"layer2\.0\.downsample\.0\.(?:module\.)?0\.weight",
         "sew_resnet",
@@ -130,7 +130,7 @@ LAYOUTS = (
         trained=IF_TRAINED,
         untold="how spikes meet their shortcut (student.connect)",
     ),
-    Layout(
+    CheckpointLayout(
         "the spiking ResNet beside SEW-ResNet",
         r"layer2\.0\.downsample\.module\.0\.weight",
         "resnet",
@@ -138,7 +138,7 @@ LAYOUTS = (
         neuron=IF_NEURON,
         trained=IF_TRAINED,
     ),
-    Layout(
+    CheckpointLayout(
         "Spikformer for CIFAR",
         r"block\.0\.attn\.q_linear\.weight",
         "spikformer",
@@ -146,7 +146,7 @@ LAYOUTS = (
         settings={"patch_size": 4},
         untold=_HEADS,
     ),
-    Layout(
+    CheckpointLayout(
         "Spike-driven Transformer",
         r"block\.0\.mlp\.fc1_conv\.weight",
         "sdt",
@@ -162,7 +162,7 @@ LAYOUTS = (
         beside="block.0.attn.talking_heads.weight",
         untold="how often its tokenizer pools (student.patch_size: 4 for its pooling_stat 0011, 16 for 1111)",
     ),
-    Layout(
+    CheckpointLayout(
         "Spikingformer for CIFAR",
         r"patch_embed\.block0_conv\.weight",
         "spikingformer",
@@ -170,14 +170,14 @@ LAYOUTS = (
         settings={"patch_size": 4, "cml": False},
         untold=_HEADS,
     ),
-    Layout(
+    CheckpointLayout(
         "Spikingformer for ImageNet, or Spikingformer with CML",
         r"patch_embed\.proj1_conv\.weight",
         "spikingformer",
         (*_tokenizer("proj", "proj"), *_PRE_ACTIVATION),
         untold=f"where it pools (student.cml: both codes use these names) and {_HEADS}",
     ),
-    Layout(
+    CheckpointLayout(
         "Spikformer for ImageNet",
         r"block\.0\.mlp\.fc1_conv\.weight",
         "spikformer",
@@ -189,6 +189,6 @@ LAYOUTS = (
 )
 
 
-def layout_of(state: State) -> Layout | None:
+def layout_of(state: State) -> CheckpointLayout | None:
     """Find the layout of a state_dict by its names; None if it is none of these."""
     return next((layout for layout in LAYOUTS if layout.prefixes(state)), None)

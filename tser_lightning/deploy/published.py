@@ -21,7 +21,7 @@ _BKDSNN = "https://github.com/Intelligent-Computing-Research-Group/BKDSNN"
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedCheckpoint:
     """A published checkpoint: its page, network and settings.
 
     Attributes:
@@ -37,19 +37,25 @@ class Published:
     drive: str | None = None
 
 
-def _sdt(depth: int, dim: int, drive: str) -> Published:
-    return Published(_SDT, "sdt", {"depth": depth, "dim": dim, "heads": 8, "patch_size": 16}, drive)
+def _sdt(depth: int, dim: int, drive: str) -> PublishedCheckpoint:
+    return PublishedCheckpoint(_SDT, "sdt", {"depth": depth, "dim": dim, "heads": 8, "patch_size": 16}, drive)
 
 
-def _spikingformer(page: str, depth: int, dim: int, patch_size: int, cml: bool) -> Published:
+def _spikingformer(page: str, depth: int, dim: int, patch_size: int, cml: bool) -> PublishedCheckpoint:
     heads = 8 if patch_size == 16 else 12
     settings = {"depth": depth, "dim": dim, "heads": heads, "patch_size": patch_size, "cml": cml}
-    return Published(page, "spikingformer", settings)
+    return PublishedCheckpoint(page, "spikingformer", settings)
 
 
 PUBLISHED = {
-    **{f"sew_resnet{depth}": Published(_SEW, f"sew_resnet{depth}", {"connect": "add"}) for depth in (18, 34, 50)},
-    **{f"bkdsnn_sew_resnet{n}": Published(_BKDSNN, f"sew_resnet{n}", {"connect": "add"}) for n in (18, 34, 50)},
+    **{
+        f"sew_resnet{depth}": PublishedCheckpoint(_SEW, f"sew_resnet{depth}", {"connect": "add"})
+        for depth in (18, 34, 50)
+    },
+    **{
+        f"bkdsnn_sew_resnet{n}": PublishedCheckpoint(_BKDSNN, f"sew_resnet{n}", {"connect": "add"})
+        for n in (18, 34, 50)
+    },
     "sdt_8_384": _sdt(8, 384, "10oH_zkwB4FDtFLgmZ_lI8e0tFjRzrXyD"),
     "sdt_6_512": _sdt(6, 512, "1hsShpFBKYpMK2TmpuoyBFORcLAuMHrx7"),
     "sdt_8_512": _sdt(8, 512, "1n59WNSBgP2VyAW2nfJX2Wvx5rgNJEMXI"),
@@ -66,7 +72,7 @@ PUBLISHED = {
 }
 
 
-def published(name: str) -> Published:
+def published(name: str) -> PublishedCheckpoint:
     """Look a checkpoint up by its name.
 
     Raises:

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tser_lightning.deploy.layouts import Layout, State, layout_of
-from tser_lightning.deploy.published import Published, published, published_file
+from tser_lightning.deploy.layouts import CheckpointLayout, State, layout_of
+from tser_lightning.deploy.published import PublishedCheckpoint, published, published_file
 from tser_lightning.errors import UsageError
 from tser_lightning.models import Student
 from tser_lightning.training.weights import load_weights, places_in, read_weights
@@ -34,7 +34,7 @@ def start_student(student: Student, source: str, card: Config, teacher: nn.Modul
 
     Args:
         student: With fresh weights; is changed.
-        source: A file (a state_dict in our names or in those of a `Layout`, wrapped or not), "run:DIR",
+        source: A file (a state_dict in our names or in those of a `CheckpointLayout`, wrapped or not), "run:DIR",
             "published:NAME", or "teacher".
         card: The settings of `student`, `neuron` and `norm`, and `num_classes`, as in a student's card.
         teacher: The ANN whose weights are taken where `source` is "teacher".
@@ -166,7 +166,7 @@ def _from_file(student: Student, path: Path, card: Config) -> None:
         log.info("it was trained with %s; that changes no answer, only a further training", ", ".join(other))
 
 
-def _check_layout(layout: Layout, state: State, path: Path, card: Config) -> None:
+def _check_layout(layout: CheckpointLayout, state: State, path: Path, card: Config) -> None:
     """Raise a `UsageError` with the settings that fit, if these are others."""
     if leaks := [name for name in state if name.endswith("_lif.w")]:
         raise UsageError(
@@ -224,7 +224,7 @@ def _typed(value: Any) -> str:
     return json.dumps(value).strip('"')
 
 
-def _network(layout: Layout, state: State) -> tuple[str, dict[str, Any]]:
+def _network(layout: CheckpointLayout, state: State) -> tuple[str, dict[str, Any]]:
     """The function that makes the network of a state_dict, and its settings as far as the shapes tell them."""
     if "patch_embed" not in " ".join(state):
         return _resnet(layout, state)
@@ -235,7 +235,7 @@ def _network(layout: Layout, state: State) -> tuple[str, dict[str, Any]]:
     return layout.family, settings
 
 
-def _resnet(layout: Layout, state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]]:
+def _resnet(layout: CheckpointLayout, state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]]:
     depths = tuple(len({name.split(".")[1] for name in state if name.startswith(f"layer{i}.")}) for i in range(1, 5))
     size = _RESNETS.get(depths, "?")
     size = "50" if size == "34" and any(".conv3." in name for name in state) else size
@@ -249,7 +249,7 @@ def _resnet(layout: Layout, state: Mapping[str, Tensor]) -> tuple[str, dict[str,
     return family, {"stem": "imagenet" if state["conv1.weight"].shape[-1] == 7 else "cifar"}
 
 
-def _check_published(entry: Published, name: str, card: Config) -> None:
+def _check_published(entry: PublishedCheckpoint, name: str, card: Config) -> None:
     needed = [f"student.{each}" for each in _differences(entry.settings, card["student"])]
     if _class(card["student"]) != entry.family:
         needed = [f"student={_EXAMPLES.get(entry.family, entry.family)}", *_settings(entry.settings)]

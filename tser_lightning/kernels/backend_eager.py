@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from tser_lightning.kernels.batch_norm import Form, Inputs, NormGradients, through_norm
 from tser_lightning.kernels.dynamics import Gradients, at_rest
-from tser_lightning.kernels.layout import Layout
+from tser_lightning.kernels.layout import MemoryLayout
 from tser_lightning.kernels.spec import Decay, NeuronSpec
 from tser_lightning.kernels.surrogate import Scale
 
@@ -178,7 +178,7 @@ def _back(grad_h_TK: Tensor, keep_TK: Tensor, grad_v: Tensor, decay: Decay, spec
 def norm_lif_forward(inputs: Inputs, form: Form, decay: Decay, spec: NeuronSpec) -> Tensor:
     """Give the spikes [T*B, C, H, W]."""
     currents_TB = form.over_time(_currents(inputs, form))
-    layout = Layout(currents_TB)
+    layout = MemoryLayout(currents_TB)
     x_TM = layout.matrix(currents_TB)
     spikes_TM, _ = lif_forward(x_TM, at_rest(x_TM, None, spec.v_init), decay, spec)
     return layout.unmatrix(spikes_TM).flatten(0, 1)
@@ -189,7 +189,7 @@ def norm_lif_backward(
 ) -> NormGradients:
     """Give the gradients that are needed."""
     currents_TB = form.over_time(_currents(inputs, form))
-    layout = Layout(currents_TB)
+    layout = MemoryLayout(currents_TB)
     x_TM = layout.matrix(currents_TB)
     grad_TM = layout.matrix(grad_NCHW.unflatten(0, (form.steps, -1)))
     start, no_grad = at_rest(x_TM, None, spec.v_init), at_rest(x_TM, None)

@@ -5,7 +5,7 @@ import math
 from torch import Tensor
 
 
-class Layout:
+class MemoryLayout:
     """How a tensor [T, ...] lies in memory, so that others can be read and written in the same order.
 
     An expanded time axis (stride 0: one image for all steps) stays one. Nothing is copied where a view will do.

@@ -13,7 +13,7 @@ from tser_lightning.kernels.backend_eager import NEURONS_PER_THREAD as SMALL
 from tser_lightning.kernels.backend_eager import lif_step
 from tser_lightning.kernels.dispatch import backend_named, chosen
 from tser_lightning.kernels.dynamics import at_rest
-from tser_lightning.kernels.layout import Layout
+from tser_lightning.kernels.layout import MemoryLayout
 from tser_lightning.kernels.operators import Call, apart, differentiable, gradients, operator, read, written
 from tser_lightning.kernels.packing import is_spikes
 from tser_lightning.kernels.reference import lif_reference
@@ -25,7 +25,7 @@ def _forward(
     currents_TB: Tensor, v_init: Tensor | None, decay: Tensor | None, scale: Tensor | None, call: str
 ) -> tuple[Tensor, Tensor]:
     how = read(call)
-    layout = Layout(currents_TB)
+    layout = MemoryLayout(currents_TB)
     x_TM = layout.matrix(currents_TB)
     start = _start(x_TM, v_init, layout, how.spec.v_init)
     spikes_TM, v_M = backend_named(how.backend).lif_forward(x_TM, start, how.decay(decay), how.spec)
@@ -44,7 +44,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the membrane of every step again, and go back; an empty tensor where nothing is to be had."""
     how = read(call)
-    layout = Layout(currents_TB)
+    layout = MemoryLayout(currents_TB)
     x_TM = layout.matrix(currents_TB)
     start = _start(x_TM, v_init, layout, how.spec.v_init)
     none = start.new_zeros(())
@@ -67,13 +67,13 @@ def _backward(
     return layout.unmatrix(found.currents), back_v, back_decay
 
 
-def _start(x_TM: Tensor, v_init: Tensor | None, layout: Layout, start: float = 0.0) -> Tensor:
+def _start(x_TM: Tensor, v_init: Tensor | None, layout: MemoryLayout, start: float = 0.0) -> Tensor:
     """The membrane before the first step, [M] or one number for all."""
     return at_rest(x_TM, v_init if v_init is None or v_init.ndim == 0 else layout.vector(v_init), start)
 
 
 def _fake_forward(currents_TB: Tensor, v_init: Tensor | None, *_: Any) -> tuple[Tensor, Tensor]:
-    layout = Layout(currents_TB)
+    layout = MemoryLayout(currents_TB)
     x_TM = layout.matrix(currents_TB)
     last_M = x_TM.new_empty(x_TM.shape[1:], dtype=_start(x_TM, v_init, layout).dtype)
     return layout.unmatrix(x_TM.new_empty(x_TM.shape)), layout.unmatrix(last_M)

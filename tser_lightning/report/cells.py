@@ -13,7 +13,7 @@ from tser_lightning.report.grid import Grid, latest
 from tser_lightning.report.labels import LOSSES, Label
 from tser_lightning.report.mixtures import unlike, warnings
 from tser_lightning.report.names import NAMES
-from tser_lightning.report.published import Published, published, published_methods, teacher_of
+from tser_lightning.report.published import PublishedAccuracy, published, published_methods, teacher_of
 from tser_lightning.report.statistics import Comparison, Summary, compare, summarise
 
 ACCURACY = "test/acc"
@@ -61,7 +61,7 @@ class Cell:
     summary: Summary | None = None
     comparison: Comparison | None = None
     unlike: tuple[str, ...] = ()
-    published: Published | None = None
+    published: PublishedAccuracy | None = None
     best: bool = False
 
 
@@ -195,7 +195,7 @@ def _best(summaries: Mapping[Label, Summary], what: Measure) -> set[Label]:
     return {row for row, mean in means.items() if mean == best}
 
 
-def _printed(column: Label, records: Sequence[RunRecord]) -> Published | None:
+def _printed(column: Label, records: Sequence[RunRecord]) -> PublishedAccuracy | None:
     """Give the published number of what was run; None unless method, network and teacher are those published."""
     data, student, steps = str(column.get("data")), str(column.get("student")), column.get("student.timesteps")
     if not published_methods(data, student, steps):

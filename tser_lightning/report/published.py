@@ -13,7 +13,7 @@ ANY = "all"
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedAccuracy:
     """A printed accuracy.
 
     Attributes:
@@ -46,7 +46,7 @@ def teacher_of(student: str) -> str | None:
     return found
 
 
-def published(data: str, student: str, timesteps: int | None, method: str) -> Published | None:
+def published(data: str, student: str, timesteps: int | None, method: str) -> PublishedAccuracy | None:
     """Look up what the paper prints for a method.
 
     Args:
@@ -59,7 +59,7 @@ def published(data: str, student: str, timesteps: int | None, method: str) -> Pu
     if entry is None:
         return None
     mean, std = entry if isinstance(entry, list) else (entry, None)
-    return Published(mean, std, _doubt(data, student, timesteps, method))
+    return PublishedAccuracy(mean, std, _doubt(data, student, timesteps, method))
 
 
 def published_methods(data: str, student: str, timesteps: int | None) -> list[str]:

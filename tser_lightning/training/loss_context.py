@@ -36,7 +36,7 @@ class Live(NamedTuple):
     ema: Callable[[Tensor], Tensor] | None
 
 
-class Seen(NamedTuple):
+class StudentFeatures(NamedTuple):
     """Tensors caught inside a student by hooks, by name; see `Needs`."""
 
     student_features: Named
@@ -44,13 +44,13 @@ class Seen(NamedTuple):
     membranes: Named
     spikes: Named
 
-    def of(self, steps: slice) -> "Seen":
+    def of(self, steps: slice) -> "StudentFeatures":
         """Give the tensors of some of the time steps."""
         return self.each(lambda value: value[steps])
 
-    def each(self, change: Callable[[Tensor], Tensor]) -> "Seen":
+    def each(self, change: Callable[[Tensor], Tensor]) -> "StudentFeatures":
         """Apply a function to every tensor."""
-        return Seen(*({name: change(value) for name, value in group.items()} for group in self))
+        return StudentFeatures(*({name: change(value) for name, value in group.items()} for group in self))
 
 
 class StudentHooks:
@@ -80,14 +80,14 @@ class StudentHooks:
         for path in dict.fromkeys((*charged, *spikes)):
             self._neurons[path].register_forward_hook(_keep_output(path, self._out))
 
-    def take(self, steps: int, images: int) -> Seen:
+    def take(self, steps: int, images: int) -> StudentFeatures:
         """Return the tensors [T, B, ...] of the student's last call, and drop them here."""
         caught = self._layers.take()
         if self._time_first:
             caught = {name: feature.flatten(0, 1) for name, feature in caught.items()}
         features = {name: over_steps(name, feature, steps, images) for name, feature in caught.items()}
         currents, charged, spikes = self._wanted
-        seen = Seen(
+        seen = StudentFeatures(
             student_features=features,
             currents={path: self._in[path] for path in currents},
             membranes={path: membranes(self._neurons[path], self._in[path], self._out[path]) for path in charged},
@@ -140,7 +140,7 @@ def looks_inside(loss: nn.Module) -> bool:
 
 
 def keywords(
-    loss: nn.Module, seen: Seen, taught: TeacherOutputs, batch: Batch, heads: Heads | None, live: Live
+    loss: nn.Module, seen: StudentFeatures, taught: TeacherOutputs, batch: Batch, heads: Heads | None, live: Live
 ) -> dict[str, Any]:
     """Make the keywords of a loss from caught tensors: the features of its taps, and the context of its needs."""
     needs, found = needs_of(loss), {}

@@ -13,7 +13,7 @@ from tser_lightning.data.batch import Batch
 from tser_lightning.errors import UsageError
 from tser_lightning.losses import Heads, LossTerms
 from tser_lightning.losses.contract import needs_of
-from tser_lightning.training.loss_context import Live, Seen, keywords, looks_inside
+from tser_lightning.training.loss_context import Live, StudentFeatures, keywords, looks_inside
 from tser_lightning.training.teacher_inference import TeacherOutputs
 from tser_lightning.training.user_code import PASSED_ON, described, failed, named
 
@@ -48,7 +48,7 @@ class LossCalls:
         self,
         loss: nn.Module,
         student_TBC: Tensor,
-        seen: Seen,
+        seen: StudentFeatures,
         taught: TeacherOutputs,
         batch: Batch,
         heads: Heads | None,
@@ -77,7 +77,7 @@ class LossCalls:
         value = self._called(student_TBC[steps], self.seen.of(steps), progress)
         return value.total if isinstance(value, LossTerms) else value
 
-    def _called(self, student_TBC: Tensor, seen: Seen, progress: float) -> Any:
+    def _called(self, student_TBC: Tensor, seen: StudentFeatures, progress: float) -> Any:
         live = Live(lambda: progress, lambda images: self.student_TBC.detach().clone())
         asked = keywords(self.loss, seen, self.taught, self.batch, self.heads, live)
         return self.loss(student_TBC, self.taught.logits, self.batch.labels, **asked)

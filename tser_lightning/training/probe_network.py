@@ -15,7 +15,7 @@ from tser_lightning.data.batch import Batch
 from tser_lightning.errors import UsageError
 from tser_lightning.models.memory_format import lay_out
 from tser_lightning.models.student import Student
-from tser_lightning.training.loss_context import Seen, StudentHooks
+from tser_lightning.training.loss_context import StudentFeatures, StudentHooks
 from tser_lightning.training.nonfinite import first_nonfinite
 from tser_lightning.training.preserve_state import Draws, borrowed, seed_all
 from tser_lightning.training.recipe import Machine
@@ -31,7 +31,7 @@ _TEACHER = "a teacher is called with images [B, channels, height, width] and giv
 
 def probed_student(
     student: nn.Module, batch: Batch, loss: nn.Module | None, classes: int, machine: Machine
-) -> tuple[Tensor, Seen]:
+) -> tuple[Tensor, StudentFeatures]:
     """Check a student on a few images.
 
     Args:
@@ -229,7 +229,7 @@ class _StudentProbe(_Called):
             return (steps, size) if self.whole.time_first else (steps * size,)
         return None
 
-    def probed(self, batch: Batch, loss: nn.Module | None, machine: Machine) -> tuple[Tensor, Seen]:
+    def probed(self, batch: Batch, loss: nn.Module | None, machine: Machine) -> tuple[Tensor, StudentFeatures]:
         """Check it, and give logits_TBC and what a loss asks for, cut off from it."""
         with borrowed(self.whole) as whole:
             if whole is not self.whole:

@@ -273,8 +273,8 @@ def test_a_plain_trainer_gives_a_loss_the_same(
         max_epochs=2, accumulate_grad_batches=2, limit_train_batches=3, limit_val_batches=0, **settings, **silent
     )
     trainer.fit(module)
-    assert module.average is not None
-    module.average.exchange(plain)
+    assert module.ema is not None
+    module.ema.exchange(plain)
     assert same(student, plain)
     assert [c.progress for c in loss.seen] == [c.progress for c in its_loss.seen]
 
@@ -311,9 +311,9 @@ def test_the_moving_average_that_a_loss_sees_is_the_one_of_the_step(
             self.expected: list[Tensor] = []
 
         def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Batch, batch_idx: int) -> None:
-            assert pl_module.average is not None
+            assert pl_module.ema is not None
             student = copy.deepcopy(pl_module.student).eval()
-            student.load_state_dict(pl_module.average.network)
+            student.load_state_dict(pl_module.ema.network)
             with torch.no_grad():
                 self.expected.append(student(batch.images))
 

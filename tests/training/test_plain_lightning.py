@@ -61,8 +61,8 @@ def test_a_plain_trainer_trains_the_same_weights_and_measures_the_same(loss: str
     (tested,) = _trainer(tmp_path, recipe).test(
         module, datamodule=ImageDataModule(data, selection=None, workers=0), verbose=False
     )
-    if module.average is not None:
-        module.average.exchange(plain)
+    if module.ema is not None:
+        module.ema.exchange(plain)
     assert all(torch.equal(value, plain.state_dict()[name]) for name, value in student.state_dict().items())
     measured = evaluate_network(student, teacher, data, machine=MACHINE)
     for name in ("acc", "acc_t1", "ece", "agreement"):
@@ -97,8 +97,8 @@ def test_a_plain_trainer_goes_on_exactly_from_its_own_checkpoints_in_which_the_a
         images = ImageDataModule(data, workers=0)
         trainer.fit(module, datamodule=images, ckpt_path=first)
         (tested,) = trainer.test(module, datamodule=images, verbose=False)
-        assert module.average is not None
-        ends.append((module.state_dict(), module.average.network, tested))
+        assert module.ema is not None
+        ends.append((module.state_dict(), module.ema.network, tested))
         fresh = Distiller(*_parts("bkdsnn")[:3], recipe=recipe, machine=MACHINE)
         (again,) = trainer.test(fresh, datamodule=images, ckpt_path=str(tmp_path / "epoch=1.ckpt"), verbose=False)
         assert again == tested

@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor
 
 from tser_lightning.atomic_io import write_bytes, write_json
 from tser_lightning.errors import RunError
-from tser_lightning.training.average import Average
+from tser_lightning.training.ema import EMA
 
 log = logging.getLogger("tser_lightning")
 
@@ -175,7 +175,7 @@ class Checkpoints(Checkpoint):
 
 def _measured(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Tensor]:
     """Copy the student that was validated: the average, where there is one."""
-    averages = [callback.network for callback in trainer.callbacks if isinstance(callback, Average)]  # type: ignore[attr-defined]
+    averages = [callback.network for callback in trainer.callbacks if isinstance(callback, EMA)]  # type: ignore[attr-defined]
     state = averages[0] if averages else _student_part(pl_module.state_dict())
     return {name: _whole(value.detach()).cpu().clone() for name, value in state.items()}
 

@@ -24,7 +24,7 @@ from tser_lightning.models.fusing import allow_fusing
 from tser_lightning.models.shared_statistics import shared_statistics
 from tser_lightning.models.student import Student
 from tser_lightning.training.accumulated import AccumulatedGradients, share_of_the_last
-from tser_lightning.training.average import Average
+from tser_lightning.training.ema import EMA
 from tser_lightning.training.loop_state import LoopState, seed_step
 from tser_lightning.training.loss_context import Gatherer, Live, check_needs, fraction_done
 from tser_lightning.training.nonfinite import LossGuard
@@ -60,7 +60,7 @@ class Distiller(pl.LightningModule):
 
     Attributes:
         teacher_inference: Asks the teacher, or a file that knows its logits, for what the loss compares with.
-        average: The moving average of the student, where the recipe has one; it is what is validated and tested.
+        ema: The moving average of the student, where the recipe has one; it is what is validated and tested.
         values: The loss and its parts for the batch that is being trained on, by name.
         latest: The same as numbers, as they were read last.
         standing: How far the training is.
@@ -106,7 +106,7 @@ class Distiller(pl.LightningModule):
         self.teacher_inference = TeacherInference(teacher, loss)  # no module, so that the teacher is not registered
         self.recipe, self.machine, self.seed, self.record = recipe, machine, seed, record
         self._own_images = data and ImageDataModule(data, seed=seed, selection=selection, workers=machine.workers)
-        self.average = None if recipe.ema is None else Average(student, recipe.ema)  # no submodule either
+        self.ema = None if recipe.ema is None else EMA(student, recipe.ema)  # no submodule either
         check_needs(loss, recipe)
         check_online(student, loss, recipe, machine)
         self._asked = Gatherer(loss, student, teacher)
@@ -132,7 +132,7 @@ class Distiller(pl.LightningModule):
     # ------------------------------------------------------------------ before the first batch
     def configure_callbacks(self) -> Sequence[Callback]:
         """Return the callbacks of every training: the guard against losses that are not finite, the average."""
-        return [self._guard] if self.average is None else [self._guard, self.average]
+        return [self._guard] if self.ema is None else [self._guard, self.ema]
 
     def setup(self, stage: str) -> None:
         """Choose where the batches come from: the Trainer's datamodule, else this module's data.
@@ -262,7 +262,7 @@ class Distiller(pl.LightningModule):
             return online(steps, [parameter for parameter in self.parameters() if parameter.requires_grad])
 
     def _loss_of(self, student_TBC: Tensor, taught: TeacherOutputs, batch: Batch) -> LossTerms:
-        live = Live(lambda: fraction_done(self.trainer), None if self.average is None else self.average.logits)
+        live = Live(lambda: fraction_done(self.trainer), None if self.ema is None else self.ema.logits)
         asked = self._asked.keywords(student_TBC, taught, batch, live)
         return _as_terms(self.loss(student_TBC, taught.logits, batch.labels, **asked))
 
@@ -334,8 +334,8 @@ class Distiller(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add where the training stands, the average, and between two steps of accumulated batches their gradients."""
         checkpoint["standing"] = self.standing.state(self.trainer.strategy.all_gather)
-        if self.average is not None:
-            checkpoint["average"] = self.average.state()
+        if self.ema is not None:
+            checkpoint["average"] = self.ema.state()
         if self.standing.batch % self.trainer.accumulate_grad_batches:
             checkpoint["gradients"] = self._gradients.of(self)
 
@@ -343,8 +343,8 @@ class Distiller(pl.LightningModule):
         """Restore the place in the data, accumulated gradients and the average."""
         self.stand(checkpoint["standing"], self.global_rank, self.trainer.world_size)
         self._gradients.hold(checkpoint.get("gradients", {}))
-        if self.average is not None:
-            self.average.load(checkpoint["average"])
+        if self.ema is not None:
+            self.ema.load(checkpoint["average"])
         self.images.resume_at(self.standing.epoch, self.standing.batch)
 
     def stand(self, state: Mapping[str, Any], rank: int = 0, world_size: int = 1) -> None:

@@ -22,7 +22,7 @@ class Recipe:
         accumulate: Batches per optimiser step; the last step of an epoch has those that are left.
         clip: Largest norm of the gradient; None for no clipping.
         ema: Decay of the moving average of the student's weights that is validated, selected and exported in their
-            place, reached over the first steps (see `Average`); None for none.
+            place, reached over the first steps (see `EMA`); None for none.
         validate_every: Epochs between two validations; the last epoch is validated besides.
         steps: Batches per epoch and split, for a trial; None for all of them.
         through_time: Whether gradients flow through the membranes of all steps (BPTT); False: step by step, see

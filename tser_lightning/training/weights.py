@@ -56,8 +56,8 @@ def load_weights(
     fitting = _fitting(places, net.state_dict())
     if not fitting:
         raise _unfit(path, found, places, net.state_dict(), whose)
-    place = _AVERAGE if _AVERAGE in fitting else next(iter(fitting))
-    state, others = fitting[place], [each for each in fitting.items() if each[0] != place and place != _AVERAGE]
+    place = _EMA if _EMA in fitting else next(iter(fitting))
+    state, others = fitting[place], [each for each in fitting.items() if each[0] != place and place != _EMA]
     if any(not _same(state, other) for _, other in others):
         raise UsageError(
             what=f"{path} holds several sets of weights that fit the network: {', '.join(map(_place, fitting))}",
@@ -80,7 +80,7 @@ def load_weights(
     net.load_state_dict(state)
 
 
-_AVERAGE = ("average.network", "net.")
+_EMA = ("average.network", "net.")
 """Where a checkpoint of a training with `trainer.ema` has the weights that it is about."""
 
 

@@ -1,4 +1,4 @@
-"""The exponential moving average of a network's weights."""
+"""The exponential moving average (EMA) of a network's weights."""
 
 from collections.abc import Mapping
 from itertools import chain
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
 
-class Average(Callback):
+class EMA(Callback):
     """Averages a student over the steps of its optimiser: after each, average = d * average + (1 - d) * now.
 
     It begins with the weights after the first step. d = min(decay, (1 + n) / (10 + n)) after n steps before: it grows

@@ -14,9 +14,9 @@ from tser_lightning.data import Digits
 from tser_lightning.losses import DistillationLoss
 from tser_lightning.models import Student
 from tser_lightning.training import Machine, Recipe, Teacher, evaluate_network, fit
-from tser_lightning.training.average import Average
+from tser_lightning.training.ema import EMA
 
-EMA = 0.4  # reached within the few steps here
+DECAY = 0.4  # reached within the few steps here
 CPU = Machine(accelerator="cpu", workers=0)
 
 
@@ -51,7 +51,7 @@ def test_the_average_is_what_is_kept_and_the_student_trains_on_as_without_it(
     accumulate: int,
 ) -> None:
     seen = {}
-    for ema in (None, EMA):
+    for ema in (None, DECAY):
         trained, weights = copy.deepcopy(student), Weights()
         how = dataclasses.replace(recipe, ema=ema, accumulate=accumulate)
         folder = tmp_path / str(ema)
@@ -61,7 +61,7 @@ def test_the_average_is_what_is_kept_and_the_student_trains_on_as_without_it(
     for one, other in zip(steps, steps_too, strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
     assert all(torch.equal(plain[name], steps[-1][name]) for name in plain)
-    expected = by_hand(steps, EMA)
+    expected = by_hand(steps, DECAY)
     for name, value in averaged.items():
         if value.is_floating_point():
             torch.testing.assert_close(value.double(), expected[name], atol=1e-6, rtol=1e-5)
@@ -90,30 +90,30 @@ def test_the_average_is_what_is_validated_and_selected(
 def test_whole_numbers_are_those_of_the_last_step_and_an_exchange_undoes_itself() -> None:
     network = nn.BatchNorm1d(2)
     network.register_buffer("index", torch.tensor([5, 123456789]))
-    average = Average(network, 0.999)
+    ema = EMA(network, 0.999)
     for _ in range(3):
         network(torch.randn(4, 2))
-        average.update(network)
+        ema.update(network)
     own = copy.deepcopy(network.state_dict())
-    average.exchange(network)
+    ema.exchange(network)
     assert network.get_buffer("index").tolist() == [5, 123456789]
     assert int(network.get_buffer("num_batches_tracked")) == 3
     assert not torch.equal(network.get_buffer("running_mean"), own["running_mean"])
-    average.exchange(network)
+    ema.exchange(network)
     assert all(torch.equal(value, own[name]) for name, value in network.state_dict().items())
 
 
 def test_a_large_decay_over_few_steps_forgets_the_first_weights_and_goes_on_exactly() -> None:
     network = nn.Linear(1, 1)
-    average, steps = Average(network, 0.999), []
+    ema, steps = EMA(network, 0.999), []
     for step in range(50):
         nn.init.constant_(network.weight, float(step))
-        average.update(network)
+        ema.update(network)
         steps.append(copy.deepcopy(network.state_dict()))
         if step == 20:
-            later = Average(nn.Linear(1, 1), 0.999)
-            later.load(copy.deepcopy(average.state()))
-            average = later
-    mean = average.network["weight"].double()
+            later = EMA(nn.Linear(1, 1), 0.999)
+            later.load(copy.deepcopy(ema.state()))
+            ema = later
+    mean = ema.network["weight"].double()
     torch.testing.assert_close(mean, by_hand(steps, 0.999)["weight"], rtol=1e-6, atol=0.0)
     assert mean > 40  # of 0 to 49

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tser_lightning.errors import RunError
-from tser_lightning.training.checkpoints import newest, read_sealed, sealed
+from tser_lightning.training.checkpoints import checkpoint_to_resume, read_sealed, sealed
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +53,14 @@ def test_the_checkpoint_before_is_used_and_stays(
     tmp_path: Path, whole: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     last, previous = tmp_path / "last.ckpt", tmp_path / "last.previous.ckpt"
-    assert newest(tmp_path) is None
+    assert checkpoint_to_resume(tmp_path) is None
     last.write_bytes(whole[:-100])
     previous.write_bytes(whole)
-    assert newest(tmp_path) == last
+    assert checkpoint_to_resume(tmp_path) == last
     assert last.read_bytes() == whole
     assert f"the checkpoint {last} is damaged" in caplog.text
     last.write_bytes(whole[:-100])
-    assert newest(tmp_path) is None
+    assert checkpoint_to_resume(tmp_path) is None
     assert "the training begins again" in caplog.text
 
 

@@ -139,14 +139,14 @@ def _seconds_per_step(home: RunDirectory) -> dict[str, float]:
 def _settle_backend(home: RunDirectory, parts: "RunParts") -> None:
     """Set the backend of the neurons: the one that this run began with, or, at its start, the faster one."""
     from tser_lightning.training.backend_choice import check_compiled, faster_backend, is_open, use_backend
-    from tser_lightning.training.checkpoints import newest
+    from tser_lightning.training.checkpoints import checkpoint_to_resume
 
     if not is_open(parts.student, parts.machine):
         return
     how = (parts.student, parts.data, parts.recipe, parts.machine)
     name = home.info().get("backend")
     if name is None:  # a run with checkpoints began when eager was all there was
-        name = faster_backend(*how) if newest(home.checkpoints) is None else "eager"
+        name = faster_backend(*how) if checkpoint_to_resume(home.checkpoints) is None else "eager"
         home.keep_backend(name)
     elif name == "compiled":
         check_compiled(*how)

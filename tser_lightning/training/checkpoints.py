@@ -1,4 +1,4 @@
-"""What is kept of a training: checkpoints to go on from, and the student alone."""
+"""What is kept of a training: checkpoints to resume from, and the student alone."""
 
 import hashlib
 import io
@@ -80,8 +80,8 @@ class DurableCheckpoints(TorchCheckpointIO):
         return checkpoint
 
 
-def newest(folder: Path) -> Path | None:
-    """Find the checkpoint to go on from: the last one, or the one before where that is missing or damaged.
+def checkpoint_to_resume(folder: Path) -> Path | None:
+    """Find the checkpoint to resume from: the last one, or the one before where that is missing or damaged.
 
     Returns:
         `last.ckpt`; None if there is no good checkpoint, so that the training begins at its beginning.
@@ -105,7 +105,7 @@ def newest(folder: Path) -> Path | None:
 
 
 class Checkpoints(Checkpoint):
-    """Keeps `last.ckpt` to go on from, the one before, and the best student.
+    """Keeps `last.ckpt` to resume from, the one before, and the best student.
 
     The best student is part of `last.ckpt` too: what a run has chosen so far and where it stands are one file, which
     no kill can tear apart. `best.ckpt` is there for other programs.

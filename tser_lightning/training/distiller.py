@@ -45,7 +45,7 @@ class Distiller(pl.LightningModule):
     """Trains a student with a loss, and with a teacher where the loss asks for one.
 
     The teacher is no submodule: it stays out of the optimiser, the checkpoint, `train()` and DDP. `fit` trains with it,
-    and goes on where it was interrupted; any Trainer of Lightning gives the same weights.
+    and resumes where it was interrupted; any Trainer of Lightning gives the same weights.
 
     Args:
         student: Images to logits_TBC.
@@ -63,7 +63,7 @@ class Distiller(pl.LightningModule):
         ema: The moving average of the student, where the recipe has one; it is what is validated and tested.
         values: The loss and its parts for the batch that is being trained on, by name.
         latest: The same as numbers, as they were read last.
-        standing: How far the training is.
+        loop_state: How far the training is: epoch, batch, and the sums of the losses of this epoch.
 
     Raises:
         UsageError: The loss asks for what the recipe or the student does not have.
@@ -113,7 +113,7 @@ class Distiller(pl.LightningModule):
         self._run = compiled(student, how=False)
         self.values: dict[str, Tensor] = {}
         self.latest: dict[str, float] = {}
-        self.standing, self._guard, self._gradients = LoopState(), LossGuard(), AccumulatedGradients()
+        self.loop_state, self._guard, self._gradients = LoopState(), LossGuard(), AccumulatedGradients()
         self._measured: dict[str, float] = {}
         self._shares = self._is_materialised = False
 
@@ -147,7 +147,7 @@ class Distiller(pl.LightningModule):
                 "or Distiller(student, loss, teacher, data)"
             )
         self.images, images.trainer = images, self.trainer
-        images.resume_at(self.standing.epoch, self.standing.batch)
+        images.resume_at(self.loop_state.epoch, self.loop_state.batch)
         self.measures = StudentMeasures(int(getattr(self.student, "timesteps", 1)), images.data.num_classes)
 
     def configure_model(self) -> None:
@@ -243,7 +243,7 @@ class Distiller(pl.LightningModule):
                 raise
             raise _one_value(len(batch.labels), self.images.data.batch_size, error) from error
         self.values = {"loss": terms.total.detach(), **{name: part.detach() for name, part in terms.parts.items()}}
-        self.standing.add(self.current_epoch, batch_idx, self.values)
+        self.loop_state.add(self.current_epoch, batch_idx, self.values)
         return terms.total
 
     def _begin_step(self) -> None:
@@ -273,15 +273,15 @@ class Distiller(pl.LightningModule):
     def backward(self, loss: Tensor, *arguments: Any, **settings: Any) -> None:
         """Backpropagate; an incomplete last group of accumulated batches is divided by the batches that it has."""
         together = self.trainer.accumulate_grad_batches
-        share = share_of_the_last(self.standing.batch, int(self.trainer.num_training_batches), together)
+        share = share_of_the_last(self.loop_state.batch, int(self.trainer.num_training_batches), together)
         with self._shared():  # what is computed again in the backward pass has the same statistics
             super().backward(loss if share == 1 else loss * share, *arguments, **settings)
 
     def on_train_epoch_end(self) -> None:
         """Log the mean losses of the epoch and give its row of numbers to `record`."""
-        means = {f"train/{name}": value / self.standing.batch for name, value in self._sums().items()}
+        means = {f"train/{name}": value / self.loop_state.batch for name, value in self._sums().items()}
         self.log_dict(means)
-        self.standing.next_epoch(self.current_epoch + 1)
+        self.loop_state.next_epoch(self.current_epoch + 1)
         optimizer = self.optimizers()
         rate = optimizer.param_groups[0]["lr"] if not isinstance(optimizer, list) else 0.0
         if self.trainer.is_global_zero:
@@ -290,7 +290,7 @@ class Distiller(pl.LightningModule):
 
     def _sums(self) -> dict[str, float]:
         """Average the sums of loss and parts over the processes, which have equally many images each."""
-        sums = self.standing.sums
+        sums = self.loop_state.sums
         if self.trainer.world_size == 1:
             return {name: float(value) for name, value in sums.items()}
         total = self.trainer.strategy.reduce(torch.stack(list(sums.values())), reduce_op="mean")
@@ -332,24 +332,24 @@ class Distiller(pl.LightningModule):
 
     # ------------------------------------------------------------------ checkpoints
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add where the training stands, the average, and between two steps of accumulated batches their gradients."""
-        checkpoint["standing"] = self.standing.state(self.trainer.strategy.all_gather)
+        """Add the loop state, the average, and between two steps of accumulated batches their gradients."""
+        checkpoint["standing"] = self.loop_state.state(self.trainer.strategy.all_gather)
         if self.ema is not None:
             checkpoint["average"] = self.ema.state()
-        if self.standing.batch % self.trainer.accumulate_grad_batches:
+        if self.loop_state.batch % self.trainer.accumulate_grad_batches:
             checkpoint["gradients"] = self._gradients.of(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the place in the data, accumulated gradients and the average."""
-        self.stand(checkpoint["standing"], self.global_rank, self.trainer.world_size)
+        self.restore_loop_state(checkpoint["standing"], self.global_rank, self.trainer.world_size)
         self._gradients.hold(checkpoint.get("gradients", {}))
         if self.ema is not None:
             self.ema.load(checkpoint["average"])
-        self.images.resume_at(self.standing.epoch, self.standing.batch)
+        self.images.resume_at(self.loop_state.epoch, self.loop_state.batch)
 
-    def stand(self, state: Mapping[str, Any], rank: int = 0, world_size: int = 1) -> None:
+    def restore_loop_state(self, state: Mapping[str, Any], rank: int = 0, world_size: int = 1) -> None:
         """Restore the place in the data and the sums of the epoch from a checkpoint."""
-        self.standing.load(state, self.device, rank, world_size)
+        self.loop_state.load(state, self.device, rank, world_size)
 
 
 def _one_value(images: int, batch_size: int, error: ValueError) -> UsageError:

@@ -1,4 +1,4 @@
-"""Where a training stands: what a checkpoint between two batches needs besides weights and optimiser."""
+"""The state of the training loop: what a checkpoint between two batches needs besides weights and optimiser."""
 
 import hashlib
 import random
@@ -14,7 +14,7 @@ class LoopState:
     """Epoch, batch and the sums of the loss and its parts over the epoch so far.
 
     Attributes:
-        epoch: The epoch to go on with, from 0.
+        epoch: The epoch to resume in, from 0.
         batch: How many of its batches are done.
         sums: Sums of loss and parts over these batches, by name; of this process.
     """

@@ -25,7 +25,13 @@ from torch import nn
 from tser_lightning.data.data_module import ImageDataModule
 from tser_lightning.data.image_data import ImageData, Split
 from tser_lightning.operating_system import peak_resident_mib
-from tser_lightning.training.checkpoints import Checkpoints, DurableCheckpoints, load_chosen, newest, read_sealed
+from tser_lightning.training.checkpoints import (
+    Checkpoints,
+    DurableCheckpoints,
+    checkpoint_to_resume,
+    load_chosen,
+    read_sealed,
+)
 from tser_lightning.training.distiller import Distiller, Row
 from tser_lightning.training.evaluation import Evaluation
 from tser_lightning.training.exit_handling import StopsAtSigterm, told
@@ -113,7 +119,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     record: Callable[[Row], None] = lambda row: None,
 ) -> dict[str, float]:
-    """Train a student, going on from `folder/last.ckpt` if there is one, and leave the selected epoch's weights in it.
+    """Train a student, resume from `folder/last.ckpt` if there is one, and leave the selected epoch's weights in it.
 
     Args:
         student: Images to logits_TBC; trained in place.
@@ -180,11 +186,11 @@ def fit(
         callbacks=[*shown, kept, StopsAtSigterm(), *callbacks],
     )
     check_precision(recipe.precision, trainer.strategy.root_device)
-    last = newest(folder)
+    last = checkpoint_to_resume(folder)
     if last is not None:
         log.info("going on from %s", last)
         if sharded:  # Lightning reads it too late for the order of the data
-            distiller.stand(read_sealed(last)["standing"])
+            distiller.restore_loop_state(read_sealed(last)["standing"])
     with told(trainer):
         trainer.fit(distiller, datamodule=images, ckpt_path=last)
     seconds = load_chosen(student, folder)

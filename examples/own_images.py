@@ -16,7 +16,7 @@ from torchvision.models import resnet18
 
 import tser_lightning as tl
 from tser_lightning.data import ImageFolder
-from tser_lightning.training import Once, Recipe, Teacher, evaluate_network, fit
+from tser_lightning.training import Recipe, SingleStep, Teacher, evaluate_network, fit
 
 
 def draw_images(folder: Path) -> None:
@@ -51,7 +51,7 @@ if __name__ == "__main__":
         recipe = Recipe(epochs=5, optimizer=partial(torch.optim.AdamW, lr=0.001))
         net: nn.Module = resnet18(weights=None)  # weights="DEFAULT" starts from ImageNet's
         net.fc = nn.Linear(512, data.num_classes)
-        fit(Once(net), tl.build_loss("ce"), None, data, Path(folder, "teacher"), recipe=recipe)
+        fit(SingleStep(net), tl.build_loss("ce"), None, data, Path(folder, "teacher"), recipe=recipe)
         teacher = Teacher(net)
         recipe = Recipe(epochs=5, optimizer=partial(torch.optim.AdamW, lr=0.01))
         student = tl.build_student("cnn_small", num_classes=data.num_classes, timesteps=2)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import tser_lightning as tl
 from tser_lightning.data import Digits
 from tser_lightning.losses import LossTerms
-from tser_lightning.training import Once, Recipe, Teacher, evaluate_network, fit
+from tser_lightning.training import Recipe, SingleStep, Teacher, evaluate_network, fit
 
 
 class DKD(nn.Module):
@@ -68,7 +68,7 @@ if __name__ == "__main__":
     recipe = Recipe(epochs=3, optimizer=partial(torch.optim.AdamW, lr=0.01))
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
     with TemporaryDirectory() as folder:
-        fit(Once(net), tl.build_loss("ce"), None, data, Path(folder, "teacher"), recipe=recipe)
+        fit(SingleStep(net), tl.build_loss("ce"), None, data, Path(folder, "teacher"), recipe=recipe)
         teacher = Teacher(net)
         student = tl.build_student("cnn_small", in_channels=1, timesteps=2)
         fit(student, DKD(beta=2.0), teacher, data, Path(folder, "student"), recipe=recipe)

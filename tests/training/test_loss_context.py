@@ -22,13 +22,13 @@ from tser_lightning.losses import DistillationLoss, LossContext, Needs, Piecewis
 from tser_lightning.models import Ensemble, Student, resnet_small
 from tser_lightning.neurons import GLIF, IF, LIF, LSG, PLIF, Neuron, membranes
 from tser_lightning.training import Distiller, Machine, Recipe, Teacher, fit
-from tser_lightning.training.loss_context import Gatherer, Live
+from tser_lightning.training.loss_context import ContextBuilder, StepState
 from tser_lightning.training.probe import probe
 from tser_lightning.training.teacher_inference import TeacherInference
 
 CPU = Machine(accelerator="cpu", workers=0)
 TWO = Machine(accelerator="cpu", devices=2, strategy="ddp_fork", workers=0)
-LIVE = Live(lambda: 0.25, None)
+STEP = StepState(lambda: 0.25, None)
 
 
 def without_batch_statistics(channels: int) -> nn.Module:
@@ -82,9 +82,9 @@ def needs(**asked: Any) -> nn.Module:
 
 def gathered(student: Student, teacher: Teacher | None, images: Tensor, **asked: Any) -> LossContext:
     loss = needs(**asked)
-    gatherer, inference = Gatherer(loss, student, teacher), TeacherInference(teacher, loss)
+    builder, inference = ContextBuilder(loss, student, teacher), TeacherInference(teacher, loss)
     batch = Batch(images, torch.zeros(len(images), dtype=torch.long), torch.arange(len(images)))
-    context: LossContext = gatherer.keywords(student(images), inference(batch, 0), batch, LIVE)["context"]
+    context: LossContext = builder.keywords(student(images), inference(batch, 0), batch, STEP)["context"]
     return context
 
 
@@ -206,13 +206,13 @@ def test_what_was_not_asked_for_is_refused_with_how_to_ask() -> None:
 
 def test_a_loss_that_asks_for_nothing_hooks_nothing(teacher: Teacher, tser: DistillationLoss) -> None:
     student = small_student()
-    gatherer, inference = Gatherer(tser, student, teacher), TeacherInference(teacher, tser)
+    builder, inference = ContextBuilder(tser, student, teacher), TeacherInference(teacher, tser)
     assert not any(
         module._forward_hooks or module._forward_pre_hooks for module in (*student.modules(), *teacher.modules())
     )
     images = torch.rand(2, 1, 8, 8)
     batch = Batch(images, torch.zeros(2, dtype=torch.long), torch.arange(2))
-    assert gatherer.keywords(student(images), inference(batch, 0), batch, LIVE) == {}
+    assert builder.keywords(student(images), inference(batch, 0), batch, STEP) == {}
 
 
 def steps_of(loss: Curious, contexts_before: int = 1) -> list[float]:

@@ -20,7 +20,7 @@ from tser_lightning.losses import BKDSNN, KDSNN, TET, DistillationLoss, LossTerm
 from tser_lightning.models import Student
 from tser_lightning.models.preact import add_to_stream
 from tser_lightning.neurons import LIF
-from tser_lightning.training import Machine, Once, Recipe, Teacher, fit
+from tser_lightning.training import Machine, Recipe, SingleStep, Teacher, fit
 from tser_lightning.training.probe import probe, probe_teacher
 
 T = 6
@@ -339,7 +339,7 @@ def test_a_loss_that_changes_the_teachers_logits_is_refused(teacher: Teacher, di
 
 
 def test_a_teacher_in_training_is_called_one(digits: Digits) -> None:
-    mistake = told(Once(Sees(lambda y: (y, y))), TET(), None, digits)
+    mistake = told(SingleStep(Sees(lambda y: (y, y))), TET(), None, digits)
     assert mistake.what.startswith(f"the teacher {__name__}.Sees returns a tuple")
 
 

@@ -24,7 +24,7 @@ from tser_lightning.losses import CrossEntropy, DistillationLoss
 from tser_lightning.models import Student, resnet_small
 from tser_lightning.models.norms import TDBN
 from tser_lightning.neurons import LIF
-from tser_lightning.training import Machine, Once, Recipe, Teacher, evaluate_network, fit
+from tser_lightning.training import Machine, Recipe, SingleStep, Teacher, evaluate_network, fit
 
 ONE = Machine(accelerator="cpu", devices=1, workers=0)
 TWO = Machine(accelerator="cpu", devices=2, strategy="ddp_fork", workers=0)
@@ -89,7 +89,7 @@ def test_a_process_that_is_killed_ends_the_others(
 @pytest.mark.parametrize("spiking", [False, True])
 def test_batch_norm_sees_the_batch_of_all_processes(spiking: bool, digits: Digits, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    student: nn.Module = Once(resnet_small(10, 1, widths=(4, 8)))  # as a teacher is trained
+    student: nn.Module = SingleStep(resnet_small(10, 1, widths=(4, 8)))  # as a teacher is trained
     if spiking:
         student = Student(resnet_small(10, 1, partial(LIF, v_threshold=0.5), norm=TDBN, widths=(4, 8)), 2)
     ce = DistillationLoss({"ce": CrossEntropy()})

@@ -21,7 +21,7 @@ from tser_lightning.models import Student, relu
 from tser_lightning.models.norms import TDBN
 from tser_lightning.models.resnet import resnet_small
 from tser_lightning.neurons import LIF
-from tser_lightning.training import Machine, Once, Recipe, Teacher, fit
+from tser_lightning.training import Machine, Recipe, SingleStep, Teacher, fit
 from tser_lightning.training.schedule import Constant
 from tser_lightning.training.speed import described, prepare
 
@@ -173,7 +173,7 @@ def test_the_line_about_the_machine_follows_what_is_there() -> None:
     assert "1 thread, compiled by torch, channels_last" in line(student, Machine(compile=True))
     named = Student(resnet_small(4, 3, partial(LIF, backend="reference"), norm=TDBN, widths=(4,)), timesteps=2)
     assert "1 thread, reference neurons, channels_last" in line(named, Machine())
-    assert "neurons" not in line(Once(resnet_small(4, 3, relu, widths=(4,))), Machine())
+    assert "neurons" not in line(SingleStep(resnet_small(4, 3, relu, widths=(4,))), Machine())
     folder = ImageFolder("nowhere", num_classes=4, shape=[3, 8, 8], mean=[0.5] * 3, std=[0.2] * 3)
     cores = len(os.sched_getaffinity(0))
     assert line(student, Machine(), data=folder).endswith(f"images on the disk, {cores} worker{'s' * (cores > 1)}")

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tser_lightning.errors import UsageError
-from tser_lightning.training.teacher import Once, Teacher, check_teacher
+from tser_lightning.training.teacher import SingleStep, Teacher, check_teacher
 from tser_lightning.training.weights import load_weights
 
 
@@ -35,7 +35,7 @@ def test_it_sees_the_mean_of_event_frames() -> None:
 def test_once_is_one_step() -> None:
     net = network().eval()
     images = torch.rand(4, 1, 8, 8)
-    torch.testing.assert_close(Once(net)(images), net(images)[None])
+    torch.testing.assert_close(SingleStep(net)(images), net(images)[None])
 
 
 @pytest.mark.parametrize("wrap", ["plain", "state_dict", "module."])

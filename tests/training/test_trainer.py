@@ -15,7 +15,7 @@ from tser_lightning.errors import RunError, UsageError
 from tser_lightning.losses import DistillationLoss, LossTerms
 from tser_lightning.models import Student
 from tser_lightning.termination import Terminated
-from tser_lightning.training import Machine, Once, Recipe, Teacher, evaluate_network, fit
+from tser_lightning.training import Machine, Recipe, SingleStep, Teacher, evaluate_network, fit
 from tser_lightning.training.schedule import Constant
 
 CPU = Machine(accelerator="cpu", workers=0)
@@ -223,7 +223,7 @@ def test_accumulated_and_clipped_steps_count_as_one(
 def test_the_last_group_of_batches_is_divided_by_those_that_it_has(
     digits: Digits, tmp_path: Path, accumulate: int
 ) -> None:
-    linear = Once(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
+    linear = SingleStep(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
     by_hand = copy.deepcopy(linear)
     recipe = Recipe(epochs=2, optimizer=partial(SGD, lr=0.5), schedule=Constant(), accumulate=accumulate)
     fit(linear, CrossEntropyAlone(), None, digits, tmp_path, recipe=recipe, machine=CPU, selection="last")
@@ -267,7 +267,7 @@ def test_a_batch_of_one_that_a_norm_cannot_learn_from_is_a_mistake(tmp_path: Pat
     of_size: dict[str, Any] = {"batch_size": size, "drop_last": False, "validation": 0.0}
     data = Digits(10, [1, 8, 8], mean=[0.3], std=[0.4], augment=augment, **of_size)
     assert len(data.labels("train")) == 1437
-    normed = Once(nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10)))
+    normed = SingleStep(nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10)))
     how = Recipe(epochs=1, optimizer=partial(SGD, lr=0.1))
     with pytest.raises(UsageError, match=f"a batch of 1 image: (?s:.*){advice}"):
         fit(normed, CrossEntropyAlone(), None, data, tmp_path, recipe=how, machine=CPU, selection="last")

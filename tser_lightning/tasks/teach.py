@@ -9,7 +9,7 @@ from tser_lightning.registry.build import build_data
 from tser_lightning.tasks.recipe import build_machine
 from tser_lightning.tasks.run_parts import use_cpu
 from tser_lightning.tasks.teachers import obtain_teacher
-from tser_lightning.training import Once, evaluate_network
+from tser_lightning.training import SingleStep, evaluate_network
 
 log = logging.getLogger("tser_lightning")
 
@@ -24,6 +24,6 @@ def teach(run: Run) -> dict[str, Any]:
         raise UsageError(
             what="there is no teacher to train", why="teacher=none was chosen", fix="teacher=resnet34, for example"
         )
-    scores = evaluate_network(Once(teacher.net), None, data, "test", machine=build_machine(run.config))
+    scores = evaluate_network(SingleStep(teacher.net), None, data, "test", machine=build_machine(run.config))
     log.info("teacher %s on %s: %.2f %% (test)", run.choices["teacher"], data.name, scores["acc"])
     return {"teacher": run.choices["teacher"], "data": data.name, "teacher/acc": scores["acc"]}

@@ -21,7 +21,16 @@ from tser_lightning.records.provenance import provenance
 from tser_lightning.records.run_directory import TRAINING_IMAGES, RunDirectory
 from tser_lightning.registry.build import build_teacher_network
 from tser_lightning.tasks.recipe import build_machine, build_recipe
-from tser_lightning.training import Machine, Once, Recipe, Teacher, check_teacher, evaluate_network, fit, load_weights
+from tser_lightning.training import (
+    Machine,
+    Recipe,
+    SingleStep,
+    Teacher,
+    check_teacher,
+    evaluate_network,
+    fit,
+    load_weights,
+)
 from tser_lightning.training.checkpoints import save_network
 from tser_lightning.training.probe import probe_teacher
 from tser_lightning.training.teacher_input import better_input
@@ -103,7 +112,7 @@ def _check(teacher: Teacher, config: Mapping[str, Any], name: str, data: Any) ->
     probe_teacher(teacher, data, name, build_machine(config))
     if config["debug"]["steps"] is None:
         split: Split = "val" if config["selection"] == "val" else "test"
-        scores = evaluate_network(Once(teacher.net), None, data, split, machine=build_machine(config))
+        scores = evaluate_network(SingleStep(teacher.net), None, data, split, machine=build_machine(config))
         if not math.isfinite(scores["entropy"]):
             raise UsageError(
                 what=f"the teacher {name} gives logits that are not finite for some images of {data.name} ({split})",
@@ -176,14 +185,16 @@ def _train(network: nn.Module, config: Mapping[str, Any], name: str, data: Any, 
     recipe = build_recipe(node["training"], node["training"]["optim"], node["training"]["schedule"], steps)
     log.info("training the teacher %s on %s for %d epochs; it is kept in %s", name, data.name, recipe.epochs, home.path)
     _start(network, node["training"].get("start", "random"), trial=steps is not None)
-    student = Once(network)
+    student = SingleStep(network)
     numbers = _fit(student, data, home, recipe, machine, node["seed"])
     scores = evaluate_network(student, None, data, "test", recipe=recipe, machine=machine)
     save_network(network, home.path / "teacher.safetensors", {"teacher": dict(node), "num_classes": data.num_classes})
     home.finish(numbers | {"test/acc": scores["acc"], "teacher": name, "data": data.name})
 
 
-def _fit(student: Once, data: Any, home: RunDirectory, recipe: Recipe, machine: Machine, seed: int) -> dict[str, float]:
+def _fit(
+    student: SingleStep, data: Any, home: RunDirectory, recipe: Recipe, machine: Machine, seed: int
+) -> dict[str, float]:
     loss = DistillationLoss({"ce": CrossEntropy()})
     return fit(
         student,

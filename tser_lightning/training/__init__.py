@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tser_lightning.training.distiller import Distiller
     from tser_lightning.training.evaluation import Evaluation
     from tser_lightning.training.recipe import Machine, Recipe
-    from tser_lightning.training.teacher import Once, Teacher, check_teacher
+    from tser_lightning.training.teacher import SingleStep, Teacher, check_teacher
     from tser_lightning.training.trainer import evaluate_network, fit
     from tser_lightning.training.weights import load_weights
 
@@ -19,8 +19,8 @@ _HOMES = {
     "Distiller": "distiller",
     "Evaluation": "evaluation",
     "Machine": "recipe",
-    "Once": "teacher",
     "Recipe": "recipe",
+    "SingleStep": "teacher",
     "Teacher": "teacher",
     "check_teacher": "teacher",
     "evaluate_network": "trainer",
@@ -32,8 +32,8 @@ __all__ = [
     "Distiller",
     "Evaluation",
     "Machine",
-    "Once",
     "Recipe",
+    "SingleStep",
     "Teacher",
     "check_teacher",
     "evaluate_network",

@@ -26,7 +26,7 @@ from tser_lightning.models.student import Student
 from tser_lightning.training.accumulated import AccumulatedGradients, share_of_the_last
 from tser_lightning.training.ema import EMA
 from tser_lightning.training.loop_state import LoopState, seed_step
-from tser_lightning.training.loss_context import Gatherer, Live, check_needs, fraction_done
+from tser_lightning.training.loss_context import ContextBuilder, StepState, check_needs, fraction_done
 from tser_lightning.training.nonfinite import LossGuard
 from tser_lightning.training.online import check_online, online, warn_of_norms
 from tser_lightning.training.optimizer import make_optimizer
@@ -109,7 +109,7 @@ class Distiller(pl.LightningModule):
         self.ema = None if recipe.ema is None else EMA(student, recipe.ema)  # no submodule either
         check_needs(loss, recipe)
         check_online(student, loss, recipe, machine)
-        self._asked = Gatherer(loss, student, teacher)
+        self._context = ContextBuilder(loss, student, teacher)
         self._run = compiled(student, how=False)
         self.values: dict[str, Tensor] = {}
         self.latest: dict[str, float] = {}
@@ -164,7 +164,7 @@ class Distiller(pl.LightningModule):
 
     def _materialise(self) -> None:
         """Let the loss make what it trains itself (projections, a generator) from the shapes of the features, once."""
-        if not self._asked.looks_inside or self._is_materialised:
+        if not self._context.looks_inside or self._is_materialised:
             return
         self._is_materialised = True
         training = self.student.training
@@ -252,19 +252,19 @@ class Distiller(pl.LightningModule):
             torch.compiler.cudagraph_mark_step_begin()
 
     def _terms(self, batch: Batch) -> LossTerms:
-        taught = self.teacher_inference(batch, self.current_epoch)
+        teacher_outputs = self.teacher_inference(batch, self.current_epoch)
         with self._shared():
             if self.recipe.through_time or not torch.is_grad_enabled():
-                return self._loss_of(self._run(batch.images), taught, batch)
+                return self._loss_of(self._run(batch.images), teacher_outputs, batch)
             assert isinstance(self.student, Student)  # check_online
             logits = self.student.stream(batch.images, through_time=False)
-            steps = (self._loss_of(logits_BC.unsqueeze(0), taught, batch) for logits_BC in logits)
+            steps = (self._loss_of(logits_BC.unsqueeze(0), teacher_outputs, batch) for logits_BC in logits)
             return online(steps, [parameter for parameter in self.parameters() if parameter.requires_grad])
 
-    def _loss_of(self, student_TBC: Tensor, taught: TeacherOutputs, batch: Batch) -> LossTerms:
-        live = Live(lambda: fraction_done(self.trainer), None if self.ema is None else self.ema.logits)
-        asked = self._asked.keywords(student_TBC, taught, batch, live)
-        return _as_terms(self.loss(student_TBC, taught.logits, batch.labels, **asked))
+    def _loss_of(self, student_TBC: Tensor, teacher_outputs: TeacherOutputs, batch: Batch) -> LossTerms:
+        step_state = StepState(lambda: fraction_done(self.trainer), None if self.ema is None else self.ema.logits)
+        keywords = self._context.keywords(student_TBC, teacher_outputs, batch, step_state)
+        return _as_terms(self.loss(student_TBC, teacher_outputs.logits, batch.labels, **keywords))
 
     def _shared(self) -> AbstractContextManager[Any]:
         """Let batch normalisation see the batch of all processes, where several train together."""

@@ -19,7 +19,7 @@ from tser_lightning.measure.energy import student_energy, teacher_energy
 from tser_lightning.measure.firing import Firing, FiringRates
 from tser_lightning.measure.operation_counter import OperationCounter
 from tser_lightning.measure.student_measures import StudentMeasures
-from tser_lightning.training.teacher import Once, Teacher
+from tser_lightning.training.teacher import SingleStep, Teacher
 
 log = logging.getLogger("tser_lightning")
 
@@ -72,7 +72,7 @@ class Evaluation(pl.LightningModule):
         if teacher is not None:
             teacher.to(self.device)
             self._counters["teacher"] = OperationCounter(teacher.net)
-        if not isinstance(self.student, Once):
+        if not isinstance(self.student, SingleStep):
             self._rates = self._listening.enter_context(FiringRates(self.student))
             self._counters["student"] = OperationCounter(self.student)
         for counter in self._counters.values():

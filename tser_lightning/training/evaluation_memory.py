@@ -22,7 +22,7 @@ from tser_lightning.measure.operation_counter import OperationCounter
 from tser_lightning.models.memory_format import lay_out
 from tser_lightning.training.preserve_state import borrowed, own_random_numbers
 from tser_lightning.training.recipe import Machine
-from tser_lightning.training.teacher import Once, Teacher
+from tser_lightning.training.teacher import SingleStep, Teacher
 from tser_lightning.training.user_code import PASSED_ON, named
 
 log = logging.getLogger("tser_lightning")
@@ -127,7 +127,7 @@ def bound_evaluation(student: nn.Module, teacher: Teacher | None, data: ImageDat
     fitting = [data.eval_batch_size]
     with own_random_numbers():
         for role, network in (("student", student), ("teacher", teacher)):
-            if network is None or isinstance(network, Once):
+            if network is None or isinstance(network, SingleStep):
                 continue
             with borrowed(network) as whole, torch.no_grad():
                 if whole is not network:

@@ -86,7 +86,7 @@ def _told_to_stop(trainer: pl.Trainer) -> bool:
 
 
 @contextlib.contextmanager
-def told(trainer: pl.Trainer) -> Iterator[None]:
+def translated_exits(trainer: pl.Trainer) -> Iterator[None]:
     """Turn the ways in which a Trainer's work ends into our exceptions, with what, why and what to type.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a loss asks for besides logits and labels, gathered while student and teacher run.
+"""What a loss asks for besides logits and labels, collected while student and teacher run.
 
 Legend: T time step, B image, C class.
 """
@@ -24,7 +24,7 @@ from tser_lightning.training.teacher_inference import TeacherOutputs
 Named = dict[str, Tensor]
 
 
-class Live(NamedTuple):
+class StepState(NamedTuple):
     """What changes from step to step and a loss may ask for: the progress, and the moving average's logits.
 
     Attributes:
@@ -103,8 +103,8 @@ class StudentHooks:
         self._out.clear()
 
 
-class Gatherer:
-    """Gathers what a loss asks for: the keywords that it is called with besides logits and labels.
+class ContextBuilder:
+    """Builds what a loss asks for: the keywords that it is called with besides logits and labels.
 
     Args:
         loss: With `needs`, `student_taps` or none of them.
@@ -124,14 +124,16 @@ class Gatherer:
         """Whether the loss sees more of a network than its logits, so that it may make parts that fit what it sees."""
         return looks_inside(self._loss)
 
-    def keywords(self, student_TBC: Tensor, taught: TeacherOutputs, batch: Batch, live: Live) -> dict[str, Any]:
+    def keywords(
+        self, student_TBC: Tensor, teacher_outputs: TeacherOutputs, batch: Batch, step_state: StepState
+    ) -> dict[str, Any]:
         """Collect the keywords of the loss for the batch that student and teacher have just seen."""
         needs = needs_of(self._loss)
         if not needs and not _taps(self._loss, "student_taps"):
             return {}
         steps, images = student_TBC.shape[:2]
         heads = heads_of(self._student, self._teacher) if needs.heads else None
-        return keywords(self._loss, self._in_student.take(steps, images), taught, batch, heads, live)
+        return keywords(self._loss, self._in_student.take(steps, images), teacher_outputs, batch, heads, step_state)
 
 
 def looks_inside(loss: nn.Module) -> bool:
@@ -140,22 +142,27 @@ def looks_inside(loss: nn.Module) -> bool:
 
 
 def keywords(
-    loss: nn.Module, seen: StudentFeatures, taught: TeacherOutputs, batch: Batch, heads: Heads | None, live: Live
+    loss: nn.Module,
+    seen: StudentFeatures,
+    teacher_outputs: TeacherOutputs,
+    batch: Batch,
+    heads: Heads | None,
+    step_state: StepState,
 ) -> dict[str, Any]:
     """Make the keywords of a loss from caught tensors: the features of its taps, and the context of its needs."""
     needs, found = needs_of(loss), {}
     if _taps(loss, "student_taps"):
-        found = {"student_features": seen.student_features, "teacher_features": taught.features}
+        found = {"student_features": seen.student_features, "teacher_features": teacher_outputs.features}
     if not needs:
         return found
     offered: Mapping[str, Callable[[], Any]] = {
         **{name: (lambda group=group: group) for name, group in seen._asdict().items()},  # type: ignore[misc]
-        "teacher_features": lambda: taught.features,
-        "teachers": lambda: taught.teachers,
+        "teacher_features": lambda: teacher_outputs.features,
+        "teachers": lambda: teacher_outputs.teachers,
         "heads": lambda: heads,
-        "progress": live.progress,
+        "progress": step_state.progress,
         "indices": lambda: batch.indices,
-        "ema": lambda: live.ema and live.ema(batch.images),
+        "ema": lambda: step_state.ema and step_state.ema(batch.images),
     }
     return {**found, "context": LossContext(**{name: give() for name, give in offered.items() if getattr(needs, name)})}
 

@@ -52,10 +52,10 @@ def probe(
         batch = _few(data, seed, int(getattr(student, "timesteps", 1)))
         student_TBC, seen = probed_student(student, batch, loss, classes, machine)
         asked = teacher is not None and bool(getattr(loss, "needs_teacher", False))
-        taught = probed_teacher(teacher, batch, loss, classes, machine) if asked and teacher else NO_TEACHER
+        teacher_outputs = probed_teacher(teacher, batch, loss, classes, machine) if asked and teacher else NO_TEACHER
         heads = heads_of(student, teacher) if needs_of(loss).heads else None
         with borrowed(heads) as heads_copy:
-            calls = LossCalls(loss_copy, student_TBC, seen, taught, batch, _on_cpu(heads_copy, heads))
+            calls = LossCalls(loss_copy, student_TBC, seen, teacher_outputs, batch, _on_cpu(heads_copy, heads))
             probe_loss(calls, through_time)
 
 

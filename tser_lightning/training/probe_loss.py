@@ -13,7 +13,7 @@ from tser_lightning.data.batch import Batch
 from tser_lightning.errors import UsageError
 from tser_lightning.losses import Heads, LossTerms
 from tser_lightning.losses.contract import needs_of
-from tser_lightning.training.loss_context import Live, StudentFeatures, keywords, looks_inside
+from tser_lightning.training.loss_context import StepState, StudentFeatures, keywords, looks_inside
 from tser_lightning.training.teacher_inference import TeacherOutputs
 from tser_lightning.training.user_code import PASSED_ON, described, failed, named
 
@@ -35,7 +35,7 @@ class LossCalls:
         loss: As `fit` takes it; a copy, for it may make what it trains itself.
         student_TBC: The student's logits for a few images.
         seen: What the loss asks for of the student.
-        taught: What it asks for of the teacher.
+        teacher_outputs: What it asks for of the teacher.
         batch: What student and teacher have seen.
         heads: The classifiers, for a loss that asks for them.
 
@@ -49,11 +49,11 @@ class LossCalls:
         loss: nn.Module,
         student_TBC: Tensor,
         seen: StudentFeatures,
-        taught: TeacherOutputs,
+        teacher_outputs: TeacherOutputs,
         batch: Batch,
         heads: Heads | None,
     ) -> None:
-        self.loss, self.taught, self.batch, self.heads = loss, taught, batch, heads
+        self.loss, self.teacher_outputs, self.batch, self.heads = loss, teacher_outputs, batch, heads
         self.student_TBC = student_TBC.cpu().requires_grad_()
         self.seen = seen.each(lambda value: value.cpu().requires_grad_())
         self.who = named("loss", loss)
@@ -69,8 +69,8 @@ class LossCalls:
 
     def given(self) -> dict[str, Tensor]:
         """The tensors that the loss is given and must not change, by the names that messages use."""
-        taught = self.taught.logits
-        return {"labels": self.batch.labels} | ({} if taught is None else {"teacher's logits": taught})
+        logits_BC = self.teacher_outputs.logits
+        return {"labels": self.batch.labels} | ({} if logits_BC is None else {"teacher's logits": logits_BC})
 
     def over(self, steps: slice, student_TBC: Tensor, progress: float) -> Tensor:
         """Call the loss on some of the time steps of other logits, and give its scalar."""
@@ -78,9 +78,9 @@ class LossCalls:
         return value.total if isinstance(value, LossTerms) else value
 
     def _called(self, student_TBC: Tensor, seen: StudentFeatures, progress: float) -> Any:
-        live = Live(lambda: progress, lambda images: self.student_TBC.detach().clone())
-        asked = keywords(self.loss, seen, self.taught, self.batch, self.heads, live)
-        return self.loss(student_TBC, self.taught.logits, self.batch.labels, **asked)
+        step_state = StepState(lambda: progress, lambda images: self.student_TBC.detach().clone())
+        asked = keywords(self.loss, seen, self.teacher_outputs, self.batch, self.heads, step_state)
+        return self.loss(student_TBC, self.teacher_outputs.logits, self.batch.labels, **asked)
 
 
 def probe_loss(calls: LossCalls, through_time: bool = True) -> None:
@@ -104,7 +104,7 @@ def probe_loss(calls: LossCalls, through_time: bool = True) -> None:
 
 
 def _probe_call(calls: LossCalls, progress: float) -> None:
-    teacher_BC, who = calls.taught.logits, calls.who
+    teacher_BC, who = calls.teacher_outputs.logits, calls.who
     given, parameters = calls.given(), calls.parameters()
     copies = {name: value.clone() for name, value in given.items()}
     try:

@@ -19,7 +19,7 @@ from tser_lightning.training.loss_context import StudentFeatures, StudentHooks
 from tser_lightning.training.nonfinite import first_nonfinite
 from tser_lightning.training.preserve_state import Draws, borrowed, seed_all
 from tser_lightning.training.recipe import Machine
-from tser_lightning.training.teacher import Once, Teacher
+from tser_lightning.training.teacher import SingleStep, Teacher
 from tser_lightning.training.teacher_inference import TeacherHooks, TeacherOutputs
 from tser_lightning.training.user_code import PASSED_ON, described, failed, is_about_sizes, named
 
@@ -35,7 +35,7 @@ def probed_student(
     """Check a student on a few images.
 
     Args:
-        student: Images to logits_TBC; an ANN in its place (`Once`) is called the teacher that it is.
+        student: Images to logits_TBC; an ANN in its place (`SingleStep`) is called the teacher that it is.
         batch: A few training images.
         loss: Asks for what is wanted of it.
         classes: C, the number of classes.
@@ -212,17 +212,17 @@ class _StudentProbe(_Called):
     contract = _STUDENT
 
     def __init__(self, student: nn.Module, classes: int) -> None:
-        if isinstance(student, Once):
+        if isinstance(student, SingleStep):
             self.contract = _TEACHER
-        role = "teacher" if isinstance(student, Once) else "student"
+        role = "teacher" if isinstance(student, SingleStep) else "student"
         super().__init__(role, student, self.net(student), classes)
 
     def net(self, whole: nn.Module) -> nn.Module:
-        return whole.net if isinstance(whole, Student | Once) else whole
+        return whole.net if isinstance(whole, Student | SingleStep) else whole
 
     def rows(self, images: Tensor) -> tuple[int, ...] | None:
         size = images.shape[-4]
-        if isinstance(self.whole, Once):
+        if isinstance(self.whole, SingleStep):
             return (size,)
         if isinstance(self.whole, Student):
             steps = len(images) if images.ndim == 5 else self.whole.timesteps

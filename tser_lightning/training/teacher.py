@@ -52,7 +52,7 @@ class Teacher(nn.Module):
         return digest.hexdigest()
 
 
-class Once(nn.Module):
+class SingleStep(nn.Module):
     """An ANN in a student's place: one time step, so that a teacher is trained and measured by the same code.
 
     Args:
@@ -61,7 +61,7 @@ class Once(nn.Module):
     Examples:
         >>> import torch
         >>> from torch import nn
-        >>> Once(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))(torch.rand(2, 1, 8, 8)).shape
+        >>> SingleStep(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))(torch.rand(2, 1, 8, 8)).shape
         torch.Size([1, 2, 10])
     """
 

@@ -34,14 +34,14 @@ from tser_lightning.training.checkpoints import (
 )
 from tser_lightning.training.distiller import Distiller, Row
 from tser_lightning.training.evaluation import Evaluation
-from tser_lightning.training.exit_handling import StopsAtSigterm, told
+from tser_lightning.training.exit_handling import StopsAtSigterm, translated_exits
 from tser_lightning.training.precision import check_precision
 from tser_lightning.training.probe import probe
 from tser_lightning.training.progress import progress_callbacks
 from tser_lightning.training.recipe import Machine, Recipe
 from tser_lightning.training.sharding import check_sharding, is_sharded, strategy_for
 from tser_lightning.training.speed import prepare
-from tser_lightning.training.teacher import Once, Teacher
+from tser_lightning.training.teacher import SingleStep, Teacher
 
 log = logging.getLogger("tser_lightning")
 
@@ -191,7 +191,7 @@ def fit(
         log.info("going on from %s", last)
         if sharded:  # Lightning reads it too late for the order of the data
             distiller.restore_loop_state(read_sealed(last)["standing"])
-    with told(trainer):
+    with translated_exits(trainer):
         trainer.fit(distiller, datamodule=images, ckpt_path=last)
     seconds = load_chosen(student, folder)
     peak = peak_memory_mb()
@@ -210,7 +210,7 @@ def evaluate_network(
     """Measure a student, and its teacher beside it, on a split.
 
     Args:
-        student: Images to logits_TBC; an ANN inside `Once`.
+        student: Images to logits_TBC; an ANN inside `SingleStep`.
         teacher: Frozen; None leaves out what compares with it.
         data: The image set, normalised as the student knows it.
         split: "train", "val" or "test".
@@ -241,11 +241,11 @@ def evaluate_network(
         enable_checkpointing=False,
         callbacks=[StopsAtSigterm()],
     )
-    for network in (student, *([] if teacher is None else [Once(teacher.net)])):
+    for network in (student, *([] if teacher is None else [SingleStep(teacher.net)])):
         prepare(
             network, recipe, machine, data.shape, trainer.strategy.root_device
         )  # the bits of a training's own evaluations
-    with tempfile.TemporaryDirectory() as folder, told(trainer):
+    with tempfile.TemporaryDirectory() as folder, translated_exits(trainer):
         answer = Path(folder, "result.json")
         evaluation = Evaluation(student, teacher, ImageDataModule(data, workers=machine.workers), split, answer)
         trainer.test(evaluation, verbose=False)

@@ -4,7 +4,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tser_lightning.schema.setting import Count, NotNegative, Part, Positive, Settings, Share, Text, Whole, about
+from tser_lightning.schema.setting import (
+    Count,
+    NotNegative,
+    Positive,
+    Settings,
+    Text,
+    UnitInterval,
+    UnitIntervalOpenAbove,
+    Whole,
+    about,
+)
 
 ROOM = "tser_lightning.data."
 Pixels = Annotated[int, Field(ge=0, le=4096)]
@@ -22,14 +32,14 @@ class AugmentSettings(Settings):
         "list of its operations: timm (15) or spikformer (the 5 of its CIFAR code)", default="timm"
     )
     cutout: Pixels = about("side of a square of zeros, in pixels; 0 is none")
-    erasing: Share = about("probability of random erasing, after the normalisation")
+    erasing: UnitInterval = about("probability of random erasing, after the normalisation")
 
 
 class MixupSettings(Settings):
     """The mixing of two images and their labels."""
 
     alpha: NotNegative = about("of the Beta distribution of the share of each image; 0 is no mixing")
-    smoothing: Part = about("share of a label that is spread over all classes")
+    smoothing: UnitIntervalOpenAbove = about("share of a label that is spread over all classes")
     until: Whole | None = about("epoch from which on images are no longer mixed; null mixes to the end")
 
 
@@ -40,7 +50,9 @@ class ImageSetSettings(Settings):
     shape: Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field(min_length=3, max_length=3)] = about("[C, H, W]")
     mean: list[float] = about("of every channel, over the training images with values from 0 to 1")
     std: list[Positive] = about("of every channel")
-    validation: Part = about('fraction of train held out as "val", by a fixed rule; 0 trains on everything')
+    validation: UnitIntervalOpenAbove = about(
+        'fraction of train held out as "val", by a fixed rule; 0 trains on everything'
+    )
     batch_size: Count = about("images of a training step, all processes together")
     eval_batch_size: Count = about("images of a batch of validation or test, at most")
     drop_last: bool = about("leave out an incomplete last training batch")

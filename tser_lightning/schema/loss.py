@@ -4,7 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tser_lightning.schema.setting import NotNegative, Part, Positive, Settings, Share, Text, about
+from tser_lightning.schema.setting import (
+    NotNegative,
+    Positive,
+    Settings,
+    Text,
+    UnitInterval,
+    UnitIntervalOpenAbove,
+    about,
+)
 
 ROOM = "tser_lightning.losses."
 Layers = Annotated[list[Text], Field(min_length=1)]
@@ -13,7 +21,7 @@ Layers = Annotated[list[Text], Field(min_length=1)]
 class LabelsOnlySettings(Settings, targets=(f"{ROOM}LabelsOnly",)):
     """Cross-entropy alone."""
 
-    label_smoothing: Part = about("share of a label that is spread over all classes")
+    label_smoothing: UnitIntervalOpenAbove = about("share of a label that is spread over all classes")
     mean: Literal["logits", "probs"] = about(
         "the mean over time of logits (Algorithm 1 of TSER) or of probs (Eq. 7 as printed)"
     )
@@ -22,15 +30,15 @@ class LabelsOnlySettings(Settings, targets=(f"{ROOM}LabelsOnly",)):
 class TETSettings(Settings, targets=(f"{ROOM}TET",)):
     """Temporal efficient training."""
 
-    lam: Share = about("weight of the distance to phi; the labels have 1 - lam")
+    lam: UnitInterval = about("weight of the distance to phi; the labels have 1 - lam")
     phi: float = about("what the logits are drawn to")
-    label_smoothing: Part = about("share of a label that is spread over all classes")
+    label_smoothing: UnitIntervalOpenAbove = about("share of a label that is spread over all classes")
 
 
 class VanillaKDSettings(LabelsOnlySettings, targets=(f"{ROOM}VanillaKD",)):
     """KD of the mean over time."""
 
-    alpha: Share = about("weight of the teacher; the labels have 1 - alpha")
+    alpha: UnitInterval = about("weight of the teacher; the labels have 1 - alpha")
     tau: Positive = about("temperature of the KL divergence")
     tau_squared: bool = about("multiply the KL divergence by tau^2")
 
@@ -50,7 +58,7 @@ class FeatureLossSettings(Settings):
 
     student_taps: Layers = about("layers of the student: stages (stage4) or module paths")
     teacher_taps: Layers = about("the layers of the teacher that they are compared with")
-    label_smoothing: Part = about("share of a label that is spread over all classes")
+    label_smoothing: UnitIntervalOpenAbove = about("share of a label that is spread over all classes")
 
 
 class KDSNNSettings(FeatureLossSettings, targets=(f"{ROOM}KDSNN",)):
@@ -59,7 +67,7 @@ class KDSNNSettings(FeatureLossSettings, targets=(f"{ROOM}KDSNN",)):
     mode: Literal["joint", "response", "feature"] = about(
         "response: without the feature; feature: labels and feature, without the logits"
     )
-    alpha: Share = about("weight of the teacher's logits")
+    alpha: UnitInterval = about("weight of the teacher's logits")
     tau: Positive = about("temperature")
     beta: NotNegative = about("weight of the feature")
 
@@ -78,14 +86,14 @@ class BKDSNNSettings(FeatureLossSettings, targets=(f"{ROOM}BKDSNN",)):
     beta: NotNegative = about(
         "weight of BRD: 7e-5 for CNNs on ImageNet, 2e-3 for transformers and event data (alpha there)"
     )
-    masked: Part = about("probability that a channel is hidden (lambda there)")
+    masked: UnitIntervalOpenAbove = about("probability that a channel is hidden (lambda there)")
     clip: bool = about("scale the teacher's feature to the student's maximum")
 
 
 class SmoothedSettings(Settings):
     """What every one of the losses below has."""
 
-    label_smoothing: Part = about("share of a label that is spread over all classes")
+    label_smoothing: UnitIntervalOpenAbove = about("share of a label that is spread over all classes")
 
 
 class TDDSettings(SmoothedSettings, targets=(f"{ROOM}TDD",)):
@@ -122,9 +130,9 @@ class MEOMSettings(SmoothedSettings, targets=(f"{ROOM}MEOM",)):
 class HTAKLSettings(SmoothedSettings, targets=(f"{ROOM}HTAKL",)):
     """Head-tail-aware KL."""
 
-    alpha: Share = about("weight of the teacher; the labels have 1 - alpha")
+    alpha: UnitInterval = about("weight of the teacher; the labels have 1 - alpha")
     tau: Positive = about("temperature of both distributions")
-    head: Share = about("share of the teacher's mass that is the head")
+    head: UnitInterval = about("share of the teacher's mass that is the head")
 
 
 class CKDSNNSettings(SmoothedSettings, targets=(f"{ROOM}CKDSNN",)):
@@ -133,7 +141,7 @@ class CKDSNNSettings(SmoothedSettings, targets=(f"{ROOM}CKDSNN",)):
     nld: NotNegative = about("weight of the noise-smoothed logits")
     samd: NotNegative = about("weight of the saliency maps")
     tau: Positive = about("temperature of both")
-    clean: Share = about("share of the distribution without noise")
+    clean: UnitInterval = about("share of the distribution without noise")
     student_layer: Text = about("the last map of the student: a stage (stage4) or a module path")
     teacher_layer: Text = about("the last map of the teacher, which its classifier averages over the image")
 
@@ -160,7 +168,9 @@ class DKDSettings(SmoothedSettings, targets=(f"{ROOM}DKD",)):
     alpha: NotNegative = about("weight of the label's probability (TCKD)")
     beta: NotNegative = about("weight of the other classes (NCKD); 1 to 8 in the paper, by teacher")
     tau: Positive = about("temperature")
-    warmup: Share = about("share of the training in which the weights rise from 0; 20 of 240 epochs in the paper")
+    warmup: UnitInterval = about(
+        "share of the training in which the weights rise from 0; 20 of 240 epochs in the paper"
+    )
     over: Literal["steps", "mean_logits"] = about("what is compared with the teacher")
     standardise: bool = about("standardise the logits first")
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tser_lightning.schema.setting import Count, Part, Settings, Text, about
+from tser_lightning.schema.setting import Count, Settings, Text, UnitIntervalOpenAbove, about
 
 ROOM = "tser_lightning.models."
 Steps = Annotated[int, Field(ge=1, le=1000)]
@@ -86,7 +86,7 @@ class MSResNetSettings(WithAttentionSettings, targets=tuple(f"{ROOM}ms_resnet{de
 class MSResNet104Settings(MSResNetSettings, targets=(f"{ROOM}ms_resnet104",)):
     """MS-ResNet-104."""
 
-    dropout: Part = about("share of the pooled features that is dropped in training")
+    dropout: UnitIntervalOpenAbove = about("share of the pooled features that is dropped in training")
 
 
 class MaxResNetSettings(WithAttentionSettings, targets=(f"{ROOM}max_resnet18",)):

@@ -7,7 +7,7 @@ from pydantic import Field
 from tser_lightning.kernels.backends import backend_names
 from tser_lightning.kernels.spec import Reset
 from tser_lightning.kernels.surrogate import SURROGATES
-from tser_lightning.schema.setting import Count, Inside, Positive, Settings, Share, about
+from tser_lightning.schema.setting import Count, OpenUnitInterval, Positive, Settings, UnitInterval, about
 
 ROOM = "tser_lightning.neurons."
 # Names that stand in the registries of kernels/ are read there.
@@ -49,34 +49,34 @@ class IFSettings(WithSurrogateSettings, WithResetSettings, targets=(f"{ROOM}IF",
 class LIFSettings(IFSettings, targets=(f"{ROOM}LIF",)):
     """Leaky integrate and fire, Eq. 1 to 3 of the TSER paper."""
 
-    decay: Share = about("what is left of the membrane after one step")
+    decay: UnitInterval = about("what is left of the membrane after one step")
     decay_input: bool = about("true: V = decay*H + (1-decay)*I (Eq. 2); false: V = decay*H + I (most public code)")
 
 
 class PLIFSettings(IFSettings, targets=(f"{ROOM}PLIF",)):
     """A learnt leak per layer."""
 
-    decay: Inside = about("where the leak starts")
+    decay: OpenUnitInterval = about("where the leak starts")
     decay_input: bool = about("true: V = decay*H + (1-decay)*I; false: V = decay*H + I")
 
 
 class IMLIFSettings(LIFSettings, targets=(f"{ROOM}IMLIF",)):
     """A current that remembers."""
 
-    attention: Inside = about("where a_t starts")
+    attention: OpenUnitInterval = about("where a_t starts")
 
 
 class LSGSettings(WithResetSettings, targets=(f"{ROOM}LSG",)):
     """A surrogate whose width follows a learnt decay."""
 
-    decay: Inside = about("where the leak starts")
+    decay: OpenUnitInterval = about("where the leak starts")
     decay_input: bool = about("true: V = decay*H + (1-decay)*I; false: V = decay*H + I (the paper's)")
 
 
 class MPBNSettings(WithSurrogateSettings, targets=(f"{ROOM}MPBN",)):
     """BatchNorm on the membrane."""
 
-    decay: Share = about("what is left of the membrane after one step; V = decay*H + I, hard reset to 0")
+    decay: UnitInterval = about("what is left of the membrane after one step; V = decay*H + I, hard reset to 0")
     detach_reset: bool = about("true: the gradient ignores the reset")
 
 
@@ -84,7 +84,7 @@ class ILIFSettings(NeuronSettings, targets=(f"{ROOM}ILIF",)):
     """Integer-valued training: a whole number of spikes at every step."""
 
     max_spikes: Count = about("D, the most spikes of a neuron at one step, which is run as D binary ones")
-    decay: Share = about("what is left of the membrane after one step; V = decay*H + I")
+    decay: UnitInterval = about("what is left of the membrane after one step; V = decay*H + I")
     v_threshold: Positive = about("what one spike takes from the membrane")
     v_init: float = about("the membrane before the first step", default=0.0)
     detach_reset: bool = about("true: the gradient ignores the reset (the public code's)")
@@ -100,11 +100,11 @@ class QCFSSettings(NeuronSettings, targets=(f"{ROOM}QCFS",)):
 class GLIFSettings(WithSurrogateSettings, targets=(f"{ROOM}GLIF",)):
     """Learnt gates between two forms of leak, input and reset."""
 
-    v_threshold: Inside = about("where the threshold and the soft reset start")
+    v_threshold: OpenUnitInterval = about("where the threshold and the soft reset start")
     timesteps: Count = about("conductances are learnt for so many steps; later ones use the last")
-    decay: Inside = about("where the exponential leak starts")
-    leak: Inside | None = about("where the linear leak starts; null: v_threshold / (2 timesteps)")
-    conductance: Inside = about("where the weights of the input start")
+    decay: OpenUnitInterval = about("where the exponential leak starts")
+    leak: OpenUnitInterval | None = about("where the linear leak starts; null: v_threshold / (2 timesteps)")
+    conductance: OpenUnitInterval = about("where the weights of the input start")
 
 
 class BatchNormSettings(

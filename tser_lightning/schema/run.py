@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tser_lightning.schema.setting import Count, Inside, Keep, Seed, Settings, Text, about
+from tser_lightning.schema.setting import Count, Keep, OpenUnitInterval, Seed, Settings, Text, about
 
 
 class RunSettings(Settings, group=""):
@@ -43,7 +43,9 @@ class ExitSettings(Settings, group="exit"):
     bound: Literal["clopper_pearson", "conformal", "none"] = about(
         "what holds on other images: the loss with exit.confidence, the loss on average, or nothing"
     )
-    confidence: Inside = about("of clopper_pearson: how often the loss is not exceeded, over draws of the images")
+    confidence: OpenUnitInterval = about(
+        "of clopper_pearson: how often the loss is not exceeded, over draws of the images"
+    )
 
 
 class ExportSettings(Settings, group="export"):

@@ -17,9 +17,9 @@ from tser_lightning.schema.words import choices, in_words
 
 STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Part = Annotated[float, Field(ge=0, lt=1)]
-Inside = Annotated[float, Field(gt=0, lt=1)]
+UnitInterval = Annotated[float, Field(ge=0, le=1)]
+UnitIntervalOpenAbove = Annotated[float, Field(ge=0, lt=1)]
+OpenUnitInterval = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Whole = Annotated[int, Field(ge=0)]

@@ -6,15 +6,15 @@ from pydantic import Field
 
 from tser_lightning.schema.setting import (
     Count,
-    Inside,
     Keep,
     NotNegative,
-    Part,
+    OpenUnitInterval,
     Positive,
     Seed,
     Settings,
-    Share,
     Text,
+    UnitInterval,
+    UnitIntervalOpenAbove,
     Whole,
     about,
 )
@@ -29,7 +29,7 @@ class TrainerSettings(Settings, group="trainer"):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = about("of the training; membranes stay float32")
     accumulate: Count = about("batches per optimiser step; the last step of an epoch takes those that are left")
     clip: Positive | None = about("largest norm of the gradient; null: no clipping")
-    ema: Inside | None = about(
+    ema: OpenUnitInterval | None = about(
         "decay of the weights' moving average, which is then what is measured, e.g. 0.999; null: none"
     )
     validate_every: Count = about("epochs between two validations; the last epoch is always validated")
@@ -50,7 +50,7 @@ class SGDSettings(Settings, targets=("torch.optim.SGD",)):
     """Weight decay acts on weights alone: norms, biases and neuron parameters have none."""
 
     lr: Positive = about("largest learning rate")
-    momentum: Part = about("share of the last step that is kept")
+    momentum: UnitIntervalOpenAbove = about("share of the last step that is kept")
     weight_decay: NotNegative = about("of weights alone")
 
 
@@ -59,7 +59,9 @@ class AdamWSettings(Settings, targets=("torch.optim.AdamW",)):
 
     lr: Positive = about("largest learning rate")
     weight_decay: NotNegative = about("of weights alone")
-    betas: Annotated[list[Part], Field(min_length=2, max_length=2)] = about("of the two moving averages")
+    betas: Annotated[list[UnitIntervalOpenAbove], Field(min_length=2, max_length=2)] = about(
+        "of the two moving averages"
+    )
 
 
 class ConstantSettings(Settings, targets=("tser_lightning.training.schedule.Constant",)):
@@ -78,7 +80,7 @@ class CosineSettings(ConstantSettings, targets=("tser_lightning.training.schedul
 class OneCycleSettings(Settings, targets=("tser_lightning.training.schedule.OneCycle",)):
     """Half a cosine up, half a cosine down."""
 
-    rising: Share = about("share of the training in which the rate rises")
+    rising: UnitInterval = about("share of the training in which the rate rises")
 
 
 class MedianSettings(Settings, targets=("tser_lightning.training.pruning.Median",)):

@@ -66,7 +66,7 @@ from dataclasses import replace
 from torch import nn
 from tser_lightning.kernels.norm_lif import norm_lif
 from tser_lightning.neurons.batch_norm import batch_norm
-from tser_lightning.kernels.operators import written
+from tser_lightning.kernels.operators import encode
 from tser_lightning.kernels.spec import NeuronSpec
 from tser_lightning.kernels.surrogate import SURROGATES
 
@@ -109,7 +109,7 @@ for last, static, training in itertools.product((False, True), repeat=3):  # sev
 for shape in [(3, 4, 1, 1), (2, 1, 5, 5), (1, 3, 40, 40), (70, 2, 4, 4)]:
     for last in (False, True):
         compare(shape, 7, last)
-        call = written(NeuronSpec(), "triton", 2, False, True, 1e-5)
+        call = encode(NeuronSpec(), "triton", 2, False, True, 1e-5)
         y = torch.randn(2 * shape[0], *shape[1:])
         y = y.contiguous(memory_format=torch.channels_last) if last else y
         moments = y.new_zeros(shape[1]), y.new_ones(shape[1])

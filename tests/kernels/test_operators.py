@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from tser_lightning.kernels.lif import lif
 from tser_lightning.kernels.norm_lif import norm_lif
-from tser_lightning.kernels.operators import written
+from tser_lightning.kernels.operators import encode
 from tser_lightning.kernels.spec import NeuronSpec
 from tser_lightning.models import Student
 from tser_lightning.models.fusing import Layers
@@ -28,7 +28,7 @@ def number(value: float) -> Tensor:
 
 
 def lif_inputs() -> dict[str, tuple[Any, ...]]:
-    plain = learnt = written(SPEC, "eager")
+    plain = learnt = encode(SPEC, "eager")
     x = torch.randn(3, 2, 4, 5, 6, requires_grad=True)
     v_init = torch.rand(2, 4, 5, 6, requires_grad=True)
     return {
@@ -42,8 +42,8 @@ def lif_inputs() -> dict[str, tuple[Any, ...]]:
 
 
 def norm_lif_inputs() -> dict[str, tuple[Any, ...]]:
-    of_batch = written(SPEC, "eager", 3, False, True, 1e-5)
-    running = written(SPEC, "eager", 3, True, False, 1e-5)
+    of_batch = encode(SPEC, "eager", 3, False, True, 1e-5)
+    running = encode(SPEC, "eager", 3, True, False, 1e-5)
     y, residual = torch.randn(2, 6, 3, 4, 5).unbind()
     moments = y.mean((0, 2, 3)), y.var((0, 2, 3), unbiased=False)
     affine = torch.rand(3, requires_grad=True), torch.rand(3, requires_grad=True)
@@ -78,7 +78,7 @@ def test_the_operators_without_a_derivative_are_sound() -> None:
 def test_whoever_calls_an_operator_gets_its_derivative(neuron: type[LIF]) -> None:
     x = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=True)
     layer = neuron().double()
-    spikes, _ = OPERATORS.lif(x, None, layer.leak(), layer.width(), written(layer.spec, "eager"))
+    spikes, _ = OPERATORS.lif(x, None, layer.leak(), layer.width(), encode(layer.spec, "eager"))
     expected = layer(x)
     assert torch.equal(spikes, expected)
     wanted = [x, *layer.parameters()]

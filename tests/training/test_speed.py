@@ -23,7 +23,7 @@ from tser_lightning.models.resnet import resnet_small
 from tser_lightning.neurons import LIF
 from tser_lightning.training import Machine, Recipe, SingleStep, Teacher, fit
 from tser_lightning.training.schedule import Constant
-from tser_lightning.training.speed import described, prepare
+from tser_lightning.training.speed import described, prepare_student
 
 PLACE = (3, 8, 8), torch.device("cpu")  # the shape of an image, and where
 
@@ -121,16 +121,16 @@ def test_a_compiled_training_has_the_same_losses_and_leaves_no_trace(tmp_path: P
 
 def test_settings_reach_the_student() -> None:
     student = Student(resnet_small(4, 3, LIF, widths=(4,)), timesteps=2)
-    prepare(student, Recipe(), Machine(fused=False, memory="low"), *PLACE)
+    prepare_student(student, Recipe(), Machine(fused=False, memory="low"), *PLACE)
     neurons = [module for module in student.modules() if isinstance(module, LIF)]
     assert neurons
     assert not any(neuron.fused for neuron in neurons)
     assert student.saves_memory
     assert not student.recomputes
-    prepare(student, Recipe(), Machine(memory="lowest"), *PLACE)
+    prepare_student(student, Recipe(), Machine(memory="lowest"), *PLACE)
     assert student.saves_memory
     assert student.recomputes
-    prepare(student, Recipe(), Machine(), *PLACE)
+    prepare_student(student, Recipe(), Machine(), *PLACE)
     assert all(neuron.fused for neuron in neurons)
     assert not student.saves_memory
     assert not student.recomputes
@@ -149,11 +149,11 @@ def test_what_is_unknown_or_does_not_go_together_is_refused(
     settings: dict[str, Any], accumulate: int, words: str
 ) -> None:
     with pytest.raises(UsageError, match=words):
-        prepare(torch.nn.Identity(), Recipe(accumulate=accumulate), Machine(**settings), *PLACE)
+        prepare_student(torch.nn.Identity(), Recipe(accumulate=accumulate), Machine(**settings), *PLACE)
 
 
 def line(student: torch.nn.Module, machine: Machine, fused: bool = True, data: Any = None) -> str:
-    prepare(student, Recipe(), machine, *PLACE)
+    prepare_student(student, Recipe(), machine, *PLACE)
     optimizer = SGD(student.parameters(), lr=0.1, fused=fused)
     data = data or Synthetic(4, (3, 8, 8), train_images=8, test_images=4)
     return described(student, ImageDataModule(data, workers=machine.workers), machine, torch.device("cpu"), optimizer)

@@ -66,7 +66,7 @@ class Command:
     mistakes: list[UsageError] = field(default_factory=list)
 
 
-def read(overrides: Iterable[str], configs: Configs) -> Command:
+def parse_command(overrides: Iterable[str], configs: Configs) -> Command:
     """Parse overrides; mistakes are collected, not raised."""
     command = Command()
     for text in words(overrides, command.mistakes):

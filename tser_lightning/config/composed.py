@@ -12,7 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tser_lightning.config.check import Checker
-from tser_lightning.config.command import PATHS, GivenSetting, chosen, read
+from tser_lightning.config.command import PATHS, GivenSetting, chosen, parse_command
 from tser_lightning.config.defaults import Defaults, leaves
 from tser_lightning.config.found_files import outside
 from tser_lightning.config.hydra_errors import uncomposable
@@ -48,7 +48,7 @@ class Composed:
     """
 
     def __init__(self, overrides: Sequence[str], configs: Configs, settings: Mapping[str, Any] | None = None) -> None:
-        self.configs, self.command = configs, read(overrides, configs)
+        self.configs, self.command = configs, parse_command(overrides, configs)
         for key, value in (settings or {}).items():
             self.command.settings[key] = GivenSetting(key, value, added=True)
         self.mistakes, self.spoiled, self.notes = list(self.command.mistakes), set[str](), list[str]()

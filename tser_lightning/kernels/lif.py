@@ -14,7 +14,7 @@ from tser_lightning.kernels.backend_eager import lif_step
 from tser_lightning.kernels.dispatch import backend_named, chosen
 from tser_lightning.kernels.dynamics import at_rest
 from tser_lightning.kernels.layout import MemoryLayout
-from tser_lightning.kernels.operators import Call, apart, differentiable, gradients, operator, read, written
+from tser_lightning.kernels.operators import Call, apart, decode, differentiable, encode, gradients, operator
 from tser_lightning.kernels.packing import is_spikes
 from tser_lightning.kernels.reference import lif_reference
 from tser_lightning.kernels.spec import Decay, NeuronSpec
@@ -24,7 +24,7 @@ from tser_lightning.kernels.surrogate import Scale
 def _forward(
     currents_TB: Tensor, v_init: Tensor | None, decay: Tensor | None, scale: Tensor | None, call: str
 ) -> tuple[Tensor, Tensor]:
-    how = read(call)
+    how = decode(call)
     layout = MemoryLayout(currents_TB)
     x_TM = layout.matrix(currents_TB)
     start = _start(x_TM, v_init, layout, how.spec.v_init)
@@ -43,7 +43,7 @@ def _backward(
     learn_decay: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the membrane of every step again, and go back; an empty tensor where nothing is to be had."""
-    how = read(call)
+    how = decode(call)
     layout = MemoryLayout(currents_TB)
     x_TM = layout.matrix(currents_TB)
     start = _start(x_TM, v_init, layout, how.spec.v_init)
@@ -109,7 +109,7 @@ def _differentiate(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]
     needed = ctx.needs_input_grad[:3]
     if torch.is_grad_enabled():  # create_graph=True: this will be differentiated again
         *inputs, scale = ctx.saved_tensors
-        inputs, how = apart(*inputs), read(ctx.call)
+        inputs, how = apart(*inputs), decode(ctx.call)
         outputs = lif_reference(inputs[0], inputs[1], how.decay(inputs[2]), how.scale(scale), how.spec)
         return *gradients(outputs, grads, inputs, needed), None, None
     found = _lif_backward(*ctx.saved_tensors, ctx.call, *grads, needed[2])
@@ -154,7 +154,7 @@ def run_lif(
         how, x = Call(spec, backend, ()), currents_TB[0]  # a step of a stream
         spikes, v = lif_step(x, at_rest(x, v_init, spec.v_init), how.decay(decay), spec)
         return is_spikes(spikes.unsqueeze(0)), v
-    spikes_TB, v = _differentiable_lif(currents_TB, v_init, decay, scale, written(spec, backend))
+    spikes_TB, v = _differentiable_lif(currents_TB, v_init, decay, scale, encode(spec, backend))
     return is_spikes(spikes_TB), v
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from tser_lightning.kernels.batch_norm import BatchNorm, Form, Inputs, room
 from tser_lightning.kernels.dispatch import backend_named, chosen
-from tser_lightning.kernels.operators import Call, apart, differentiable, gradients, operator, read, written
+from tser_lightning.kernels.operators import Call, apart, decode, differentiable, encode, gradients, operator
 from tser_lightning.kernels.packing import is_spikes
 from tser_lightning.kernels.reference import lif_reference
 from tser_lightning.kernels.spec import NeuronSpec
@@ -32,7 +32,7 @@ def _forward(
     scale: Tensor | None,
     call: str,
 ) -> Tensor:
-    how = read(call)
+    how = decode(call)
     forward = backend_named(how.backend).norm_lif_forward
     inputs = Inputs(y, residual, weight, bias, mean, var)
     return forward(inputs, Form(*how.form), how.decay(decay), how.spec)
@@ -52,7 +52,7 @@ def _backward(
     needed: Sequence[bool],
 ) -> tuple[Tensor, ...]:
     """Compute currents and membranes again, and go back; an empty tensor for what is not needed."""
-    how = read(call)
+    how = decode(call)
     backward = backend_named(how.backend).norm_lif_backward
     inputs = Inputs(y, residual, weight, bias, mean, var)
     found = backward(inputs, Form(*how.form), how.decay(decay), how.spec, how.scale(scale), grad_NCHW, needed)
@@ -64,7 +64,7 @@ def _backward(
 
 
 def _fake_forward(y: Tensor, *others: Any) -> Tensor:
-    form = Form(*read(others[-1]).form)
+    form = Form(*decode(others[-1]).form)
     return room(form.steps * form.images(y), y)
 
 
@@ -100,7 +100,7 @@ def _differentiate(ctx: Any, grad_NCHW: Tensor) -> tuple[Tensor | None, ...]:
     needed = [wanted[at] for at in (0, 1, 2, 3, 6)]
     if torch.is_grad_enabled():  # create_graph=True: this will be differentiated again
         y, residual, weight, bias, mean, var, decay, scale = kept
-        how = read(ctx.call)
+        how = decode(ctx.call)
         inputs = apart(y, residual, weight, bias, decay)
         found = _differentiable(inputs, needed, grad_NCHW, mean, var, scale, how)
     else:
@@ -156,6 +156,6 @@ def norm_lif(
     Returns:
         Spikes [T*B, C, H, W], in the layout and dtype of y.
     """
-    call = written(spec, chosen(spec, y_NCHW), steps, static, norm.of_batch, norm.eps)
+    call = encode(spec, chosen(spec, y_NCHW), steps, static, norm.of_batch, norm.eps)
     given = norm.weight, norm.bias, norm.mean, norm.var, decay, scale
     return is_spikes(_differentiable_norm_lif(y_NCHW, residual, *given, call))

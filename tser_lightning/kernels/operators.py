@@ -40,14 +40,14 @@ class Call(NamedTuple):
         return self.spec.scale if learnt is None else learnt
 
 
-def written(spec: NeuronSpec, backend: str, *form: Any) -> str:
-    """Encode the arguments that are no tensors as text, which `read` decodes."""
+def encode(spec: NeuronSpec, backend: str, *form: Any) -> str:
+    """Encode the arguments that are no tensors as text, which `decode` decodes."""
     return f"({spec.text}, {backend!r}, {form!r})"
 
 
 @cache
-def read(call: str) -> Call:
-    """Decode what `written` encoded; cached."""
+def decode(call: str) -> Call:
+    """Decode what `encode` encoded; cached."""
     facts, backend, form = literal_eval(call)
     return Call(NeuronSpec(*facts), backend, form)
 

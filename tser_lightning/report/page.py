@@ -17,7 +17,7 @@ from tser_lightning.report.collect import RunRecord
 from tser_lightning.report.drawing import Figure
 from tser_lightning.report.export import provenance_of
 from tser_lightning.report.labels import Label
-from tser_lightning.report.paper_tables import ASSUMPTIONS, PLUS_MINUS, PlainTable
+from tser_lightning.report.paper_tables import COST_TABLE_NOTES, PLUS_MINUS, PlainTable
 from tser_lightning.report.style import inline_svg
 from tser_lightning.report.table import difference, interval, named_p, printed, spread, unfinished
 
@@ -81,7 +81,7 @@ def page(
         unfinished=unfinished(comparisons),
         tables=tables,
         measures=measures,
-        assumptions=ASSUMPTIONS,
+        assumptions=COST_TABLE_NOTES,
         figures=[_figure(figure, file) for figure, file in drawn],
         selection=_selection(records),
         provenance=_provenance(records),

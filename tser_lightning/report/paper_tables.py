@@ -112,7 +112,7 @@ def _cells_by_method(comparisons: Comparisons, column: Label) -> dict[str, Cell]
     return found
 
 
-ASSUMPTIONS = (
+COST_TABLE_NOTES = (
     "Per image, over all time steps; mean and standard deviation over seeds. Energy at 45 nm, arithmetic alone: 0.9 pJ "
     "per AC, 4.6 pJ per MAC; by the paper's convention the stem is charged at every step and BatchNorm counts."
 )

@@ -16,7 +16,7 @@ from tser_lightning.errors import UsageError
 from tser_lightning.neurons.neuron import LIF
 from tser_lightning.training.preserve_state import own_random_numbers
 from tser_lightning.training.recipe import Machine, Recipe
-from tser_lightning.training.speed import prepare
+from tser_lightning.training.speed import prepare_student
 
 log = logging.getLogger("tser_lightning")
 
@@ -105,7 +105,7 @@ class _Trial:
         self._images: Tensor = next(iter(data.loader("train"))).images
         self._precision = recipe.precision
         prepared = copy.deepcopy(student).train()
-        prepare(prepared, recipe, machine, data.shape, torch.device("cpu"))
+        prepare_student(prepared, recipe, machine, data.shape, torch.device("cpu"))
         self._students = {name: copy.deepcopy(prepared) for name in ("eager", "compiled")}
         for name, made in self._students.items():
             use_backend(made, name)

@@ -32,7 +32,7 @@ from tser_lightning.training.online import check_online, online, warn_of_norms
 from tser_lightning.training.optimizer import make_optimizer
 from tser_lightning.training.recipe import Machine, Recipe
 from tser_lightning.training.sharding import shard, share_buffers
-from tser_lightning.training.speed import compiled, prepare
+from tser_lightning.training.speed import compiled, prepare_student
 from tser_lightning.training.teacher import Teacher
 from tser_lightning.training.teacher_inference import TeacherInference, TeacherOutputs
 
@@ -153,7 +153,9 @@ class Distiller(pl.LightningModule):
     def configure_model(self) -> None:
         """Make the loss's trainable parts, prepare student and teacher for the machine, shard the student if asked."""
         self._materialise()
-        prepare(self.student, self.recipe, self.machine, self.images.data.shape, self.trainer.strategy.root_device)
+        prepare_student(
+            self.student, self.recipe, self.machine, self.images.data.shape, self.trainer.strategy.root_device
+        )
         if self.trainer.state.fn == "fit":
             self._share_statistics()
             self.teacher_inference.prepare(self.images, self.machine, self.recipe.precision)

@@ -26,7 +26,7 @@ MEMORY = ("auto", "low", "lowest")
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # names of malloc.h
 
 
-def prepare(
+def prepare_student(
     student: nn.Module, recipe: Recipe, machine: Machine, shape: tuple[int, int, int], device: torch.device
 ) -> None:
     """Prepare a student for a machine: memory layout, fusing, what is kept for the backward pass.

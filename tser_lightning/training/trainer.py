@@ -40,7 +40,7 @@ from tser_lightning.training.probe import probe
 from tser_lightning.training.progress import progress_callbacks
 from tser_lightning.training.recipe import Machine, Recipe
 from tser_lightning.training.sharding import check_sharding, is_sharded, strategy_for
-from tser_lightning.training.speed import prepare
+from tser_lightning.training.speed import prepare_student
 from tser_lightning.training.teacher import SingleStep, Teacher
 
 log = logging.getLogger("tser_lightning")
@@ -242,7 +242,7 @@ def evaluate_network(
         callbacks=[StopsAtSigterm()],
     )
     for network in (student, *([] if teacher is None else [SingleStep(teacher.net)])):
-        prepare(
+        prepare_student(
             network, recipe, machine, data.shape, trainer.strategy.root_device
         )  # the bits of a training's own evaluations
     with tempfile.TemporaryDirectory() as folder, translated_exits(trainer):

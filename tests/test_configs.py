@@ -20,7 +20,7 @@ from tser_lightning.data.checks import frames_path
 from tser_lightning.errors import UsageError
 from tser_lightning.measure import OperationCounter
 from tser_lightning.registry import build
-from tser_lightning.tasks.recipe import build_machine, build_recipe
+from tser_lightning.tasks.build_training import build_machine, build_recipe
 from tser_lightning.tasks.run_task import run_task
 from tser_lightning.tasks.teachers import obtain_teacher
 from tser_lightning.training import fit, save_network

@@ -4,7 +4,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from tser_lightning.data.augment import Augment, crop_and_flip, cutout, erase
-from tser_lightning.data.draws import Stream, draw, sample_keys
+from tser_lightning.data.random_numbers import Stream, draw, sample_keys
 
 
 def _images(batch: int = 12, channels: int = 3, height: int = 9, width: int = 8) -> Tensor:

@@ -17,8 +17,8 @@ from torchvision.transforms import v2
 
 from tser_lightning.data.augment import Augment, crop_and_flip, cutout, erase
 from tser_lightning.data.auto_augment import AugmentPolicy, AutoAugment, RandAugment
-from tser_lightning.data.draws import Stream, branches, draw, sample_keys
 from tser_lightning.data.image_operations import PLAIN, SIZED, WARPS
+from tser_lightning.data.random_numbers import Stream, branches, draw, sample_keys
 
 KEYS_B = sample_keys(5, 2, torch.arange(200))
 TIMMS = (

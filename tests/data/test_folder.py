@@ -10,8 +10,8 @@ from torchvision.transforms import v2
 
 from tser_lightning.data import ImageFolder
 from tser_lightning.data.checks import resize_for
-from tser_lightning.data.draws import Stream, draw, sample_keys
 from tser_lightning.data.folder import as_seen
+from tser_lightning.data.random_numbers import Stream, draw, sample_keys
 from tser_lightning.errors import UsageError
 from tser_lightning.records.identity import identity
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tser_lightning.data import Batch, Synthetic
-from tser_lightning.data.draws import sample_keys
 from tser_lightning.data.mixup import Mixup
+from tser_lightning.data.random_numbers import sample_keys
 
 _LABELS_B = torch.tensor([2, 0, 1, 1])
 _KEYS_B = sample_keys(0, 0, torch.arange(4))

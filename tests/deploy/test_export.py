@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tser_lightning.deploy import export_nir, export_onnx
+from tser_lightning.deploy.equivalence import Computed, compared, computed_by, require_equal
 from tser_lightning.deploy.nir_interpreter import run_nir
-from tser_lightning.deploy.proof import Computed, compared, computed_by, require_equal
 from tser_lightning.deploy.step_model import StepModel
 from tser_lightning.deploy.trained import TrainedStudent
 from tser_lightning.errors import RunError, UsageError

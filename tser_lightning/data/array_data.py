@@ -7,8 +7,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from tser_lightning.data.array_checks import Stored, check_arrays
 from tser_lightning.data.checks import check_fit
-from tser_lightning.data.form import Stored, check_form
 from tser_lightning.data.image_data import ImageData, Part
 
 
@@ -51,7 +51,7 @@ class ArrayData(ImageData):
             )
             for name, array in arrays.items()
         }
-        classes, shape = check_form(stored, self.classes, self.stored_shape)
+        classes, shape = check_arrays(stored, self.classes, self.stored_shape)
         check_fit(self.name, classes, shape, self.num_classes, self.stored_shape)
         return arrays
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tser_lightning.data.form import FORM, Stored, WrongForm, check_form
+from tser_lightning.data.array_checks import FORM, Stored, WrongArrays, check_arrays
 from tser_lightning.errors import UsageError
 
 # How files of arrays begin, and the Python that reads one.
@@ -82,8 +82,8 @@ def _convertible(path: Path, kind: str, load: str, arrays: Mapping[str, Stored] 
     what, fix = f"path={path} is {kind}", rewriting(path, load)
     try:
         if arrays is not None:
-            check_form(arrays)
-    except WrongForm as error:
+            check_arrays(arrays)
+    except WrongArrays as error:
         what = f"{what}, and not in the prepared form: {error.what}"
         fix = rewriting(path, load, error.fix) if error.typed else error.fix
     return UsageError(what, f"`Prepared` reads the .safetensors file of write_prepared: {FORM}", fix)

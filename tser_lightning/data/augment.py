@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tser_lightning.data.auto_augment import AutoAugment, RandAugment
-from tser_lightning.data.draws import Stream, branches, draw
+from tser_lightning.data.random_numbers import Stream, branches, draw
 
 T = TypeVar("T")
 
@@ -128,7 +128,7 @@ class Augment:
 
     Examples:
         >>> import torch
-        >>> from tser_lightning.data.draws import sample_keys
+        >>> from tser_lightning.data.random_numbers import sample_keys
         >>> augment = Augment([0.5], [0.5], flip=True)
         >>> images_BCHW = torch.tensor([0, 255], dtype=torch.uint8).expand(4, 1, 1, 2)
         >>> augment(images_BCHW, None)[0].flatten().tolist()  # (x - 0.5) / 0.5, and nothing else without keys

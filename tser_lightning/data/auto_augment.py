@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tser_lightning.data.draws import Stream, branches, draw
 from tser_lightning.data.image_operations import PLAIN, SIZED, WARPS
+from tser_lightning.data.random_numbers import Stream, branches, draw
 
 _SURE = 1 << 31  # a probability is so many of the numbers that are drawn from
 _NAMES = (*WARPS, *SIZED, *PLAIN)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from tser_lightning.data.array_checks import FORM, NAMES, Stored, WrongArrays, check_arrays
 from tser_lightning.data.array_files import check_kind, rewriting
 from tser_lightning.data.folder_index import class_folders, empty_class, holds_images
-from tser_lightning.data.form import FORM, NAMES, Stored, WrongForm, check_form
 from tser_lightning.errors import UsageError
 
 FACTS = ("num_classes", "shape", "mean", "std")  # what a prepared file says of itself
@@ -196,8 +196,8 @@ def _checked(
     file: Any, path: Path, names: Sequence[str] | None, shape: Sequence[int] | None, make: str | None
 ) -> tuple[int, tuple[int, int, int]]:
     try:
-        return check_form({name: _stored(file, name) for name in file.keys()}, names, shape)  # noqa: SIM118
-    except WrongForm as error:
+        return check_arrays({name: _stored(file, name) for name in file.keys()}, names, shape)  # noqa: SIM118
+    except WrongArrays as error:
         fix = make or error.fix
         if make is None and error.typed:
             fix = rewriting(path, f"load_file({str(path)!r})", error.fix, names)

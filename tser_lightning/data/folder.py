@@ -17,9 +17,9 @@ from torchvision.transforms import v2
 
 from tser_lightning.data.augment import per_image
 from tser_lightning.data.checks import check_folder, resize_for
-from tser_lightning.data.draws import Stream
 from tser_lightning.data.folder_index import images_of
 from tser_lightning.data.image_data import ImageData, Part
+from tser_lightning.data.random_numbers import Stream
 from tser_lightning.data.verification import VerifiedFile, contents
 from tser_lightning.errors import UsageError
 

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 from tser_lightning.data.augment import Augment
 from tser_lightning.data.batch import Batch
 from tser_lightning.data.checks import check_channels
-from tser_lightning.data.draws import sample_keys
 from tser_lightning.data.mixup import Mixup
 from tser_lightning.data.open_files import make_room_for
 from tser_lightning.data.order import BatchKey, Order
+from tser_lightning.data.random_numbers import sample_keys
 from tser_lightning.data.split import stratified
 from tser_lightning.errors import UsageError
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tser_lightning.data.batch import Batch
-from tser_lightning.data.draws import Stream, draw
+from tser_lightning.data.random_numbers import Stream, draw
 
 
 class Mixup:

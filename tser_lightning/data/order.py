@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from tser_lightning.data.draws import sample_keys
+from tser_lightning.data.random_numbers import sample_keys
 from tser_lightning.errors import UsageError
 
 BatchKey = tuple[int, list[int]]

@@ -14,9 +14,9 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from tser_lightning.atomic_io import write_bytes
+from tser_lightning.data.array_checks import NAMES, PARTS, Stored, check_arrays
 from tser_lightning.data.array_data import ArrayData
 from tser_lightning.data.checks import FACTS, check_prepared, prepared_facts
-from tser_lightning.data.form import NAMES, PARTS, Stored, check_form
 
 log = logging.getLogger("tser_lightning")
 
@@ -108,7 +108,7 @@ def write_prepared(path: str | Path, arrays: Mapping[str, Any], classes: Sequenc
         if found[name].dtype.kind in "iub" and found[name].dtype != np.int64:
             log.warning("%s are %s: written as int64", name, found[name].dtype)
             found[name] = found[name].astype(np.int64)
-    check_form({name: _stored(name, arrays[name], array) for name, array in found.items()}, names)
+    check_arrays({name: _stored(name, arrays[name], array) for name, array in found.items()}, names)
     for part in PARTS:
         if found[f"{part}_images"].max() <= 1:
             log.warning("%s_images go from 0 to 1 of 255: all but black, unless they are counts", part)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from tser_lightning.data.draws import sample_keys
+from tser_lightning.data.random_numbers import sample_keys
 
 
 def stratified(labels: Tensor, count: int) -> Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tser_lightning.deploy.proof import Array, Computed, seen_at
+from tser_lightning.deploy.equivalence import Array, Computed, seen_at
 from tser_lightning.deploy.step_model import StepModel
 from tser_lightning.models import Student
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from tser_lightning.deploy.equivalence import Array, Computed, seen_at
 from tser_lightning.deploy.export_onnx import by_neuron, exported
-from tser_lightning.deploy.proof import Array, Computed, seen_at
 from tser_lightning.deploy.step_model import StepModel
 from tser_lightning.errors import RunError
 from tser_lightning.models import Student

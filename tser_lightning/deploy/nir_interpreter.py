@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from tser_lightning.deploy.proof import Array, Computed
+from tser_lightning.deploy.equivalence import Array, Computed
 
 
 def run_nir(file: Path, images: Array, steps: int, step_seconds: float) -> Computed:

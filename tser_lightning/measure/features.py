@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from tser_lightning.measure.evaluating import evaluating
+from tser_lightning.measure.eval_mode import evaluating
 from tser_lightning.measure.firing import named_modules
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tser_lightning.measure.evaluating import evaluating
+from tser_lightning.measure.eval_mode import evaluating
 from tser_lightning.measure.firing import named_modules
 from tser_lightning.models.student import Student
 from tser_lightning.neurons.neuron import Neuron

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tser_lightning.measure.evaluating import evaluating
+from tser_lightning.measure.eval_mode import evaluating
 from tser_lightning.neurons.neuron import Neuron
 
 

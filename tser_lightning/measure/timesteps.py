@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tser_lightning.measure.accuracy import is_correct, mean_of_first
-from tser_lightning.measure.evaluating import evaluating
+from tser_lightning.measure.eval_mode import evaluating
 from tser_lightning.models.student import Student
 from tser_lightning.neurons.clock import OverTime
 

@@ -14,7 +14,7 @@ from tser_lightning.errors import UsageError
 from tser_lightning.kernels.packing import packed_spikes
 from tser_lightning.models.foreign import adopt_neurons, called_once
 from tser_lightning.models.recompute import recomputed_blocks
-from tser_lightning.models.still import StillLayers
+from tser_lightning.models.static_stem import StaticStem
 from tser_lightning.models.unconvertible import refuse_unconvertible
 from tser_lightning.neurons.clock import Clock, OverTime
 
@@ -148,22 +148,22 @@ class Student(nn.Module):
         if static:
             self._check(images)
         answers = not self.training and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        still = StillLayers(self.net, images) if static and answers else None
+        stem = StaticStem(self.net, images) if static and answers else None
         carry: dict[OverTime, Any] = {}
         for step in range(self.timesteps if static else len(images)):
             frame = images if static else images[step]
-            with nullcontext() if still is None else still.remembered():
+            with nullcontext() if stem is None else stem.remembered():
                 logits_BC = self._call(
                     frame, steps=1, images=frame.shape[0] if static else None, first=step, carry=carry
                 )[0]
             keep_B = yield logits_BC
             if keep_B is not None:
                 carry = {module: _kept(state, keep_B) for module, state in carry.items()}
-                if still is None:
+                if stem is None:
                     images = images[keep_B] if static else images[:, keep_B]
                 else:
-                    still.keep(keep_B)
-                    images = still.images_B
+                    stem.keep(keep_B)
+                    images = stem.images_B
             if not through_time:
                 carry = {module: _changed(state, Tensor.detach) for module, state in carry.items()}
 

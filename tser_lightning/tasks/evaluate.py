@@ -143,7 +143,7 @@ def finished(home: RunDirectory, run: Run) -> "RunParts":
     from tser_lightning.deploy.load import load_student
     from tser_lightning.records.first_version import terms_alone
     from tser_lightning.registry.build import build_data, build_loss
-    from tser_lightning.tasks.recipe import build_machine, build_recipe
+    from tser_lightning.tasks.build_training import build_machine, build_recipe
     from tser_lightning.tasks.run_parts import RunParts, check_machine, use_cpu
     from tser_lightning.training.evaluation_memory import bound_evaluation
 

@@ -20,9 +20,9 @@ from torch import Tensor
 from tser_lightning.atomic_io import write_bytes, write_json
 from tser_lightning.config.run import Run
 from tser_lightning.deploy import export_nir, export_onnx, export_pt2
+from tser_lightning.deploy.equivalence import Computed, compared, computed_by, require_equal, seen_at
 from tser_lightning.deploy.load import load_student
 from tser_lightning.deploy.nir_interpreter import run_nir
-from tser_lightning.deploy.proof import Computed, compared, computed_by, require_equal, seen_at
 from tser_lightning.deploy.step_model import StepModel
 from tser_lightning.deploy.trained import TrainedStudent
 from tser_lightning.errors import UsageError
@@ -132,7 +132,7 @@ def _proved(student: TrainedStudent, images: Tensor, file: Path, form: str, step
 
 
 def prove(student: TrainedStudent, images: Tensor, file: Path, form: str, *, step: bool = False) -> dict[str, Any]:
-    """Run a written file beside the student; see `deploy.proof.compared`."""
+    """Run a written file beside the student; see `deploy.equivalence.compared`."""
     steps, first_BCHW = student.timesteps if images.ndim == 4 else len(images), seen_at(images, 0)[:2]
     if form == "nir":  # both in float64, so that only the weights are rounded
         wide = copy.deepcopy(student).double()

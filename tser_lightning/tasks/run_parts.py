@@ -18,7 +18,7 @@ from tser_lightning.errors import UsageError
 from tser_lightning.models import Student
 from tser_lightning.records.run_directory import TEST_IMAGES, TRAINING_IMAGES
 from tser_lightning.registry import build
-from tser_lightning.tasks.recipe import build_callbacks, build_machine, build_recipe
+from tser_lightning.tasks.build_training import build_callbacks, build_machine, build_recipe
 from tser_lightning.tasks.teachers import obtain_teacher
 from tser_lightning.training import Machine, Recipe, Teacher
 from tser_lightning.training.evaluation_memory import bound_evaluation

@@ -6,7 +6,7 @@ from typing import Any
 from tser_lightning.config.run import Run
 from tser_lightning.errors import UsageError
 from tser_lightning.registry.build import build_data
-from tser_lightning.tasks.recipe import build_machine
+from tser_lightning.tasks.build_training import build_machine
 from tser_lightning.tasks.run_parts import use_cpu
 from tser_lightning.tasks.teachers import obtain_teacher
 from tser_lightning.training import SingleStep, evaluate_network

@@ -20,7 +20,7 @@ from tser_lightning.records.identity import identity
 from tser_lightning.records.provenance import provenance
 from tser_lightning.records.run_directory import TRAINING_IMAGES, RunDirectory
 from tser_lightning.registry.build import build_teacher_network
-from tser_lightning.tasks.recipe import build_machine, build_recipe
+from tser_lightning.tasks.build_training import build_machine, build_recipe
 from tser_lightning.training import (
     Machine,
     Recipe,

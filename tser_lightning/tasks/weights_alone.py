@@ -13,8 +13,8 @@ from tser_lightning.config.translation import arguments_as_settings
 from tser_lightning.deploy.weights import start_student
 from tser_lightning.registry import build
 from tser_lightning.report.table import steps_table
+from tser_lightning.tasks.build_training import build_machine, build_recipe
 from tser_lightning.tasks.evaluate import scores
-from tser_lightning.tasks.recipe import build_machine, build_recipe
 from tser_lightning.tasks.run_parts import RunParts, card_of, check_machine, use_cpu, weights_hashes
 from tser_lightning.tasks.teachers import obtain_teacher
 from tser_lightning.training import Teacher

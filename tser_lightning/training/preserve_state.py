@@ -55,7 +55,7 @@ def borrowed(part: Part) -> Iterator[Part]:
             buffer.data.copy_(value)
 
 
-class Draws:
+class GeneratorStates:
     """The states of random generators that the modules of a network hold themselves."""
 
     def __init__(self, net: nn.Module) -> None:

@@ -17,7 +17,7 @@ from tser_lightning.models.memory_format import lay_out
 from tser_lightning.models.student import Student
 from tser_lightning.training.loss_context import StudentFeatures, StudentHooks
 from tser_lightning.training.nonfinite import first_nonfinite
-from tser_lightning.training.preserve_state import Draws, borrowed, seed_all
+from tser_lightning.training.preserve_state import GeneratorStates, borrowed, seed_all
 from tser_lightning.training.recipe import Machine
 from tser_lightning.training.teacher import SingleStep, Teacher
 from tser_lightning.training.teacher_inference import TeacherHooks, TeacherOutputs
@@ -179,12 +179,12 @@ class _Called(ABC):
 
     def check_calls(self, whole: nn.Module, images: Tensor, tolerance: float, seeds: tuple[int, int]) -> None:
         """Raise a `UsageError` if logits depend on an earlier call or on other images of the batch."""
-        draws = Draws(whole)
+        generators = GeneratorStates(whole)
         with torch.no_grad():
             answers = []
             for seed, asked in ((seeds[0], images), (seeds[1], images), (seeds[0], exchanged(images))):
                 seed_all(seed)
-                draws.again()
+                generators.again()
                 answers.append(self.call(whole, asked))
             self.call(whole, images.narrow(images.ndim - 4, 0, 1))
         first, second, beside = answers

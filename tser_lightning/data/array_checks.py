@@ -39,7 +39,7 @@ class Stored:
     source: str
 
 
-class WrongForm(UsageError):
+class WrongArrays(UsageError):
     """Arrays that no training can use as they are.
 
     Args:
@@ -77,10 +77,10 @@ class _Changes:
         entries = [f"{name!r}: {self._expressions[name]}" for name in NAMES if name in self._changed]
         if len(entries) < len(NAMES):
             entries.insert(0, "**arrays")
-        raise WrongForm(what, f"arrays = {{{', '.join(entries)}}}", typed=True)
+        raise WrongArrays(what, f"arrays = {{{', '.join(entries)}}}", typed=True)
 
 
-def check_form(
+def check_arrays(
     arrays: Mapping[str, Stored], names: Sequence[str] | None = None, shape: Sequence[int] | None = None
 ) -> tuple[int, tuple[int, int, int]]:
     """Check the arrays of a set; labels are read, images only where they are wrong.
@@ -94,7 +94,7 @@ def check_form(
         The number of classes and (C, H, W) of an image.
 
     Raises:
-        WrongForm: They are not as they must be.
+        WrongArrays: They are not as they must be.
     """
     found, renamed = _named(arrays)
     changes = _Changes(found, renamed)
@@ -103,13 +103,13 @@ def check_form(
     _pixels(found, changes)
     for part in PARTS:
         if shapes[part][0] != len(labels[part]):
-            raise WrongForm(
+            raise WrongArrays(
                 f"{part}_images holds {shapes[part][0]} images, {part}_labels {len(labels[part])} labels",
                 "one label for each image, in the same order",
             )
     train, test = (list(shapes[part][1:]) for part in PARTS)
     if train != test:
-        raise WrongForm(f"train images are [H,W,C] {train}, test images {test}", "all images of one size")
+        raise WrongArrays(f"train images are [H,W,C] {train}, test images {test}", "all images of one size")
     classes = _numbered(labels, names, changes)
     changes.refuse()
     height, width, channels = train
@@ -128,7 +128,7 @@ def _named(arrays: Mapping[str, Stored]) -> tuple[dict[str, Stored], str | None]
     images, labels = meant["train_images"], meant["train_labels"]
     if images and labels and not meant["test_images"] and not meant["test_labels"]:
         pairs = f"('images', {arrays[images].source}), ('labels', {arrays[labels].source})"
-        raise WrongForm(
+        raise WrongArrays(
             what,
             f"order = np.random.default_rng(0).permutation({arrays[labels].shape[0]}); cut = len(order) // 5; "
             "arrays = {f'{part}_{kind}': array[places] for part, places in (('train', order[cut:]), "
@@ -136,7 +136,7 @@ def _named(arrays: Mapping[str, Stored]) -> tuple[dict[str, Stored], str | None]
             typed=True,
             why="the result of a run is its accuracy on test images; this makes a fifth of the training images them",
         )
-    raise WrongForm(what, "the four arrays under these names")
+    raise WrongArrays(what, "the four arrays under these names")
 
 
 def _meant(name: str, arrays: Iterable[str]) -> str | None:
@@ -157,10 +157,12 @@ def _flat_labels(name: str, arrays: Mapping[str, Stored], changes: _Changes) -> 
     stored = arrays[name]
     values = stored.values()
     if 0 in values.shape or not values.shape:
-        raise WrongForm(f"{name} is {list(values.shape)}: it holds no labels", "images and labels in train and in test")
+        raise WrongArrays(
+            f"{name} is {list(values.shape)}: it holds no labels", "images and labels in train and in test"
+        )
     numbers = values.dtype.kind in "biuf"
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise WrongForm(f"{name} holds NaN or infinity", "a class for every image, or those images left out")
+        raise WrongArrays(f"{name} holds NaN or infinity", "a class for every image, or those images left out")
     if values.ndim == 2 and 1 in values.shape:
         changes.add(name, f"{list(values.shape)} in place of [N]", "{}.reshape(-1)")
         values = values.reshape(-1)
@@ -169,13 +171,13 @@ def _flat_labels(name: str, arrays: Mapping[str, Stored], changes: _Changes) -> 
         changes.add(name, f"{form} {list(values.shape)} in place of [N]", "{}.argmax(1)")
         return np.asarray(values.argmax(1))
     elif values.ndim != 1:
-        raise WrongForm(f"{name} is {stored.dtype} {list(values.shape)}", "one class for each image, [N]")
+        raise WrongArrays(f"{name} is {stored.dtype} {list(values.shape)}", "one class for each image, [N]")
     if not numbers:
         if values.dtype.kind in "US" or (values.dtype.kind == "O" and all(isinstance(each, str) for each in values)):
             return values
-        raise WrongForm(f"{name} is {stored.dtype}", "class numbers from 0, int64")
+        raise WrongArrays(f"{name} is {stored.dtype}", "class numbers from 0, int64")
     if values.dtype.kind == "f" and (odd := values[values != np.round(values)]).size:
-        raise WrongForm(f"{name} holds {odd[0]:g}, which is no class", "class numbers from 0, int64")
+        raise WrongArrays(f"{name} holds {odd[0]:g}, which is no class", "class numbers from 0, int64")
     if stored.dtype != "int64":
         changes.add(name, f"{stored.dtype} in place of int64", "{}.astype('int64')")
     return values.astype(np.int64)
@@ -187,7 +189,7 @@ def _axes(
     """Give the sizes of images as [N,H,W,C]."""
     shape = arrays[name].shape
     if 0 in shape:
-        raise WrongForm(f"{name} is {list(shape)}: it holds no images", "images and labels in train and in test")
+        raise WrongArrays(f"{name} is {list(shape)}: it holds no images", "images and labels in train and in test")
     if len(shape) == 4 and shape[0] != labels == shape[3]:
         return _turned(name, shape, "[H,W,C,N]", (3, 0, 1, 2), changes)
     if len(shape) == 4 and _channels_first(shape, wanted):
@@ -202,7 +204,7 @@ def _axes(
         return *shape, 1
     if len(shape) == 2:
         return _unrolled(name, shape, wanted, changes)
-    raise WrongForm(f"{name} is {list(shape)}", "images [N,H,W,C]")
+    raise WrongArrays(f"{name} is {list(shape)}", "images [N,H,W,C]")
 
 
 def _turned(name: str, shape: tuple[int, ...], form: str, order: tuple[int, ...], changes: _Changes) -> tuple[int, ...]:
@@ -227,12 +229,12 @@ def _unrolled(name: str, shape: tuple[int, ...], wanted: Sequence[int] | None, c
         return count, height, width, 1
     if 3 * coloured**2 == pixels:
         planes = f"reshape(-1, 3, {coloured}, {coloured}).transpose(0, 2, 3, 1)"
-        raise WrongForm(
+        raise WrongArrays(
             f"{name} is {list(shape)}, its pixels in one row",
             f".{planes} if red, green and blue are a plane each (as in CIFAR's own files), else "
             f".reshape(-1, {coloured}, {coloured}, 3)",
         )
-    raise WrongForm(f"{name} is {list(shape)}", "images [N,H,W,C]")
+    raise WrongArrays(f"{name} is {list(shape)}", "images [N,H,W,C]")
 
 
 def _pixels(arrays: Mapping[str, Stored], changes: _Changes) -> None:
@@ -244,11 +246,11 @@ def _pixels(arrays: Mapping[str, Stored], changes: _Changes) -> None:
     for name, stored in wrong.items():
         values = stored.values()
         if values.dtype.kind not in "biuf":
-            raise WrongForm(f"{name} is {stored.dtype}", "pixels from 0 to 255, uint8")
+            raise WrongArrays(f"{name} is {stored.dtype}", "pixels from 0 to 255, uint8")
         if values.dtype.kind == "f":
             if not np.isfinite(values).all():
                 bad = ~np.isfinite(values).reshape(len(values), -1).all(1)
-                raise WrongForm(
+                raise WrongArrays(
                     f"{name} holds NaN or infinity, in {bad.sum()} images, the first {name}[{bad.argmax()}]",
                     "numbers there, or those images and their labels left out",
                 )
@@ -278,35 +280,35 @@ def _numbered(labels: Mapping[str, npt.NDArray[Any]], names: Sequence[str] | Non
     known = {part: np.unique(labels[part]) for part in PARTS}
     train, test = known["train"], known["test"]
     if {values.dtype.kind in "iu" for values in known.values()} == {True, False}:
-        raise WrongForm("the labels of one part are text, of the other numbers", "class numbers from 0, int64")
+        raise WrongArrays("the labels of one part are text, of the other numbers", "class numbers from 0, int64")
     lowest, highest = min(train[0], test[0]), max(train[-1], test[-1])
     if names and train.dtype.kind in "iu":
         if lowest == 1 and highest == len(names):
             _begin_at_zero(changes)
         elif lowest < 0 or highest >= len(names):
             part = next(part for part in PARTS if known[part][0] < 0 or known[part][-1] >= len(names))
-            raise WrongForm(
+            raise WrongArrays(
                 f"{part}_labels go from {known[part][0]} to {known[part][-1]}, and {len(names)} classes have names",
                 f"labels from 0 to {len(names) - 1}, or a name for each class",
             )
         return len(names)
     strange = np.setdiff1d(test, train)
     if strange.size:
-        raise WrongForm(
+        raise WrongArrays(
             f"test_labels holds {', '.join(map(str, strange[:5]))}, which train_labels lacks",
             "training images of that class, or no test images of it",
             why=f"what is not trained cannot be told: train_labels go from {train[0]} to {train[-1]}",
         )
     count = len(train)
     if count < 2:
-        raise WrongForm(f"all labels are {train[0]}", "images of two classes or more")
+        raise WrongArrays(f"all labels are {train[0]}", "images of two classes or more")
     if train.dtype.kind in "iu":
         if [*train] == [-1, 1]:
             for part in PARTS:
                 changes.add(f"{part}_labels", "-1 and 1 in place of 0 and 1", "({} + 1) // 2")
             return 2
         if lowest < 0:
-            raise WrongForm(
+            raise WrongArrays(
                 f"labels go from {lowest} to {highest}",
                 "class numbers from 0; images without a class (often -1) left out with their labels",
             )

@@ -1,4 +1,4 @@
-"""What the layers before the first neuron make of a still image, computed once while a student streams."""
+"""What the layers before the first neuron make of a static image, computed once while a student streams."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tser_lightning.neurons.clock import OverTime
 
 
-class StillLayers:
+class StaticStem:
     """Caches from step to step the outputs of layers that see a static image.
 
     A layer without state in eval mode gives the same for the same tensor. So what it made of the images, or of what
@@ -40,19 +40,19 @@ class StillLayers:
 
     def _forward(self, layer: nn.Module) -> Callable[..., Any]:
         def forward(*args: Any, **settings: Any) -> Any:
-            still = len(args) == 1 and not settings and self._is_still(args[0])
-            if still and layer in self._made:
+            static = len(args) == 1 and not settings and self._is_static(args[0])
+            if static and layer in self._made:
                 x, y, version = self._made[layer]
                 if x is args[0] and y._version == version:
                     return y
             y = type(layer).forward(layer, *args, **settings)
-            if still and isinstance(y, Tensor) and not y.is_inference():
+            if static and isinstance(y, Tensor) and not y.is_inference():
                 self._made[layer] = args[0], y, y._version
             return y
 
         return forward
 
-    def _is_still(self, x: Any) -> bool:
+    def _is_static(self, x: Any) -> bool:
         return x is self.images_B or any(x is y for _, y, _ in self._made.values())
 
     def keep(self, keep_B: Tensor) -> None:

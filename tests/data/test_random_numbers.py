@@ -1,6 +1,6 @@
 import torch
 
-from tser_lightning.data.draws import Stream, draw, sample_keys
+from tser_lightning.data.random_numbers import Stream, draw, sample_keys
 
 _WORD = (1 << 64) - 1
 

@@ -1,6 +1,7 @@
 """Every file in conf/ and experiments/ composes and runs one step on tiny data; new files are found by themselves."""
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -74,6 +75,16 @@ def check(result: dict[str, Any]) -> None:
 @pytest.mark.parametrize("loss", options("loss"))
 def test_loss(loss: str, tmp_path: Path) -> None:
     check(run(f"loss={loss}", runs_dir=tmp_path))
+
+
+@pytest.mark.parametrize(
+    "loss", [slow(name, unless=name in ("tser", "dkd", "tdd", "im_loss")) for name in options("loss")]
+)
+def test_all_measures_of_a_student_of_any_loss(loss: str, tmp_path: Path) -> None:
+    check(run(f"loss={loss}", "measure=full", runs_dir=tmp_path))
+    (measures,) = tmp_path.glob("*/measures.json")
+    of_logits = loss in ("ce", "dkd", "dist", "logit_standardization", "tser", "vanilla_kd")
+    assert "gradient_cosine" in json.loads(measures.read_text()) or not of_logits
 
 
 @pytest.mark.parametrize("neuron", options("neuron"))

@@ -75,7 +75,7 @@ def test_a_wrong_command_of_the_program_itself(folder: Path) -> None:
     assert ended.stdout == ""
     assert ended.stderr.splitlines() == [
         "tser: loss.lamda is not a setting",
-        "  why: loss=tser has alpha, entropy_tau, label_smoothing, lam, regularise_entropy, separate_ce, "
+        "  why: loss=tser has alpha, entropy_tau, label_smoothing, lam, mean, regularise_entropy, separate_ce, "
         "separate_kl, tau, tau_squared",
         "  try: loss.lam=1",
     ]

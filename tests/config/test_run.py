@@ -373,3 +373,10 @@ def test_other_data_do_not_get_the_recipe_of_the_digits(compose: Compose) -> Non
     assert alone.notes == ["data=cifar10 without experiment=NAME: the plain defaults, not the recipe of the digits"]
     assert compose("experiment=digits data=cifar10", check_data=False).config["trainer"]["epochs"] == 20
     assert compose("data=synthetic", check_data=False).choices["experiment"] == "digits"
+
+
+@pytest.mark.parametrize(
+    "words", ["experiment={}", "data=prepared data.path={}.safetensors", "teacher.weights={}", "task=evaluate run={}"]
+)
+def test_a_name_too_long_for_a_file_is_refused(words: str, refused: Callable[..., list[tuple[str, str, str]]]) -> None:
+    assert refused(*words.format("9" * 300).split())

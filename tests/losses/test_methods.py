@@ -8,6 +8,7 @@ import torch
 from omegaconf import OmegaConf
 
 from tser_lightning import losses
+from tser_lightning.errors import UsageError
 from tser_lightning.losses import TSER, DistillationLoss, VanillaKD
 
 CONF = Path(__file__).parents[2] / "conf" / "loss"
@@ -37,3 +38,13 @@ def test_defaults_are_those_of_the_config_files(build: Callable[..., Any]) -> No
     for name, method in {"tser": TSER, "vanilla_kd": VanillaKD, "tet": losses.TET, "ce": losses.LabelsOnly}.items():
         found, expected = (loss(student_TBC, teacher_BC, labels_B) for loss in (method(), build(name)))
         assert torch.equal(found.total, expected.total)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"regularise_entropy": False, "lam": -9}, {"regularise_entropy": False, "entropy_tau": -1}, {"mean": "probs"}],
+)
+def test_what_is_wrong_or_does_nothing_is_refused_whatever_the_switches(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=[*wrong][-1]):
+        TSER(**wrong)
+    TSER(mean="probs", separate_kl=False)

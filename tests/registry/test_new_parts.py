@@ -103,7 +103,7 @@ def count(run):
     "tser_lightning/schema/new_parts.py": '''
 from tser_lightning.schema.data import ImageSetSettings
 from tser_lightning.schema.neuron import NeuronSettings
-from tser_lightning.schema.setting import Count, NotNegative, Settings, Text, about
+from tser_lightning.schema.setting import Count, NotNegative, Settings, TaskSettings, Text, about
 
 class LaterStepsSettings(Settings, targets=("tser_lightning.losses.later_steps.LaterSteps",)):
     """Labels of later steps."""
@@ -126,7 +126,7 @@ class StripesSettings(ImageSetSettings, targets=("tser_lightning.data.stripes.St
     """Stripes."""
     period: Count = about("pixels between stripes")
 
-class CountSettings(Settings, group="count"):
+class CountSettings(TaskSettings, group="count"):
     """Of `task=count`."""
     what: Text = about("what is counted")
 ''',
@@ -189,7 +189,9 @@ assert "torch" not in sys.modules
 from tser_lightning.config.run import compose_run
 from tser_lightning.tasks.run_task import run_task
 
-found["count"] = run_task(compose_run(["task=count", "count.what=steps"]))
+count = compose_run(["task=count", "count.what=steps"])
+found["count"] = run_task(count)
+found["names"] = [count.name, compose_run([]).name]
 chosen.remove("task=count")
 chosen += ["teacher=none", "experiment=none", "debug=step", "logging.wandb.mode=disabled", "machine.accelerator=cpu"]
 found["run"] = run_task(compose_run(chosen))
@@ -234,6 +236,7 @@ def test_a_new_part_is_helped_checked_and_documented(
 
 def test_new_parts_are_used(found: Any) -> None:
     assert found["count"] == {"counted": "steps"}
+    assert found["names"][0] == found["names"][1]  # a task's settings rename no run
     named = {name: found["run"][name] for name in ("loss", "neuron", "norm", "student", "data")}
     assert list(named.values()) == ["later_steps", "memoryless", "scaled_norm", "one_layer", "stripes"]
     assert found["run"]["test/acc_t2"] == found["run"]["test/acc"]

@@ -9,7 +9,9 @@ import pytest
 from tser_lightning.config.defaults import leaves
 from tser_lightning.config.hydra_loader import Configs
 from tser_lightning.config.run import compose_run
+from tser_lightning.registry.build import factory, instantiate
 from tser_lightning.registry.targets import MISSING
+from tser_lightning.schema import setting as schema_setting
 from tser_lightning.schema.setting import Setting, Settings, about, setting, settings_of, takes_a_list, undeclared
 
 TSER = {"loss": {"_target_": "tser_lightning.losses.TSER"}}
@@ -110,13 +112,13 @@ def test_a_new_declaration_is_found_by_its_target() -> None:
     class Mine(Settings, targets=("mine.Loss",)):
         weight: float = about("of the whole", default=1.0)
 
-    settings_of.cache_clear()
+    schema_setting._settings_of.cache_clear()
     try:
         known = of("loss.weight", {"loss": {"_target_": "mine.Loss"}})
         assert (known.meaning, known.has_default, known.wanted) == ("of the whole", True, "a number")
     finally:
         del Settings.by_target["mine.Loss"]
-        settings_of.cache_clear()
+        schema_setting._settings_of.cache_clear()
 
 
 def test_every_option_composes_and_its_values_are_declared_and_taken(configs: Configs) -> None:
@@ -211,3 +213,19 @@ def test_choices_are_those_of_the_library() -> None:
 
     lif = {"neuron": {"_target_": "tser_lightning.neurons.LIF"}}
     assert set(of("selection", lif).names) == set(FOLLOWED)
+
+
+BOUNDED = [(group, option) for group in ("loss", "neuron") for option in Configs().options(group)]
+
+
+@pytest.mark.parametrize(("group", "option"), [each for each in BOUNDED if each[1] != "custom"])
+def test_what_a_setting_refuses_its_class_refuses_too(group: str, option: str, configs: Configs) -> None:
+    """Who builds a loss or a neuron in Python has no schema before it."""
+    config = compose_run([f"{group}={option}", "experiment=none"], check_data=False, configs=configs).config
+    node = config[group]
+    for name, value in node.items():
+        known = setting(config, f"{group}.{name}")
+        if known and isinstance(value, float) and not isinstance(value, bool) and not known.takes(-4.0):
+            wrong = {**node, name: -4.0}
+            with pytest.raises(ValueError, match=name):
+                factory(wrong)(8) if group == "neuron" else instantiate(wrong)

@@ -171,7 +171,7 @@ class Composed:
             return ()
         try:
             facts = prepared_facts(Path(str(node.path)))
-        except UsageError:
+        except (UsageError, OSError, ValueError):  # refused with the other paths
             return ()
         for key in wanted:
             node[key] = facts[key]

@@ -241,9 +241,8 @@ class Configs:
         """Find the file of an option; None if it lies nowhere on this disk. The group "" is the root of conf."""
         for place in self._loaders[True].get_sources():
             inside = "" if place.scheme() == Experiments.scheme() else group
-            if (
-                place.scheme() in ("file", Groups.scheme(), Experiments.scheme())
-                and (found := Path(place.path, inside, f"{option}.yaml")).is_file()
+            if place.scheme() in ("file", Groups.scheme(), Experiments.scheme()) and os.path.isfile(
+                found := Path(place.path, inside, f"{option}.yaml")
             ):
                 return found
             if place.scheme() == Architectures.scheme() and place.is_config(f"{group}/{option}"):
@@ -258,7 +257,7 @@ class Configs:
                 place.scheme() == Groups.scheme() or group == GROUP
             ):
                 found = Path(place.path, inside, f"{option}.yml")
-                if found.is_file():
+                if os.path.isfile(found):  # of a name too long for a file as well
                     return os.path.relpath(found)
         return None
 

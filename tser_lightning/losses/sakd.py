@@ -9,7 +9,7 @@ from tser_lightning.losses.distillation_loss import DistillationLoss
 from tser_lightning.losses.feature_maps import as_map, same_size
 from tser_lightning.losses.feature_term import STAGES, FeatureTerm
 from tser_lightning.losses.kl_divergence import KLDivergence
-from tser_lightning.losses.term import Term, not_negative
+from tser_lightning.losses.term import Term, not_negative, positive
 
 
 class SAKD(DistillationLoss):
@@ -52,6 +52,7 @@ class SAKD(DistillationLoss):
             "ce": CrossEntropy(1.0, "mean_logits", label_smoothing),
             "feature": TransformedFeature(not_negative("beta", beta), student_taps, teacher_taps),
         }
+        positive("tau", tau)
         if not_negative("c", c):
             terms["kl"] = KLDivergence(c, "mean_logits", tau)
         super().__init__(terms)

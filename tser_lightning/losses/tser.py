@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from tser_lightning.errors import UsageError
 from tser_lightning.losses.cross_entropy import CrossEntropy
 from tser_lightning.losses.distillation_loss import DistillationLoss
 from tser_lightning.losses.entropy import Entropy
@@ -32,7 +33,7 @@ class TSER(DistillationLoss):
         label_smoothing: Share of the uniform distribution in the labels, in [0, 1).
 
     Raises:
-        UsageError: A value out of its range.
+        UsageError: A value out of its range; `mean` where both are separated.
 
     Examples:
         >>> import torch
@@ -56,10 +57,14 @@ class TSER(DistillationLoss):
         label_smoothing: float = 0.0,
     ) -> None:
         over_mean = averaged(mean)
+        if mean != "logits" and separate_ce and separate_kl:
+            why = "labels and teacher are compared with every step, and nothing is averaged over time"
+            raise UsageError(f"mean = {mean!r} does nothing here", why, "leave it out, or give separate_kl=False")
+        entropy = Entropy(-not_negative("lam", lam), tau=entropy_tau)
         terms: dict[str, Term] = {
             "ce": CrossEntropy(1 - share("alpha", alpha), "steps" if separate_ce else over_mean, label_smoothing),
             "kl": KLDivergence(alpha, "steps" if separate_kl else over_mean, tau, tau_squared),
         }
         if regularise_entropy:
-            terms["entropy"] = Entropy(-not_negative("lam", lam), tau=entropy_tau)
+            terms["entropy"] = entropy
         super().__init__(terms)

@@ -71,6 +71,8 @@ class GLIF(Neuron):
     ) -> None:
         super().__init__()
         surrogate_named(surrogate)
+        if surrogate_scale is not None and not surrogate_scale > 0:
+            raise ValueError(f"surrogate_scale={surrogate_scale} is not above 0")
         self.surrogate, self.surrogate_scale = surrogate, surrogate_scale
         shape = () if channels is None else (channels,)
         leak = v_threshold / (2 * timesteps) if leak is None else leak

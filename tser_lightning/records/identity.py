@@ -9,9 +9,9 @@ from typing import Any
 
 from tser_lightning.data.checks import resize_for
 from tser_lightning.records.first_version import data_as_hashed, loss_as_terms
-from tser_lightning.schema.setting import setting
+from tser_lightning.schema.setting import is_of_a_task, setting
 
-# Where and how a run is done and looked at; another value gives the same result.
+# Where and how a run is done and looked at; another value gives the same result. So do the settings of tasks.
 IRRELEVANT = (
     "machine",
     "logging",
@@ -19,11 +19,8 @@ IRRELEVANT = (
     "task",
     "run",
     "runs",
-    "report",
     "input",
     "output",
-    "exit",
-    "export",
     "format",
     "sweep",
     "prune",
@@ -39,6 +36,8 @@ LONGEST = 119
 
 def matters(key: str) -> bool:
     """Tell whether a setting, by its dotted name, can change a result."""
+    if is_of_a_task(key.partition(".")[0]):
+        return False
     return not any(key == name or key.startswith((f"{name}.", f"{name}@")) for name in IRRELEVANT)
 
 

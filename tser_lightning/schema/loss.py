@@ -48,6 +48,10 @@ class TSERSettings(VanillaKDSettings, targets=(f"{ROOM}TSER",)):
 
     lam: NotNegative = about("weight of the entropy; the paper finds 0.0001 to 0.2 stable")
     entropy_tau: Positive = about("temperature of the entropy")
+    mean: Literal["logits", "probs"] = about(
+        "the mean over time of logits (Algorithm 1) or of probs (Eq. 7 as printed), where that is not separated",
+        default="logits",
+    )
     separate_ce: bool = about("false: the mean over time is compared with the labels", default=True)
     separate_kl: bool = about("false: the mean over time is compared with the teacher", default=True)
     regularise_entropy: bool = about("false: no entropy term", default=True)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tser_lightning.schema.setting import Count, Keep, OpenUnitInterval, Seed, Settings, Text, about
+from tser_lightning.schema.setting import Count, Keep, OpenUnitInterval, Seed, Settings, TaskSettings, Text, about
 
 
 class RunSettings(Settings, group=""):
@@ -34,7 +34,7 @@ class RunSettings(Settings, group=""):
     runs: Text | list[Text] = about("a glob of finished runs, or a list of globs")
 
 
-class ExitSettings(Settings, group="exit"):
+class ExitSettings(TaskSettings, group="exit"):
     """When `task=predict` stops early."""
 
     max_loss: Annotated[float, Field(ge=0, le=100)] | None = about(
@@ -48,7 +48,7 @@ class ExitSettings(Settings, group="exit"):
     )
 
 
-class ExportSettings(Settings, group="export"):
+class ExportSettings(TaskSettings, group="export"):
     """What `task=export` writes and compares."""
 
     step: bool = about("true: besides, a model of one step with its states (onnx, pt2)")
@@ -58,7 +58,7 @@ class ExportSettings(Settings, group="export"):
     )
 
 
-class ReportSettings(Settings, group="report"):
+class ReportSettings(TaskSettings, group="report"):
     """Of `task=report`."""
 
     dir: Text = about("where the page, the tables and the figures go")
@@ -69,13 +69,13 @@ class ReportSettings(Settings, group="report"):
     )
 
 
-class InitSettings(Settings, group="init"):
+class InitSettings(TaskSettings, group="init"):
     """Of `task=init`."""
 
     name: Text = about("of the experiment that is written, experiments/NAME.yaml")
 
 
-class WatchSettings(Settings, group="watch"):
+class WatchSettings(TaskSettings, group="watch"):
     """Of the page of `task=watch`."""
 
     host: Text = about("address to listen at; 0.0.0.0: whoever reaches this machine may look")
@@ -83,14 +83,14 @@ class WatchSettings(Settings, group="watch"):
     report: Text = about("report.dir of a report to link to, where it is one of runs that are shown")
 
 
-class CleanSettings(Settings, group="clean"):
+class CleanSettings(TaskSettings, group="clean"):
     """Of `task=clean`."""
 
     keep: Keep = about("which checkpoints finished runs keep beside their weights: none (weights), the last, or all")
     delete: bool = about("true: delete the others; false: only list them")
 
 
-class DashboardSettings(Settings, group="wandb"):
+class DashboardSettings(TaskSettings, group="wandb"):
     """Of the dashboard that `task=report` can make."""
 
     workspace: Text | None = about(

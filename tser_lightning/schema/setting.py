@@ -55,6 +55,10 @@ class Settings(BaseModel):
         Settings.by_target.update(dict.fromkeys(targets, cls))
 
 
+class TaskSettings(Settings):
+    """The settings of a task, in a group of its own: they have no part in what a training gives, nor in its name."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """One declared setting.
@@ -150,15 +154,26 @@ def _read_all() -> None:
 
 
 @functools.cache
-def settings_of(place: str, target: str | None = None) -> dict[str, Setting]:
+def is_of_a_task(group: str) -> bool:
+    """Tell whether a group at the top of a config holds the settings of a task (`TaskSettings`)."""
+    _read_all()
+    return issubclass(Settings.groups.get(group, Settings), TaskSettings)
+
+
+def settings_of(place: str, target: object = None) -> dict[str, Setting]:
     """Give the declared settings of a place in a config, by name.
 
     Args:
         place: Dotted, e.g. "loss" or "teacher.training.optim"; "" for the top.
-        target: The `_target_` that stands there, if one does.
+        target: The `_target_` that stands there, if one does; one that is no text has no settings.
     """
+    return _settings_of(place, target if isinstance(target, str) else "")
+
+
+@functools.cache
+def _settings_of(place: str, target: str) -> dict[str, Setting]:
     _read_all()
-    owners = [Settings.groups.get(place), Settings.by_target.get(target or "")]
+    owners = [Settings.groups.get(place), Settings.by_target.get(target)]
     fields = {name: field for owner in owners if owner is not None for name, field in owner.model_fields.items()}
     return {name: Setting(name, field) for name, field in fields.items()}
 

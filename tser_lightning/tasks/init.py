@@ -1,6 +1,7 @@
 """`task=init`: measure a folder of images and write an experiment that fits it."""
 
 import logging
+import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,7 +63,7 @@ def look_at(path: Path) -> dict[str, Any]:
     Args:
         path: With `train/CLASS/*` and `val/CLASS/*`.
     """
-    if not (path / "train").is_dir():
+    if not os.path.isdir(path / "train"):
         raise UsageError(f"there is no {path / 'train'}", "images lie in train/CLASS/ and val/CLASS/", "data.path=DIR")
     classes = len(class_folders(path / "train"))
     probe = _folder(path, classes, [3, 8, 8])

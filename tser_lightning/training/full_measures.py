@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tser_lightning.data.batch import Batch
 from tser_lightning.data.image_data import ImageData
+from tser_lightning.losses.contract import LossContext, needs_of
 from tser_lightning.measure.cka import step_cka
 from tser_lightning.measure.energy import energy_mj
 from tser_lightning.measure.exit_curve import ExitCurve
@@ -21,6 +22,7 @@ from tser_lightning.measure.operation_counter import OperationCounter
 from tser_lightning.measure.timesteps import accuracy_at_timesteps
 from tser_lightning.models import Student
 from tser_lightning.training.evaluation_memory import images_that_fit
+from tser_lightning.training.loss_context import heads_of, looks_inside
 from tser_lightning.training.teacher import Teacher
 
 COMPARED = 256  # images on which time steps are compared
@@ -35,8 +37,8 @@ def full_measures(
     Args:
         student: A trained student; it is run in eval mode.
         teacher: Its teacher, if there is one.
-        loss: What it was trained with; its gradients are compared unless it looks at features, or at a
-            teacher that is not there.
+        loss: What it was trained with; its gradients are compared unless it looks at features, at a moving average,
+            at the places of training images, or at a teacher that is not there.
         data: The data set, whose test split is measured.
 
     Returns:
@@ -50,12 +52,12 @@ def full_measures(
     labels_B = torch.cat([batch.labels for batch in batches]).to(device)
     measures = _of_all_images(student, data, device)
     measures["cka"] = {path: matrix.tolist() for path, matrix in step_cka(student, images).items()}
-    alone = teacher is None and getattr(loss, "needs_teacher", False)
-    if not alone and not getattr(loss, "student_taps", ()):
+    if _is_of_logits(loss, teacher):
         teacher_BC = None if teacher is None else teacher(images).clone()
+        context = _at_the_end(loss, student, teacher)
 
         def objective(logits_TBC: Tensor) -> Tensor:
-            terms = loss(logits_TBC, teacher_BC, labels_B)
+            terms = loss(logits_TBC, teacher_BC, labels_B, **context)
             total: Tensor = terms if isinstance(terms, Tensor) else terms.total
             return total
 
@@ -65,6 +67,22 @@ def full_measures(
         curve = accuracy_at_timesteps(student, data.loader("test"))
         measures["full_range"] = {str(steps): accuracy for steps, accuracy in curve.items()}
     return measures, _features(student, teacher, data)
+
+
+def _is_of_logits(loss: nn.Module, teacher: Teacher | None) -> bool:
+    """Tell whether a loss can be asked again, by test images and their logits alone."""
+    needs = needs_of(loss)
+    alone = teacher is None and getattr(loss, "needs_teacher", False)
+    return not (alone or looks_inside(loss) or needs.ema or needs.indices)
+
+
+def _at_the_end(loss: nn.Module, student: Student, teacher: Teacher | None) -> dict[str, LossContext]:
+    """Give such a loss the context that it has when the training is done."""
+    needs = needs_of(loss)
+    given: dict[str, Any] = {"progress": 1.0} if needs.progress else {}
+    if needs.heads:
+        given["heads"] = heads_of(student, teacher)
+    return {"context": LossContext(**given)} if needs else {}
 
 
 def _compared(student: Student, data: ImageData, device: torch.device) -> int:

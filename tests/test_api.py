@@ -40,7 +40,9 @@ def test_a_students_neuron_and_norm_take_settings_too() -> None:
     neurons = [module for module in student.modules() if isinstance(module, LIF)]
     assert neurons
     assert not any(neuron.spec.decay_input for neuron in neurons)
-    assert all(module.eps == 0.1 for module in student.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    norms = [module for module in student.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert norms
+    assert all(module.eps == 0.1 for module in norms)
     with pytest.raises(UsageError, match=r'neuron=\{"name": "lif", "decay_input": False\}'):
         tl.build_student("resnet18", decay_input=False)
 

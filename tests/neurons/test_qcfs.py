@@ -97,7 +97,9 @@ def test_training_computes_one_step_for_all() -> None:
     logits_TBC.sum().backward()
     assert rows == [8, 8]
     assert torch.equal(logits_TBC, logits_TBC[:1].expand(4, -1, -1))
-    assert all(m.threshold.grad is not None for m in student.modules() if isinstance(m, QCFS))
+    neurons = [module for module in student.modules() if isinstance(module, QCFS)]
+    assert neurons
+    assert all(neuron.threshold.grad is not None for neuron in neurons)
     student.eval()(IMAGES_BCHW)
     assert rows == [8, 8, 8, 32]
 

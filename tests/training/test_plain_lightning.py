@@ -1,4 +1,4 @@
-"""The LightningModule under a Trainer that knows nothing of it: the same numbers as `fit` and `examine`."""
+"""The LightningModule under a Trainer that knows nothing of it: the same numbers as `fit` and `evaluate_network`."""
 
 import copy
 from pathlib import Path

@@ -53,7 +53,7 @@ class AugmentPolicy(ABC):
         """Draw what happens, from keys on the processor."""
 
     def apply(self, name: str, images_BCHW: Tensor, size_B: Tensor) -> Tensor:
-        """Do one thing to some images."""
+        """Apply the operation `name` to uint8 images [B, C, H, W], each by its own strength of `size_B`."""
         if name in WARPS:
             fill_C = self._fill_C.expand(images_BCHW.shape[1]).to(images_BCHW.device, non_blocking=True)
             return WARPS[name](images_BCHW, size_B, fill_C, name in self._cubic)

@@ -260,12 +260,3 @@ class Batches(Dataset[Batch]):
         images = self.data.network_input(images_BCHW, keys_B).contiguous()
         batch = Batch(images, self.labels[indices_B], indices_B)
         return batch if keys_B is None else self.data.mixup(batch, keys_B, epoch)
-
-
-def wrong_classes(name: str, found: int, num_classes: int) -> UsageError:
-    """Make the `UsageError` for a number of classes that is not the set's."""
-    return UsageError(
-        f"num_classes={num_classes}, but {name} has {found} classes",
-        "teacher and student get as many outputs as `num_classes` says",
-        f"num_classes={found}",
-    )

@@ -227,7 +227,7 @@ def _numpy(parameter: Tensor) -> Any:
 
 
 def _shape(node: Any) -> list[int]:
-    """Of one image."""
+    """Give the shape of what a node computes for one image, without the batch."""
     return list(node.meta["tensor_meta"].shape[1:])
 
 

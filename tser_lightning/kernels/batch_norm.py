@@ -59,7 +59,7 @@ class Form(NamedTuple):
     eps: float
 
     def images(self, folded: Tensor) -> int:
-        """B."""
+        """Count the images B of a folded [T*B, ...] tensor, or of a static [B, ...] one."""
         return len(folded) if self.static else len(folded) // self.steps
 
     def over_time(self, folded: Tensor) -> Tensor:

@@ -136,7 +136,7 @@ def _leak(neuron: Any, kind: str) -> tuple[float, bool]:
 
 
 def _surrogate(neuron: Any) -> tuple[str, float]:
-    """Its name and shape parameter here."""
+    """Give the name and the shape parameter that a surrogate of the other library has in this one."""
     function = neuron.spike_grad
     maker = getattr(function, "__qualname__", str(function)).partition(".")[0]
     if maker not in _SURROGATES or not getattr(function, "__module__", "").startswith("snntorch."):

@@ -92,7 +92,7 @@ def _settings(node: Any) -> dict[str, Any]:
 
 
 def _surrogate(function: Any) -> tuple[str, float]:
-    """Its name and shape parameter here."""
+    """Give the name and the shape parameter that a surrogate of the other library has in this one."""
     kind = type(function).__name__
     if kind not in _SURROGATES or not getattr(function, "spiking", True):
         raise UsageError(

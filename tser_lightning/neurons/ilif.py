@@ -101,5 +101,5 @@ class ILIF(Neuron):
         return (counts_TB.unsqueeze(1) > step).to(counts_TB.dtype).flatten(0, 1)
 
     def extra_repr(self) -> str:
-        """Its settings."""
+        """Give the most spikes of a step, the leak and the threshold, for `print`."""
         return f"max_spikes={self.max_spikes}, decay={self.spec.decay}, v_threshold={self.spec.v_threshold}"

@@ -65,7 +65,7 @@ class QCFS(Neuron):
 
     @property
     def tells_steps_apart(self) -> bool:
-        """Not in training mode."""
+        """Tell whether steps differ: in evaluation, as IF neurons; in training one activation stands for all."""
         return not self.training
 
     def forward(self, currents: Tensor) -> Tensor:
@@ -97,5 +97,5 @@ class QCFS(Neuron):
         return spikes_TB * self.lam(), membrane
 
     def extra_repr(self) -> str:
-        """Its settings."""
+        """Give the learnt threshold and the number of levels, for `print`."""
         return f"v_threshold={float(self.threshold):.3g}, levels={self.levels}"

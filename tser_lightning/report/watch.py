@@ -195,7 +195,7 @@ def server(watched: Watched, host: str = "127.0.0.1", port: int = 0) -> Threadin
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            """Answer."""
+            """Serve the page or the data that its path names, to a known host alone."""
             asked = urlsplit(self.path)
             given = {key: values[0] for key, values in parse_qs(asked.query).items()}
             name = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")

@@ -59,7 +59,7 @@ class ExportSettings(TaskSettings, group="export"):
 
 
 class ReportSettings(TaskSettings, group="report"):
-    """Of `task=report`."""
+    """Where `task=report` writes, and what it compares."""
 
     dir: Text = about("where the page, the tables and the figures go")
     measure: Text = about("what runs are compared by: any number of result.json, e.g. test/ece, test/acc_t1")
@@ -70,13 +70,13 @@ class ReportSettings(TaskSettings, group="report"):
 
 
 class InitSettings(TaskSettings, group="init"):
-    """Of `task=init`."""
+    """What the experiment that `task=init` writes is called."""
 
     name: Text = about("of the experiment that is written, experiments/NAME.yaml")
 
 
 class WatchSettings(TaskSettings, group="watch"):
-    """Of the page of `task=watch`."""
+    """Where `task=watch` serves its page."""
 
     host: Text = about("address to listen at; 0.0.0.0: whoever reaches this machine may look")
     port: Annotated[int, Field(ge=0, le=65535)] = about("number of the port; 0: one that is free")
@@ -84,14 +84,14 @@ class WatchSettings(TaskSettings, group="watch"):
 
 
 class CleanSettings(TaskSettings, group="clean"):
-    """Of `task=clean`."""
+    """What `task=clean` keeps, and whether it deletes the rest."""
 
     keep: Keep = about("which checkpoints finished runs keep beside their weights: none (weights), the last, or all")
     delete: bool = about("true: delete the others; false: only list them")
 
 
 class DashboardSettings(TaskSettings, group="wandb"):
-    """Of the dashboard that `task=report` can make."""
+    """Where `task=report` makes a dashboard of W&B, if it does."""
 
     workspace: Text | None = about(
         "ENTITY/PROJECT: make a dashboard there; its definition goes to report.dir/workspace.json"

@@ -1,4 +1,4 @@
-"""The frozen ANN that a student learns from.
+"""The frozen ANN that a student learns from: its parameters get no gradient, and it stays in evaluation mode.
 
 Legend: T time step, B image, C class, H, W.
 """

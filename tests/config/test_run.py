@@ -83,6 +83,27 @@ def test_settings_may_come_as_python_values(compose: Compose) -> None:
         compose("loss=tser", settings={"loss.beta": 1}, check_data=False)
 
 
+@pytest.mark.parametrize("word", ["early_stopping=true", "trainer.early_stop=3", "trainer.patience=3"])
+def test_early_stopping_is_advised_as_a_callback_that_composes(compose: Compose, word: str) -> None:
+    with pytest.raises(UsageErrors) as caught:
+        compose(word, check_data=False)
+    run = compose(caught.value.mistakes[0].fix, check_data=False)
+    assert run.config["callbacks"]["early_stopping"]["monitor"] == "val/acc"
+
+
+def test_trackio_switched_on_is_advised_a_project(compose: Compose) -> None:
+    with pytest.raises(UsageErrors) as caught:
+        compose("logging.trackio=true", check_data=False)
+    assert caught.value.mistakes[0].fix == "logging.trackio=tser"
+
+
+def test_of_many_homes_of_a_setting_a_few_are_named(compose: Compose) -> None:
+    with pytest.raises(UsageErrors, match=r"would have it") as caught:
+        compose("student=spikformer student.attention=pfa", check_data=False)
+    assert "others would have it" in caught.value.mistakes[0].why
+    assert compose(caught.value.mistakes[0].fix, check_data=False).config["student"]["attention"] == "pfa"
+
+
 def test_without_files_nothing_is_looked_up(compose: Compose) -> None:
     assert compose("data=cifar10", check_data=False).config["data"]["num_classes"] == 10
 

@@ -162,6 +162,8 @@ def _better(key: str, value: Any, default: Any, known: Setting) -> str:
     meant = next((other for other in readings(value) if known.takes(other)), None)
     if meant is None:
         meant = nearest(str(value), known.names) or default
+    if meant is None and key == "logging.trackio":  # given to switch it on, which takes a name
+        meant = "tser"
     return f"{key}={EXAMPLES.get(key, 'VALUE') if meant == MISSING else as_typed(meant)}"
 
 

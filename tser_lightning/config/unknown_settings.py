@@ -23,6 +23,11 @@ OTHER_NAMES = {
     "gpus": "devices",
     "wd": "weight_decay",
 }
+STOPPING = ("early_stopping", "early_stop", "patience")
+EARLY_STOPPING = (
+    "+callbacks.early_stopping._target_=lightning.pytorch.callbacks.EarlyStopping "
+    "+callbacks.early_stopping.monitor=val/acc +callbacks.early_stopping.mode=max"
+)
 
 
 def unknown_setting(given: GivenSetting, defaults: Defaults, config: Mapping[str, Any]) -> UsageError | None:
@@ -94,8 +99,14 @@ def not_a_setting(given: GivenSetting, parent: str, node: Any, defaults: Default
     if homes:
         group = given.key.partition(".")[0]
         home = nearest(defaults.choices.get(group, ""), homes) or homes[-1]
-        return UsageError(what, f"{why}; {', '.join(homes)} would have it", f"{group}={home} {given}")
+        return UsageError(what, f"{why}; {_some(homes)} would have it", f"{group}={home} {given}")
     return UsageError(what, why, _meant(given, parent, names, defaults))
+
+
+def _some(options: list[str], most: int = 4) -> str:
+    """Name the first few options, and count the others."""
+    others = f" and {len(options) - most} others" if len(options) > most else ""
+    return ", ".join(options[:most]) + others
 
 
 def _meant(given: GivenSetting, parent: str, names: list[str], defaults: Defaults) -> str:
@@ -105,6 +116,8 @@ def _meant(given: GivenSetting, parent: str, names: list[str], defaults: Default
     if not parent and (choice := _meant_choice(key, value, names, defaults)):
         return choice
     last = key.rpartition(".")[2]
+    if last in STOPPING:
+        return EARLY_STOPPING
     last = OTHER_NAMES.get(last, last)
     inside = nearest(last, names) if parent else None
     same = sorted((known for known in defaults.keys if known.rpartition(".")[2] == last), key=len)

@@ -43,7 +43,7 @@ class Loss(Protocol):
 
     `sums_over_steps` (True) says that it is a sum over time steps: with logits, features, currents and spikes of T
     steps it is the mean of what it is with those of each step alone, `loss(z) = mean_t loss(z[t : t + 1])`. A student
-    can then learn from it step by step (`trainer.through_time=false`), before which its word is tried.
+    can then learn from it step by step (`through_time=False`), before which its word is tried.
 
     Examples:
         >>> import torch
@@ -124,7 +124,7 @@ class Needs:
         heads: The classifiers of student and teacher, see `Heads`.
         progress: The fraction of the training that is done, in [0, 1): optimiser steps done of all optimiser steps.
         indices: The place of each image in the data set, int64 [B], the same in every epoch.
-        ema: The logits [T, B, C] that the moving average of the student (`trainer.ema`) gives, without gradient.
+        ema: The logits [T, B, C] that the moving average of the student (`ema` of the recipe) gives, without gradient.
         teachers: The logits [B, C] of every teacher by name, where the teacher is a `models.Ensemble`; of any other
             teacher under "teacher".
 

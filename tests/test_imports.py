@@ -110,3 +110,8 @@ def test_no_two_modules_define_a_public_class_of_the_same_name() -> None:
                 homes.setdefault(node.name, []).append(file.relative_to(PACKAGE))
     assert {"Distiller", "Setting"} <= homes.keys()
     assert {name: files for name, files in homes.items() if len(files) > 1} == {}
+
+
+def test_one_module_alone_knows_what_is_not_public_in_hydra() -> None:
+    knowing = {file.stem for file in PACKAGE.rglob("*.py") if any("hydra._internal" in name for name in imported(file))}
+    assert knowing == {"hydra_internal"}

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from tser_lightning.config.hydra_internal import BasicSweeper
 from tser_lightning.config.hydra_loader import Configs
 from tser_lightning.report.cells import compare_methods
 from tser_lightning.report.collect import collect

@@ -100,7 +100,7 @@ def settings_text(words: Sequence[str], configs: Configs) -> str:
 def _places(word: str, configs: Configs) -> list[str]:
     """List the parts of a config that a word after --help stands for: a group, or the groups of a task."""
     group, _, option = word.partition("=")
-    return configs.keys("task", option) if group == "task" and option else [group.partition(".")[0]]
+    return list(configs.values("task", option)) if group == "task" and option else [group.partition(".")[0]]
 
 
 def not_a_group(word: str, config: Mapping[str, Any]) -> UsageError:

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from tser_lightning.config.hydra_loader import Configs
-from tser_lightning.schema.setting import setting
+from tser_lightning.schema.setting import Setting, setting, settings_of
 
 AUGMENT = ("data.augment", "data.mixup")  # of the group augment, beside the settings of the data set
 
@@ -45,7 +45,7 @@ class Defaults:
     def place(self, key: str) -> str:
         """Name the option whose file defines a setting, e.g. "loss=tser"."""
         group = self._group(key)
-        home = "task" if group in self.configs.keys("task", self.choices["task"]) else group
+        home = "task" if group in self.configs.values("task", self.choices["task"]) else group
         return f"{home}={self.choices[home]}" if home in self.choices else "conf/train.yaml"
 
     @staticmethod
@@ -57,10 +57,15 @@ class Defaults:
         found = setting(self.config, key)
         return found.meaning if found else ""
 
-    def elsewhere(self, key: str) -> list[str]:
-        """List the options of a setting's group whose files have it, e.g. ["tser"] for "loss.lam"."""
+    def elsewhere(self, key: str) -> dict[str, Setting | None]:
+        """Find the options of a setting's group that have it, e.g. "tser" for "loss.lam", each with its declaration."""
         group, _, name = key.partition(".")
-        return [option for option in self.groups.get(group, ()) if name in self.configs.keys(group, option)]
+        found = {option: self.configs.values(group, option) for option in self.groups.get(group, ())}
+        return {
+            option: settings_of(group, values.get("_target_")).get(name)
+            for option, values in found.items()
+            if name in values
+        }
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

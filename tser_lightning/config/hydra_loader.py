@@ -1,9 +1,8 @@
-"""Find and compose config files; the one module that uses Hydra's loader."""
+"""Where configs lie and how they are composed."""
 
 import contextlib
 import copy
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,11 +10,6 @@ from typing import Any, NamedTuple
 
 import hydra.version
 import yaml
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
@@ -29,6 +23,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tser_lightning.config.found_files import check_found, check_package
+from tser_lightning.config.hydra_internal import (
+    ConfigLoaderImpl,
+    ConfigSearchPathImpl,
+    FileConfigSource,
+    Hydra,
+    create_config_search_path,
+)
 from tser_lightning.errors import UsageError
 from tser_lightning.registry import architectures
 from tser_lightning.registry.places import folder
@@ -268,9 +269,16 @@ class Configs:
             return architectures.text(self.architectures, group, option)
         return path.read_text(encoding="utf-8") if path else ""
 
-    def keys(self, group: str, option: str) -> list[str]:
-        """List the settings at the top of an option's file, e.g. ["task", "runs", "report"] of task=report."""
-        return re.findall(r"^(\w+):", self.text(group, option), re.MULTILINE)
+    def values(self, group: str, option: str) -> dict[str, Any]:
+        """Give what an option sets, e.g. {"task": "report", "runs": ...}; {} if its file is no mapping."""
+        path = self.file(group, option)
+        if path and path.parent == self.architectures:
+            return architectures.settings(self.architectures, group, option)
+        try:
+            found = yaml.safe_load(self.text(group, option))
+        except yaml.YAMLError:  # whoever chooses the option is told
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def compose(self, choices: Sequence[str] = (), *, whole: bool = True, sweep: bool = False) -> "Composition":
         """Compose the config of some choices; it is remembered, since the jobs of a sweep ask for the same again.

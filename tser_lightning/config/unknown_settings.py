@@ -98,8 +98,16 @@ def not_a_setting(given: GivenSetting, parent: str, node: Any, defaults: Default
     homes = defaults.elsewhere(given.key)
     if homes:
         group = given.key.partition(".")[0]
-        home = nearest(defaults.choices.get(group, ""), homes) or homes[-1]
-        return UsageError(what, f"{why}; {_some(homes)} would have it", f"{group}={home} {given}")
+        takes = [option for option, known in homes.items() if known is None or known.takes(given.value)]
+        why = f"{why}; {_some(takes or [*homes])} would have it"
+        usual = defaults.configs.compose(whole=False).choices.get(group, "")  # what the program itself begins with
+        fit = takes or [*homes]
+        home = nearest(defaults.choices.get(group, ""), fit) or (usual if usual in fit else fit[-1])
+        known = homes[home]
+        if takes or known is None:
+            return UsageError(what, why, f"{group}={home} {given}")
+        likely = f"{group}={home} {given.key}={known.names[0]}" if known.names else "the command without it"
+        return UsageError(what, f"{why}, but {as_typed(given.value)} is not {known.wanted}", likely)
     return UsageError(what, why, _meant(given, parent, names, defaults))
 
 

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from tser_lightning.config.command import parse, refuse_folder_of_hydra, words
+from tser_lightning.config.hydra_internal import BasicSweeper
 from tser_lightning.config.hydra_loader import Configs
 from tser_lightning.config.usage_errors import refuse
 from tser_lightning.errors import UsageError

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.callbacks import Callbacks
-from hydra._internal.hydra import Hydra
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 
+from tser_lightning.config.hydra_internal import Callbacks, Hydra
 from tser_lightning.config.hydra_loader import PRIMARY
 from tser_lightning.config.run import Run
 from tser_lightning.errors import UsageError

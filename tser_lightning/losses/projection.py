@@ -6,7 +6,8 @@ from torch import Tensor, nn
 class Projection(nn.Module):
     """A 1x1 convolution with bias from the student's width to the teacher's, made at the first call.
 
-    The optimiser must be made, and a state loaded, after that first call; a call on zeros will do.
+    The optimiser must be made, and a state loaded, after that first call; a call on zeros will do. torch's LazyConv2d
+    learns the width that comes in alone; the width that goes out is the teacher's, which nobody knows before either.
     """
 
     conv: nn.Conv2d | None

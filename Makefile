@@ -22,7 +22,7 @@ setup: .venv/.installed  ## Make .venv with the locked versions
 demo: setup  ## Distil the digits student with three losses; ends with a table and a figure (< 3 min)
 	$(PY) -m tser_lightning.cli.demo
 
-test: setup  ## Run the fast tests (4 to 9 min on 2 cores)
+test: setup  ## Run the fast tests (4 min on 2 quiet cores)
 	$(PY) -m pytest -n 2 -m 'not slow'
 
 test-all: setup  ## Run every test

@@ -114,6 +114,9 @@ class Stopped(Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.skipif(
+    torch.__version__.startswith("2.11."), reason="torch 2.11 drops a KeyboardInterrupt raised in a forked process"
+)
 def test_two_processes_go_on_from_between_two_batches_of_one_step(
     student: Student, digits: Digits, tmp_path: Path
 ) -> None:

@@ -25,6 +25,7 @@ EXAMPLES = {
     "data.mean": "[0.5,0.5,0.5]",
     "data.std": "[0.25,0.25,0.25]",
     "loss._target_": "my_module.MyLoss",
+    "logging.trackio": "tser",
 }
 
 
@@ -162,9 +163,9 @@ def _better(key: str, value: Any, default: Any, known: Setting) -> str:
     meant = next((other for other in readings(value) if known.takes(other)), None)
     if meant is None:
         meant = nearest(str(value), known.names) or default
-    if meant is None and key == "logging.trackio":  # given to switch it on, which takes a name
-        meant = "tser"
-    return f"{key}={EXAMPLES.get(key, 'VALUE') if meant == MISSING else as_typed(meant)}"
+    if meant == MISSING or (meant is None and key in EXAMPLES):
+        return f"{key}={EXAMPLES.get(key, 'VALUE')}"
+    return f"{key}={as_typed(meant)}"
 
 
 def missing_settings(raw: Mapping[str, Any], defaults: Defaults) -> list[UsageError]:

@@ -99,9 +99,9 @@ def not_a_setting(given: GivenSetting, parent: str, node: Any, defaults: Default
     if homes:
         group = given.key.partition(".")[0]
         takes = [option for option, known in homes.items() if known is None or known.takes(given.value)]
-        why = f"{why}; {_some(takes or [*homes])} would have it"
-        usual = defaults.configs.compose(whole=False).choices.get(group, "")  # what the program itself begins with
         fit = takes or [*homes]
+        why = f"{why}; {_some(fit)} would have it"
+        usual = defaults.configs.compose(whole=False).choices.get(group, "")  # what the program itself begins with
         home = nearest(defaults.choices.get(group, ""), fit) or (usual if usual in fit else fit[-1])
         known = homes[home]
         if takes or known is None:

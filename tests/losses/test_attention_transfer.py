@@ -5,10 +5,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from tser_lightning.losses import AttentionTransfer
+from tser_lightning.losses import AttentionTransfer, LossContext
 
 LOGITS_TBC, LABELS_B = torch.zeros(3, 2, 10), torch.zeros(2, dtype=torch.int64)
-TAPS = ("stage1", "stage2", "stage3", "stage4")
+
+
+def seen(student: dict[str, Tensor], teacher: dict[str, Tensor]) -> LossContext:
+    return LossContext(student_features=student, teacher_features=teacher)
+
+
+STAGES = ("stage1", "stage2", "stage3", "stage4")
 
 
 def attention(feature_CHW: Tensor, p: float) -> list[float]:
@@ -33,14 +39,14 @@ def test_equals_a_loop_over_stages_images_and_pixels(p: int) -> None:
             ours, theirs = attention(student[tap].mean(0)[b], p), attention(teacher[tap][b], p)
             squares = [(a - s) ** 2 for a, s in zip(theirs, ours, strict=True)]
             expected += sum(squares) / (2 * size**2)
-    found = AttentionTransfer(p=p)(LOGITS_TBC, None, LABELS_B, student, teacher)
+    found = AttentionTransfer(p=p)(LOGITS_TBC, None, LABELS_B, seen(student, teacher))
     assert found.item() == pytest.approx(expected, abs=1e-10)
 
 
 def test_silent_neurons_have_a_finite_gradient() -> None:
-    silent = {tap: torch.zeros(3, 2, 5, 4, 4, requires_grad=True) for tap in TAPS}
-    teacher = {tap: torch.rand(2, 5, 4, 4) for tap in TAPS}
-    AttentionTransfer()(LOGITS_TBC, None, LABELS_B, silent, teacher).backward()
+    silent = {tap: torch.zeros(3, 2, 5, 4, 4, requires_grad=True) for tap in STAGES}
+    teacher = {tap: torch.rand(2, 5, 4, 4) for tap in STAGES}
+    AttentionTransfer()(LOGITS_TBC, None, LABELS_B, seen(silent, teacher)).backward()
     for spikes_TBCHW in silent.values():
         assert spikes_TBCHW.grad is not None
         assert spikes_TBCHW.grad.isfinite().all()

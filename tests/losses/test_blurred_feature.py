@@ -4,9 +4,13 @@ import torch
 from torch import Tensor
 
 from tser_lightning.errors import UsageError
-from tser_lightning.losses import BlurredFeature
+from tser_lightning.losses import BlurredFeature, LossContext
 
 LOGITS_TBC, LABELS_B = torch.zeros(3, 2, 10), torch.zeros(2, dtype=torch.int64)
+
+
+def seen(student: dict[str, Tensor], teacher: dict[str, Tensor]) -> LossContext:
+    return LossContext(student_features=student, teacher_features=teacher)
 
 
 def convolve(image_CHW: np.ndarray, kernel_OIKK: np.ndarray, bias_O: np.ndarray) -> np.ndarray:
@@ -50,9 +54,9 @@ def test_equals_a_loop_over_pixels(clip: bool, channels: int, transformer: bool)
     target = torch.rand(2, 8, dtype=torch.float64) if transformer else torch.rand(2, 8, 3, 3, dtype=torch.float64)
     term = BlurredFeature(clip=clip)
     features = {"stage4": student_TBCHW}, {"stage4": target}
-    term(LOGITS_TBC, None, LABELS_B, *features)
+    term(LOGITS_TBC, None, LABELS_B, seen(*features))
     torch.manual_seed(5)
-    found = term(LOGITS_TBC, None, LABELS_B, *features)
+    found = term(LOGITS_TBC, None, LABELS_B, seen(*features))
     assert found.item() == pytest.approx(loop(term, student_TBCHW, target, seed=5, clip=clip), abs=1e-10)
 
 
@@ -64,7 +68,7 @@ def test_the_gradient_of_a_clipped_feature_goes_through_the_maximum_too() -> Non
     term = BlurredFeature(masked=0.0, clip=True)
 
     def loss(value: Tensor) -> Tensor:
-        found: Tensor = term(LOGITS_TBC, None, LABELS_B, {"stage4": value}, {"stage4": target})
+        found: Tensor = term(LOGITS_TBC, None, LABELS_B, seen({"stage4": value}, {"stage4": target}))
         return found
 
     loss(feature)
@@ -74,8 +78,8 @@ def test_the_gradient_of_a_clipped_feature_goes_through_the_maximum_too() -> Non
 def test_tokens_of_a_vision_transformer_are_compared_by_their_class_token() -> None:
     student_TBCHW, tokens_BNC = torch.rand(3, 2, 4, 2, 2), torch.rand(2, 17, 4)
     term = BlurredFeature(masked=0.0)
-    by_tokens = term(LOGITS_TBC, None, LABELS_B, {"stage4": student_TBCHW}, {"stage4": tokens_BNC})
-    by_vector = term(LOGITS_TBC, None, LABELS_B, {"stage4": student_TBCHW}, {"stage4": tokens_BNC[:, 0]})
+    by_tokens = term(LOGITS_TBC, None, LABELS_B, seen({"stage4": student_TBCHW}, {"stage4": tokens_BNC}))
+    by_vector = term(LOGITS_TBC, None, LABELS_B, seen({"stage4": student_TBCHW}, {"stage4": tokens_BNC[:, 0]}))
     torch.testing.assert_close(by_tokens, by_vector)
 
 

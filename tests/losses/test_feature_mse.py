@@ -1,11 +1,16 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from tser_lightning.errors import UsageError
-from tser_lightning.losses import FeatureMSE
+from tser_lightning.losses import FeatureMSE, LossContext
 
 LOGITS_TBC, LABELS_B = torch.zeros(3, 2, 10), torch.zeros(2, dtype=torch.int64)
+
+
+def seen(student: dict[str, Tensor], teacher: dict[str, Tensor]) -> LossContext:
+    return LossContext(student_features=student, teacher_features=teacher)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "image"])
@@ -13,7 +18,7 @@ def test_equals_a_loop_over_pixels(reduction: str) -> None:
     student_TBCHW = torch.randint(2, (3, 2, 4, 2, 2)).double()
     teacher_BCHW = torch.randn(2, 5, 2, 2, dtype=torch.float64)
     term = FeatureMSE(1.0, ("s",), ("t",), reduction=reduction)  # type: ignore[arg-type]
-    found = term(LOGITS_TBC, None, LABELS_B, {"s": student_TBCHW}, {"t": teacher_BCHW})
+    found = term(LOGITS_TBC, None, LABELS_B, seen({"s": student_TBCHW}, {"t": teacher_BCHW}))
     state = {name: value.numpy() for name, value in term.state_dict().items()}
     kernel, bias = state["projections.0.conv.weight"][:, :, 0, 0], state["projections.0.conv.bias"]
     total = 0.0
@@ -26,7 +31,7 @@ def test_equals_a_loop_over_pixels(reduction: str) -> None:
 def test_equal_widths_are_compared_without_a_projection() -> None:
     student_TBCHW, teacher_BCHW = torch.rand(3, 2, 4, 2, 2), torch.rand(2, 4, 2, 2)
     term = FeatureMSE(1.0, ("s",), ("t",))
-    found = term(LOGITS_TBC, None, LABELS_B, {"s": student_TBCHW}, {"t": teacher_BCHW})
+    found = term(LOGITS_TBC, None, LABELS_B, seen({"s": student_TBCHW}, {"t": teacher_BCHW}))
     torch.testing.assert_close(found, torch.nn.functional.mse_loss(student_TBCHW.mean(0), teacher_BCHW))
     assert not list(term.parameters())
 

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from tser_lightning.errors import UsageError
-from tser_lightning.losses import FeatureTerm
+from tser_lightning.losses import FeatureTerm, LossContext
 
 
 class Difference(FeatureTerm):
@@ -19,8 +19,10 @@ def test_pairs_are_compared_after_the_mean_over_time_and_summed() -> None:
         torch.zeros(4, 1, 2),
         None,
         torch.zeros(1, dtype=torch.int64),
-        student_features={"a": spikes_TBC, "b": rates},
-        teacher_features={"x": torch.full((1, 1), 0.25), "y": torch.ones(1, 1, requires_grad=True)},
+        LossContext(
+            student_features={"a": spikes_TBC, "b": rates},
+            teacher_features={"x": torch.full((1, 1), 0.25), "y": torch.ones(1, 1, requires_grad=True)},
+        ),
     )
     assert found.item() == 1 * (0.5 - 0.25) + 2 * (3 - 1)
     assert found.dtype == torch.float32

@@ -107,10 +107,10 @@ def test_maps_give_the_numbers_of_their_public_code() -> None:
     assert found.item() == pytest.approx(PUBLIC["samd"][0], rel=1e-7)
     assert slope(found, spikes_TBCHW) == pytest.approx(PUBLIC["samd"][1], rel=1e-6)
     term = TransformedFeature(1.0, ["stage4"], ["stage4"])
-    term(student_TBC, teacher_BC, labels_B, **seen)
+    term(student_TBC, teacher_BC, labels_B, context)
     with torch.no_grad():
         term.get_parameter("transforms.0.layers.0.weight").copy_(wave(7, 3, 3, 3, f=1.9, a=0.3))
-    found = term(student_TBC, teacher_BC, labels_B, **seen)
+    found = term(student_TBC, teacher_BC, labels_B, context)
     assert found.item() == pytest.approx(PUBLIC["sakd"][0], rel=1e-7)
     assert slope(found, spikes_TBCHW) == pytest.approx(PUBLIC["sakd"][1], rel=1e-5)
 

@@ -3,7 +3,7 @@ from math import inf, nan
 import pytest
 
 from tser_lightning.errors import UsageError
-from tser_lightning.losses import Term
+from tser_lightning.losses import Needs, Term
 from tser_lightning.losses.term import positive
 
 
@@ -15,7 +15,7 @@ def test_a_weight_is_finite(weight: float) -> None:
 
 def test_a_term_needs_nothing_unless_it_says_so() -> None:
     term = Term(weight=-2)
-    assert (term.weight, term.needs_teacher, term.student_taps, term.teacher_taps) == (-2.0, False, (), ())
+    assert (term.weight, term.needs_teacher, term.needs) == (-2.0, False, Needs())
 
 
 def test_a_range_names_the_setting() -> None:

@@ -23,7 +23,7 @@ class AttentionTransfer(FeatureTerm):
         p: The power of the activations, > 0; 2 in the paper.
 
     Raises:
-        UsageError: `p` is not above 0, or the taps are no pairs.
+        UsageError: `p` is not above 0, or the layers are no pairs.
 
     Examples:
         >>> import torch

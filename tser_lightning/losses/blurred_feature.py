@@ -29,7 +29,7 @@ class BlurredFeature(FeatureTerm):
             through that maximum too; no published script sets it.
 
     Raises:
-        UsageError: `masked` is not in [0, 1), or the taps are no pairs.
+        UsageError: `masked` is not in [0, 1), or the layers are no pairs.
 
     Examples:
         >>> import torch
@@ -53,8 +53,8 @@ class BlurredFeature(FeatureTerm):
         if not 0 <= masked < 1:
             raise UsageError(f"masked = {masked} is not in [0, 1)", "it is a probability", "give masked=0.15")
         self.masked, self.clip = masked, clip
-        self.aligns = nn.ModuleList(Projection() for _ in self.student_taps)
-        self.generators = nn.ModuleList(Generator() for _ in self.student_taps)
+        self.aligns = nn.ModuleList(Projection() for _ in self.pairs)
+        self.generators = nn.ModuleList(Generator() for _ in self.pairs)
 
     def distance(self, pair: int, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the squared distance of the restored feature, summed over channels and pixels, mean over images."""

@@ -145,11 +145,12 @@ class SaliencyMaps(Term):
     ) -> None:
         super().__init__(weight)
         self.tau = positive("tau", tau)
+        (self.student_layer,), (self.teacher_layer,) = student_layers, teacher_layers
         self.needs = Needs(student_features=tuple(student_layers), teacher_features=tuple(teacher_layers), heads=True)
 
     def forward(self, student_TBC: Tensor, teacher_BC: Tensor, labels_B: Tensor, context: LossContext) -> Tensor:
         """Return the scalar; `labels_B` is not looked at."""
-        (student,), (teacher,) = context.student_features.values(), context.teacher_features.values()
+        student, teacher = context.student_features[self.student_layer], context.teacher_features[self.teacher_layer]
         fired_B1HW = as_map(full_precision(student).sum(0)).sum(1, keepdim=True)
         seen_B1HW = self._seen(full_precision(as_map(teacher.detach())), teacher_BC, context)
         fired_B1HW, seen_B1HW = same_size(fired_B1HW, seen_B1HW.to(fired_B1HW.dtype))

@@ -3,7 +3,7 @@
 Legend: T time step, B image, C class.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
@@ -38,8 +38,8 @@ class Loss(Protocol):
     """A loss, as a training calls it; any `nn.Module` with this call is one.
 
     It may have the attributes `needs_teacher` (True: `teacher_BC` is given) and `needs` (a `Needs`: the keyword
-    `context` is given). `student_taps` and `teacher_taps`, names of layers, give the keywords `student_features` and
-    `teacher_features`.
+    `context` is given). `student_taps` and `teacher_taps`, names of layers, are a short form of a `Needs` of features:
+    these are given as the keywords `student_features` and `teacher_features`.
 
     `sums_over_steps` (True) says that it is a sum over time steps: with logits, features, currents and spikes of T
     steps it is the mean of what it is with those of each step alone, `loss(z) = mean_t loss(z[t : t + 1])`. A student
@@ -216,13 +216,13 @@ NOTHING = Needs()
 
 
 def needs_of(loss: nn.Module | None) -> Needs:
-    """Give what a loss asks for besides logits and labels; nothing, if it does not say.
+    """Give what a loss or a term asks for besides logits and labels; nothing, if it does not say.
 
     Args:
         loss: Any module; None where there is none.
 
     Returns:
-        Its `needs`; the empty `Needs` without one.
+        Its `needs`, with the layers of `student_taps` and `teacher_taps` among the features.
 
     Examples:
         >>> from tser_lightning.losses import DKD
@@ -230,4 +230,36 @@ def needs_of(loss: nn.Module | None) -> Needs:
         (True, False)
     """
     needs: Needs = getattr(loss, "needs", None) or NOTHING
-    return needs
+    student, teacher = _taps(loss, "student"), _taps(loss, "teacher")
+    return Needs(student_features=student, teacher_features=teacher) | needs if student or teacher else needs
+
+
+def keywords_for(loss: nn.Module, context: LossContext) -> dict[str, Any]:
+    """Give the keywords that a loss or a term is called with besides logits and labels.
+
+    Args:
+        loss: Any module.
+        context: Has what `needs_of(loss)` asks for.
+
+    Returns:
+        The context, where it has `needs`; features by the names of its layers, where it has `student_taps`.
+    """
+    keywords: dict[str, Any] = {"context": context} if getattr(loss, "needs", None) else {}
+    if _taps(loss, "student"):
+        keywords |= {name: vars(context).get(name, {}) for name in ("student_features", "teacher_features")}
+    return keywords
+
+
+def _taps(loss: nn.Module | None, role: str) -> tuple[str, ...]:
+    names: Sequence[str] = getattr(loss, f"{role}_taps", ())
+    return tuple(names)
+
+
+def needs_teacher(loss: nn.Module | None) -> bool:
+    """Tell whether a loss or a term compares with a teacher; not, if it does not say."""
+    return bool(getattr(loss, "needs_teacher", False))
+
+
+def sums_over_steps(loss: nn.Module | None) -> bool:
+    """Tell whether a loss or a term is a sum over time steps; not, if it does not say."""
+    return bool(getattr(loss, "sums_over_steps", False))

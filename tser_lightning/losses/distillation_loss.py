@@ -1,15 +1,15 @@
 """A loss: the weighted sum of named terms."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from fnmatch import filter as filter_names
 from functools import reduce
-from itertools import chain
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from tser_lightning.losses.contract import LossContext, LossTerms, Needs
+from tser_lightning.losses.contract import LossContext, LossTerms, Needs, keywords_for, needs_of
 from tser_lightning.losses.shapes import check_shapes
 from tser_lightning.losses.term import Term
 
@@ -19,9 +19,9 @@ Features = Mapping[str, Tensor]
 class DistillationLoss(nn.Module):
     """The weighted sum of named terms.
 
-    `loss(student_TBC, teacher_BC, labels_B)` returns `LossTerms`; a loss that taps features also wants the keywords
-    `student_features` (name: [T, B, ...]) and `teacher_features` (name: [B, ...]), one with `needs` the keyword
-    `context`. A method (`TSER`, `VanillaKD`, ...) is a subclass that makes its terms from the settings that its paper
+    `loss(student_TBC, teacher_BC, labels_B)` returns `LossTerms`; a loss with `needs` also wants the keyword `context`,
+    or, for features alone, the keywords `student_features` (name: [T, B, ...]) and `teacher_features` (name: [B, ...]).
+    A method (`TSER`, `VanillaKD`, ...) is a subclass that makes its terms from the settings that its paper
     names.
 
     Args:
@@ -32,8 +32,6 @@ class DistillationLoss(nn.Module):
         schedules: By the name of a term, a function from the fraction of the training that is done to what the term's
             weight is multiplied with then; see `schedule`.
         needs_teacher: Whether any term compares with the teacher.
-        student_taps: Layers of the student that any term looks at; empty for a loss on logits alone.
-        teacher_taps: Layers of the teacher that any term looks at.
         sums_over_steps: Whether every term is a sum over time steps.
 
     Raises:
@@ -59,15 +57,23 @@ class DistillationLoss(nn.Module):
         self.weights = {name: term.weight for name, term in terms.items()}
         self.needs_teacher = any(term.needs_teacher for term in terms.values())
         self.sums_over_steps = all(term.sums_over_steps for term in terms.values())
-        self.student_taps = _union(term.student_taps for term in terms.values())
-        self.teacher_taps = _union(term.teacher_taps for term in terms.values())
         self.schedules: dict[str, Callable[[float], float]] = {}
-        self._asked = reduce(Needs.__or__, (term.needs for term in terms.values()))
+        self._asked = reduce(Needs.__or__, (needs_of(term) for term in terms.values()))
 
     @property
     def needs(self) -> Needs:
         """What the terms ask for; the fraction of the training that is done, where a weight has a schedule."""
         return replace(self._asked, progress=True) if self.schedules else self._asked
+
+    @property
+    def student_taps(self) -> tuple[str, ...]:
+        """Layers of the student that any term looks at; none for a loss on logits alone."""
+        return self._asked.student_features
+
+    @property
+    def teacher_taps(self) -> tuple[str, ...]:
+        """Layers of the teacher that any term looks at."""
+        return self._asked.teacher_features
 
     def schedule(self, term: str, factor: Callable[[float], float]) -> Self:
         """Let the weight of a term change during the training.
@@ -101,8 +107,8 @@ class DistillationLoss(nn.Module):
             student_TBC: The student's logits at every step.
             teacher_BC: The teacher's logits; None for a loss that needs no teacher.
             labels_B: Class indices [B], or distributions [B, C].
-            student_features: What the student's taps gave, [T, B, ...] by name.
-            teacher_features: What the teacher's taps gave, [B, ...] by name.
+            student_features: The student's features, [T, B, ...] by name, where the context does not have them.
+            teacher_features: The teacher's features, [B, ...] by name, where the context does not have them.
             context: What `needs` asks for.
 
         Raises:
@@ -112,27 +118,22 @@ class DistillationLoss(nn.Module):
         if self.needs_teacher and teacher_BC is None:
             needing = ", ".join(name for name, term in self.terms.items() if term.needs_teacher)
             raise ValueError(f"the teacher's logits are None, but {needing} compare(s) with them; give a teacher")
-        _check_features("student", self.student_taps, student_features)
-        _check_features("teacher", self.teacher_taps, teacher_features)
-        _check_context(self.needs, context)
         features = {"student_features": student_features, "teacher_features": teacher_features}
+        given = {} if context is None else vars(context)
+        context = LossContext(**given | {name: value for name, value in features.items() if value is not None})
+        _check_context(self.needs, context)
         parts = {
-            name: term(student_TBC, teacher_BC, labels_B, **_asked_by(term, features, context))
+            name: term(student_TBC, teacher_BC, labels_B, **keywords_for(term, context))
             for name, term in self.terms.items()
         }
         weights = {name: self._weight(name, context) for name in parts}
         total = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
         return LossTerms(total, parts, weights)
 
-    def _weight(self, name: str, context: LossContext | None) -> float:
-        if name not in self.schedules or context is None:
+    def _weight(self, name: str, context: LossContext) -> float:
+        if name not in self.schedules:
             return self.weights[name]
         return self.weights[name] * self.schedules[name](context.progress)
-
-
-def _asked_by(term: Any, features: Mapping[str, Any], context: LossContext | None) -> dict[str, Any]:
-    taps = features if term.student_taps or term.teacher_taps else {}
-    return {**taps, "context": context} if term.needs else dict(taps)
 
 
 def _check_terms(terms: Mapping[str, Term]) -> None:
@@ -143,21 +144,14 @@ def _check_terms(terms: Mapping[str, Term]) -> None:
             raise TypeError(f"the term {name!r} must be a tser_lightning.losses.Term, but is a {type(term).__name__}")
 
 
-def _check_features(owner: str, taps: tuple[str, ...], features: Features | None) -> None:
-    missing = [tap for tap in taps if tap not in (features or {})]
+def _check_context(needs: Needs, context: LossContext) -> None:
+    """Raise a ValueError if something that is asked for is not there: a layer's feature, or anything else."""
+    given = vars(context)
+    for name in ("student_features", "teacher_features"):
+        absent = [layer for layer in getattr(needs, name) if not filter_names(given.get(name, ()), layer)]
+        if absent:
+            raise ValueError(f"this loss compares features: call it with {name}, which must have {', '.join(absent)}")
+    missing = [name for name, asked in vars(needs).items() if asked and name not in given]
     if missing:
-        raise ValueError(
-            f"this loss compares features: call it with {owner}_features, which must have {', '.join(missing)}"
-        )
-
-
-def _check_context(needs: Needs, context: LossContext | None) -> None:
-    missing = [name for name, asked in vars(needs).items() if asked and name not in vars(context or LossContext())]
-    if missing:
-        given = ", ".join(f"{name}=..." for name in missing)
-        raise ValueError(f"this loss asks for more than logits: call it with context=LossContext({given})")
-
-
-def _union(taps: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    """Join the names in the order in which they come, each once."""
-    return tuple(dict.fromkeys(chain.from_iterable(taps)))
+        names = ", ".join(f"{name}=..." for name in missing)
+        raise ValueError(f"this loss asks for more than logits: call it with context=LossContext({names})")

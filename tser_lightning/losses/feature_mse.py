@@ -24,7 +24,7 @@ class FeatureMSE(FeatureTerm):
         reduction: "mean": over images, channels and pixels. "image": summed over channels and pixels, mean over images.
 
     Raises:
-        UsageError: `reduction` is not known, or the taps are no pairs.
+        UsageError: `reduction` is not known, or the layers are no pairs.
 
     Examples:
         >>> import torch
@@ -46,7 +46,7 @@ class FeatureMSE(FeatureTerm):
         if reduction not in ("mean", "image"):
             raise UsageError(f"reduction = {reduction!r} is not known", "it is mean or image", "give reduction=mean")
         self.reduction = reduction
-        self.projections = nn.ModuleList(Projection() for _ in self.student_taps)
+        self.projections = nn.ModuleList(Projection() for _ in self.pairs)
 
     def distance(self, pair: int, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the squared distance of one pair."""

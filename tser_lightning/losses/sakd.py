@@ -67,7 +67,7 @@ class TransformedFeature(FeatureTerm):
         teacher_taps: The layers of the teacher that they are compared with.
 
     Raises:
-        UsageError: The taps are no pairs.
+        UsageError: The layers are no pairs.
 
     Examples:
         >>> import torch
@@ -83,7 +83,7 @@ class TransformedFeature(FeatureTerm):
         self, weight: float = 100.0, student_taps: Sequence[str] = STAGES, teacher_taps: Sequence[str] = STAGES
     ) -> None:
         super().__init__(weight, student_taps, teacher_taps)
-        self.transforms = nn.ModuleList(Transform() for _ in self.student_taps)
+        self.transforms = nn.ModuleList(Transform() for _ in self.pairs)
 
     def distance(self, pair: int, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the mean squared distance of one pair."""

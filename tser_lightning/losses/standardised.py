@@ -1,9 +1,8 @@
 """Logit standardisation."""
 
-from typing import Any
-
 from torch import Tensor
 
+from tser_lightning.losses.contract import LossContext, keywords_for, needs_of
 from tser_lightning.losses.cross_entropy import CrossEntropy
 from tser_lightning.losses.distillation_loss import DistillationLoss
 from tser_lightning.losses.kl_divergence import KLDivergence
@@ -44,14 +43,16 @@ class Standardised(Term):
         super().__init__(term.weight)
         check_over_logits(over)
         self.term, self.over = term, over
-        self.needs_teacher, self.needs = term.needs_teacher, term.needs
-        self.student_taps, self.teacher_taps = term.student_taps, term.teacher_taps
+        self.needs_teacher, self.needs = term.needs_teacher, needs_of(term)
         self.sums_over_steps = over == "steps" and term.sums_over_steps
 
-    def forward(self, student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tensor, **asked: Any) -> Tensor:
+    def forward(
+        self, student_TBC: Tensor, teacher_BC: Tensor | None, labels_B: Tensor, context: LossContext | None = None
+    ) -> Tensor:
         """Return the term's scalar."""
         student_TBC = standardised(averaged_steps(student_TBC, self.over))
         teacher_BC = None if teacher_BC is None else standardised(teacher_BC)
+        asked = keywords_for(self.term, context or LossContext())
         value: Tensor = self.term(student_TBC, teacher_BC, labels_B, **asked)
         return value
 

@@ -12,15 +12,12 @@ class Term(nn.Module):
     """One part of a loss: a scalar made of the student's logits and of what it declares to need.
 
     A subclass defines `forward(student_TBC, teacher_BC, labels_B) -> Tensor`, which returns the unweighted scalar. One
-    that declares taps gets `student_features` (name: [T, B, ...]) and `teacher_features` (name: [B, ...]) as keywords
-    besides, one that has `needs` gets the keyword `context`. What it trains (a projection) is a submodule: it is
-    optimised with the student and never exported.
+    that has `needs` gets the keyword `context` besides (see `Loss`). What it trains (a projection) is a submodule: it
+    is optimised with the student and never exported.
 
     Attributes:
         weight: The factor of this term in the sum.
         needs_teacher: Whether it compares with the teacher.
-        student_taps: The student's layers that it looks at: stage names ("stage4") or module paths.
-        teacher_taps: The teacher's layers that it looks at.
         needs: What else it asks for.
         sums_over_steps: Whether it is a sum over time steps, the mean of what it is for each step alone; see `Loss`.
 
@@ -42,8 +39,6 @@ class Term(nn.Module):
     """
 
     needs_teacher: bool = False
-    student_taps: tuple[str, ...] = ()
-    teacher_taps: tuple[str, ...] = ()
     needs: Needs = Needs()
     sums_over_steps: bool = False
 

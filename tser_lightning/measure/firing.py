@@ -13,6 +13,7 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from tser_lightning.models.network import network_of
 from tser_lightning.neurons.clock import OverTime
 from tser_lightning.neurons.neuron import Neuron
 
@@ -180,5 +181,4 @@ class FiringRates:
 
 def named_modules(model: nn.Module) -> dict[str, nn.Module]:
     """Modules by their path inside the network: that of a student is its `net`."""
-    net = getattr(model, "net", model)
-    return dict(net.named_modules())
+    return dict(network_of(model).named_modules())

@@ -144,6 +144,12 @@ def architecture(parts: Callable[..., Parts]) -> Callable[[Callable[..., Network
     return decorate
 
 
+def network_of(model: nn.Module) -> nn.Module:
+    """Give the network inside a student or a teacher, their `net`, by whose paths layers are named; else the model."""
+    network: nn.Module = getattr(model, "net", model)
+    return network
+
+
 def refuse_small(images: Tensor, smallest: int, who: str, why: str, fix: str) -> None:
     """Raise a UsageError when images [N, C, H, W] have a side below `smallest` pixels."""
     if min(images.shape[-2:]) < smallest:

@@ -242,3 +242,8 @@ def _changed(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
         inner = [_changed(each, change) for each in state]
         return type(state)(*inner) if hasattr(state, "_fields") else tuple(inner)
     return state
+
+
+def timesteps_of(model: nn.Module) -> int:
+    """Give T, the steps for which a student is shown an image; 1 of a network that does not say."""
+    return int(getattr(model, "timesteps", 1))

@@ -15,6 +15,7 @@ from torch import nn
 from tser_lightning.config.translation import arguments_as_settings
 from tser_lightning.deploy.weights import start_student, weights_file
 from tser_lightning.errors import UsageError
+from tser_lightning.losses.contract import needs_teacher
 from tser_lightning.models import Student
 from tser_lightning.records.run_directory import TEST_IMAGES, TRAINING_IMAGES
 from tser_lightning.registry import build
@@ -78,7 +79,7 @@ def built(config: Mapping[str, Any], teacher_name: str) -> RunParts:
     if config["selection"] == "val":
         data.indices("val")  # there are some
     data.verify()
-    if getattr(loss, "needs_teacher", False) and not config["teacher"].get("_target_"):
+    if needs_teacher(loss) and not config["teacher"].get("_target_"):
         raise UsageError(
             what="this loss compares with a teacher, and there is none",
             why="teacher=none leaves nothing to distil from",

@@ -22,7 +22,7 @@ from tser_lightning.losses import LossTerms
 from tser_lightning.measure.student_measures import StudentMeasures
 from tser_lightning.models.fusing import allow_fusing
 from tser_lightning.models.shared_statistics import shared_statistics
-from tser_lightning.models.student import Student
+from tser_lightning.models.student import Student, timesteps_of
 from tser_lightning.training.accumulated import AccumulatedGradients, share_of_the_last
 from tser_lightning.training.ema import EMA
 from tser_lightning.training.loop_state import LoopState, seed_step
@@ -148,7 +148,7 @@ class Distiller(pl.LightningModule):
             )
         self.images, images.trainer = images, self.trainer
         images.resume_at(self.loop_state.epoch, self.loop_state.batch)
-        self.measures = StudentMeasures(int(getattr(self.student, "timesteps", 1)), images.data.num_classes)
+        self.measures = StudentMeasures(timesteps_of(self.student), images.data.num_classes)
 
     def configure_model(self) -> None:
         """Make the loss's trainable parts, prepare student and teacher for the machine, shard the student if asked."""

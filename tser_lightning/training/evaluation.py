@@ -19,6 +19,7 @@ from tser_lightning.measure.energy import student_energy, teacher_energy
 from tser_lightning.measure.firing import Firing, FiringRates
 from tser_lightning.measure.operation_counter import OperationCounter
 from tser_lightning.measure.student_measures import StudentMeasures
+from tser_lightning.models.student import timesteps_of
 from tser_lightning.training.teacher import SingleStep, Teacher
 
 log = logging.getLogger("tser_lightning")
@@ -60,7 +61,7 @@ class Evaluation(pl.LightningModule):
         self.student = student
         self._teacher = (teacher,)
         self.images, self.split = images, split
-        self.measures = StudentMeasures(int(getattr(student, "timesteps", 1)), images.data.num_classes)
+        self.measures = StudentMeasures(timesteps_of(student), images.data.num_classes)
         self._listening = contextlib.ExitStack()
         self._rates: FiringRates | None = None
         self._counters: dict[str, OperationCounter] = {}

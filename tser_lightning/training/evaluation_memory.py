@@ -20,6 +20,7 @@ from tser_lightning.measure.energy import student_energy, teacher_energy
 from tser_lightning.measure.firing import FiringRates
 from tser_lightning.measure.operation_counter import OperationCounter
 from tser_lightning.models.memory_format import lay_out
+from tser_lightning.models.network import network_of
 from tser_lightning.training.preserve_state import borrowed, own_random_numbers
 from tser_lightning.training.recipe import Machine
 from tser_lightning.training.teacher import SingleStep, Teacher
@@ -136,7 +137,7 @@ def bound_evaluation(student: nn.Module, teacher: Teacher | None, data: ImageDat
                 images = batch.images.to(next(whole.parameters(), batch.images).device)
                 still = images.mean(0) if images.ndim == 5 else images
                 lay_out(
-                    getattr(whole, "net", whole) if role == "teacher" else whole,
+                    network_of(whole) if role == "teacher" else whole,
                     still,
                     images.device,
                     machine.channels_last,
@@ -157,7 +158,7 @@ class _Measuring:
     """Everything that measures a trained network, run on a few images."""
 
     def __init__(self, role: str, network: nn.Module) -> None:
-        self.who, self.network, self.role = named(role, getattr(network, "net", network)), network, role
+        self.who, self.network, self.role = named(role, network_of(network)), network, role
         self._counter = OperationCounter(network.net if isinstance(network, Teacher) else network)
         self._rates: FiringRates | None = None
 

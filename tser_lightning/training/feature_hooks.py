@@ -13,16 +13,17 @@ from tser_lightning.models.recompute import recomputing
 class FeatureHooks:
     """Catches the outputs of some layers of a network.
 
-    A tap is a stage name that the network declares in `stages` ("stage4"), a module path ("layer4.1") or a pattern of
-    such names ("layer*.conv1"), which catches every layer that it fits and that is called. Without taps no hook exists.
+    They are named by the stages that the network declares in `stages` ("stage4"), by module paths ("layer4.1") or by
+    patterns of such names ("layer*.conv1"), which catch every layer that they fit and that is called. Without names no
+    hook exists.
 
     Args:
         network: The network that has the layers.
-        names: The taps: stage names, module paths or patterns.
+        names: Stage names, module paths or patterns.
         role: "student" or "teacher", for messages.
 
     Raises:
-        UsageError: A tap that the network does not have.
+        UsageError: A layer that the network does not have.
     """
 
     def __init__(self, network: nn.Module, names: Sequence[str], role: str) -> None:
@@ -67,7 +68,7 @@ def over_steps(name: str, feature: Tensor, steps: int, images: int) -> Tensor:
     """Turn a student's feature into [T, B, ...]; what is computed once per image is the same at every step.
 
     Args:
-        name: Of the tap, for the message.
+        name: Of the layer, for the message.
         feature: [T*B, ...], or [B, ...] of a layer before the first neuron.
         steps: T of the call.
         images: B of the call.
@@ -84,7 +85,7 @@ def over_steps(name: str, feature: Tensor, steps: int, images: int) -> Tensor:
     raise UsageError(
         what=f"the student's layer {name!r} gives {_described(feature)} for {images} images and {steps} time steps",
         why=f"a feature is compared image by image: its first axis has T*B = {steps * images} or B = {images} entries",
-        fix="a tap on a layer whose output has these",
+        fix="a layer whose output has these",
     )
 
 
@@ -96,6 +97,6 @@ def _unknown(name: str, role: str, known: list[str]) -> UsageError:
     close = difflib.get_close_matches(name, known, n=3) or known[:6]
     return UsageError(
         what=f"the {role} has no layer {name!r}, which the loss wants to see",
-        why=f"a tap is a stage or a module path of the {role}; close to it: {', '.join(close)}",
+        why=f"layers are named by stage or module path of the {role}; close to it: {', '.join(close)}",
         fix=f"a loss setting that names one of them, e.g. {close[0]}",
     )

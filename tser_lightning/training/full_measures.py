@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tser_lightning.data.batch import Batch
 from tser_lightning.data.image_data import ImageData
-from tser_lightning.losses.contract import LossContext, needs_of
+from tser_lightning.losses.contract import LossContext, keywords_for, needs_of, needs_teacher
 from tser_lightning.measure.cka import step_cka
 from tser_lightning.measure.energy import energy_mj
 from tser_lightning.measure.exit_curve import ExitCurve
@@ -22,7 +22,7 @@ from tser_lightning.measure.operation_counter import OperationCounter
 from tser_lightning.measure.timesteps import accuracy_at_timesteps
 from tser_lightning.models import Student
 from tser_lightning.training.evaluation_memory import images_that_fit
-from tser_lightning.training.loss_context import heads_of, looks_inside
+from tser_lightning.training.loss_context import heads_of
 from tser_lightning.training.teacher import Teacher
 
 COMPARED = 256  # images on which time steps are compared
@@ -72,17 +72,17 @@ def full_measures(
 def _is_of_logits(loss: nn.Module, teacher: Teacher | None) -> bool:
     """Tell whether a loss can be asked again, by test images and their logits alone."""
     needs = needs_of(loss)
-    alone = teacher is None and getattr(loss, "needs_teacher", False)
-    return not (alone or looks_inside(loss) or needs.ema or needs.indices)
+    alone = teacher is None and needs_teacher(loss)
+    return not (alone or needs.observed or needs.ema or needs.indices)
 
 
-def _at_the_end(loss: nn.Module, student: Student, teacher: Teacher | None) -> dict[str, LossContext]:
+def _at_the_end(loss: nn.Module, student: Student, teacher: Teacher | None) -> dict[str, Any]:
     """Give such a loss the context that it has when the training is done."""
     needs = needs_of(loss)
     given: dict[str, Any] = {"progress": 1.0} if needs.progress else {}
     if needs.heads:
         given["heads"] = heads_of(student, teacher)
-    return {"context": LossContext(**given)} if needs else {}
+    return keywords_for(loss, LossContext(**given))
 
 
 def _compared(student: Student, data: ImageData, device: torch.device) -> int:

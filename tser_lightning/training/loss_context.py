@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from tser_lightning.data.batch import Batch
 from tser_lightning.errors import UsageError
 from tser_lightning.losses import Heads, LossContext, Needs
-from tser_lightning.losses.contract import needs_of
+from tser_lightning.losses.contract import keywords_for, needs_of, needs_teacher
 from tser_lightning.measure.features import classifier_of
+from tser_lightning.models.network import network_of
 from tser_lightning.models.recompute import recomputing
 from tser_lightning.neurons import Neuron, membranes
 from tser_lightning.training.feature_hooks import FeatureHooks, matching, over_steps
@@ -58,17 +59,16 @@ class StudentHooks:
 
     Args:
         student: Hooks stay on it; there are none for a loss that asks for nothing.
-        loss: With `student_taps` and `needs`, or None.
+        loss: What asks, see `needs_of`; or None.
 
     Raises:
         UsageError: A layer or neuron that the student does not have.
     """
 
     def __init__(self, student: nn.Module, loss: nn.Module | None) -> None:
-        net, self._needs = getattr(student, "net", student), needs_of(loss)
+        net, self._needs = network_of(student), needs_of(loss)
         self._time_first = bool(getattr(student, "time_first", False))
-        names = dict.fromkeys((*_taps(loss, "student_taps"), *self._needs.student_features))
-        self._layers = FeatureHooks(net, tuple(names), "student")
+        self._layers = FeatureHooks(net, self._needs.student_features, "student")
         self._neurons = {path: module for path, module in net.named_modules() if isinstance(module, Neuron)}
         wants = self._needs.currents, self._needs.membranes, self._needs.spikes
         self._wanted = [_neurons(patterns, self._neurons) for patterns in wants]
@@ -107,7 +107,7 @@ class ContextBuilder:
     """Builds what a loss asks for: the keywords that it is called with besides logits and labels.
 
     Args:
-        loss: With `needs`, `student_taps` or none of them.
+        loss: What asks, see `needs_of`.
         student: Images to logits_TBC.
         teacher: Frozen; may be None.
 
@@ -122,23 +122,18 @@ class ContextBuilder:
     @property
     def looks_inside(self) -> bool:
         """Whether the loss sees more of a network than its logits, so that it may make parts that fit what it sees."""
-        return looks_inside(self._loss)
+        return needs_of(self._loss).observed
 
     def keywords(
         self, student_TBC: Tensor, teacher_outputs: TeacherOutputs, batch: Batch, step_state: StepState
     ) -> dict[str, Any]:
         """Collect the keywords of the loss for the batch that student and teacher have just seen."""
         needs = needs_of(self._loss)
-        if not needs and not _taps(self._loss, "student_taps"):
+        if not needs:
             return {}
         steps, images = student_TBC.shape[:2]
         heads = heads_of(self._student, self._teacher) if needs.heads else None
         return keywords(self._loss, self._in_student.take(steps, images), teacher_outputs, batch, heads, step_state)
-
-
-def looks_inside(loss: nn.Module) -> bool:
-    """Tell whether a loss sees more of a network than its logits, so that it may make parts that fit what it sees."""
-    return bool(_taps(loss, "student_taps")) or needs_of(loss).observed
 
 
 def keywords(
@@ -149,12 +144,8 @@ def keywords(
     heads: Heads | None,
     step_state: StepState,
 ) -> dict[str, Any]:
-    """Make the keywords of a loss from caught tensors: the features of its taps, and the context of its needs."""
-    needs, found = needs_of(loss), {}
-    if _taps(loss, "student_taps"):
-        found = {"student_features": seen.student_features, "teacher_features": teacher_outputs.features}
-    if not needs:
-        return found
+    """Make the keywords of a loss from what was caught inside the networks and from where the training stands."""
+    needs = needs_of(loss)
     offered: Mapping[str, Callable[[], Any]] = {
         **{name: (lambda group=group: group) for name, group in seen._asdict().items()},  # type: ignore[misc]
         "teacher_features": lambda: teacher_outputs.features,
@@ -164,14 +155,13 @@ def keywords(
         "indices": lambda: batch.indices,
         "ema": lambda: step_state.ema and step_state.ema(batch.images),
     }
-    return {**found, "context": LossContext(**{name: give() for name, give in offered.items() if getattr(needs, name)})}
+    context = LossContext(**{name: give() for name, give in offered.items() if getattr(needs, name)})
+    return keywords_for(loss, context)
 
 
 def heads_of(student: nn.Module, teacher: Teacher | None) -> Heads:
     """Give the classifiers of student and teacher."""
-    return Heads(
-        classifier_of(getattr(student, "net", student)), None if teacher is None else classifier_of(teacher.net)
-    )
+    return Heads(classifier_of(network_of(student)), None if teacher is None else classifier_of(teacher.net))
 
 
 def fraction_done(trainer: pl.Trainer) -> float:
@@ -207,16 +197,12 @@ def check_needs(loss: nn.Module, recipe: Recipe) -> None:
             why="ema=None",
             fix="ema=0.999",
         )
-    if (needs.teacher_features or needs.teachers) and not getattr(loss, "needs_teacher", False):
+    if (needs.teacher_features or needs.teachers) and not needs_teacher(loss):
         raise UsageError(
             what="this loss asks for what is inside the teacher, but not for the teacher",
             why="the teacher is only called for a loss that says needs_teacher = True",
             fix="the class attribute needs_teacher = True",
         )
-
-
-def _taps(loss: nn.Module | None, attribute: str) -> tuple[str, ...]:
-    return tuple(getattr(loss, attribute, ()))
 
 
 def _neurons(patterns: tuple[str, ...], neurons: Mapping[str, Neuron]) -> list[str]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tser_lightning.data.batch import Batch
 from tser_lightning.errors import RunError
+from tser_lightning.models.student import timesteps_of
 from tser_lightning.neurons.clock import OverTime
 from tser_lightning.training.deferred_scalars import DeferredScalars
 
@@ -123,7 +124,7 @@ def first_nonfinite(student: nn.Module, images: Tensor) -> str | None:
     for name, parameter in student.named_parameters():
         if not parameter.isfinite().all():
             return f"the parameter {name}"
-    timesteps = int(getattr(student, "timesteps", 1))
+    timesteps = timesteps_of(student)
     found: list[str] = []
 
     def listen(name: str, module: nn.Module) -> None:

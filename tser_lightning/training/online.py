@@ -21,8 +21,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tser_lightning.errors import UsageError
 from tser_lightning.losses import LossTerms
-from tser_lightning.losses.contract import needs_of
+from tser_lightning.losses.contract import needs_of, sums_over_steps
 from tser_lightning.models import Student
+from tser_lightning.models.network import network_of
 from tser_lightning.models.norms import NormByStep
 from tser_lightning.neurons import Neuron
 from tser_lightning.training.recipe import Machine, Recipe
@@ -93,7 +94,7 @@ def check_online(student: nn.Module, loss: nn.Module, recipe: Recipe, machine: M
     if recipe.through_time:
         return
     whole = "through_time=True"
-    if not getattr(loss, "sums_over_steps", False):
+    if not sums_over_steps(loss):
         raise UsageError(
             what=f"through_time=False does not go with {named('loss', loss)}, which is no sum over time steps",
             why="each step is gone back through before the next is there; this loss compares steps, averages them "
@@ -105,7 +106,7 @@ def check_online(student: nn.Module, loss: nn.Module, recipe: Recipe, machine: M
     refused = {
         "a loss that asks for membranes": ("they are known of all steps together alone", whole, bool(needs.membranes)),
         "a loss that asks for the moving average": ("it answers for all steps together", whole, needs.ema),
-        named("student", getattr(student, "net", student)): (
+        named("student", network_of(student)): (
             "it does not run step by step: a part of it needs all steps at once",
             f"{whole}, or a network without it (PFA)",
             not (isinstance(student, Student) and student.causal),

@@ -9,7 +9,8 @@ from torch import nn
 from tser_lightning.data.batch import Batch
 from tser_lightning.data.image_data import ImageData
 from tser_lightning.losses import Heads
-from tser_lightning.losses.contract import needs_of
+from tser_lightning.losses.contract import needs_of, needs_teacher
+from tser_lightning.models.student import timesteps_of
 from tser_lightning.training.loss_context import heads_of
 from tser_lightning.training.preserve_state import borrowed, own_random_numbers
 from tser_lightning.training.probe_loss import LossCalls, probe_loss
@@ -49,9 +50,9 @@ def probe(
     """
     classes = data.num_classes
     with own_random_numbers(), borrowed(loss) as loss_copy:
-        batch = _few(data, seed, int(getattr(student, "timesteps", 1)))
+        batch = _few(data, seed, timesteps_of(student))
         student_TBC, seen = probed_student(student, batch, loss, classes, machine)
-        asked = teacher is not None and bool(getattr(loss, "needs_teacher", False))
+        asked = teacher is not None and needs_teacher(loss)
         teacher_outputs = probed_teacher(teacher, batch, loss, classes, machine) if asked and teacher else NO_TEACHER
         heads = heads_of(student, teacher) if needs_of(loss).heads else None
         with borrowed(heads) as heads_copy:

@@ -13,7 +13,7 @@ from tser_lightning.data.batch import Batch
 from tser_lightning.errors import UsageError
 from tser_lightning.losses import Heads, LossTerms
 from tser_lightning.losses.contract import needs_of
-from tser_lightning.training.loss_context import StepState, StudentFeatures, keywords, looks_inside
+from tser_lightning.training.loss_context import StepState, StudentFeatures, keywords
 from tser_lightning.training.teacher_inference import TeacherOutputs
 from tser_lightning.training.user_code import PASSED_ON, described, failed, named
 
@@ -127,7 +127,7 @@ def _probe_call(calls: LossCalls, progress: float) -> None:
                 fix="y = y * a in place of y.mul_(a), clone() before a change in place",
             )
     added = sorted(calls.parameters() - parameters)
-    if added and not looks_inside(calls.loss):
+    if added and not needs_of(calls.loss).observed:
         raise UsageError(
             what=f"{who} makes parameters when it is called: {', '.join(added[:4])}",
             why="the optimiser has been made by then: they would never be trained, nor be in a checkpoint",

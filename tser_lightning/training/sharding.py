@@ -10,6 +10,7 @@ from torch.distributed.fsdp import fully_shard
 
 from tser_lightning.errors import UsageError
 from tser_lightning.losses.contract import needs_of
+from tser_lightning.models.network import network_of
 from tser_lightning.training.recipe import Machine, Recipe
 
 NAME = "fsdp"
@@ -53,7 +54,7 @@ def shard(student: nn.Module, mesh: DeviceMesh) -> None:
         mesh: Of Lightning: machines times the processes of one.
     """
     student.to(memory_format=torch.contiguous_format)  # FSDP2 knows no other
-    for block in _blocks(getattr(student, "net", student)):
+    for block in _blocks(network_of(student)):
         fully_shard(block, mesh=mesh)
     fully_shard(student, mesh=mesh)
 

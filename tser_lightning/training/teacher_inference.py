@@ -14,7 +14,7 @@ from tser_lightning.data.batch import Batch
 from tser_lightning.data.data_module import ImageDataModule
 from tser_lightning.data.image_data import ImageData
 from tser_lightning.errors import UsageError
-from tser_lightning.losses.contract import needs_of
+from tser_lightning.losses.contract import needs_of, needs_teacher
 from tser_lightning.models import Ensemble
 from tser_lightning.models.memory_format import lay_out
 from tser_lightning.training.feature_hooks import FeatureHooks
@@ -48,7 +48,7 @@ class TeacherHooks:
 
     Args:
         net: The teacher's network; hooks stay on it, and there are none for a loss that asks for nothing.
-        loss: With `teacher_taps` and `needs`, or None.
+        loss: What asks, see `needs_of`; or None.
 
     Raises:
         UsageError: A layer that the teacher does not have.
@@ -58,11 +58,8 @@ class TeacherHooks:
         needs = needs_of(loss)
         several = needs.teachers and isinstance(net, Ensemble)
         self._members = [f"members.{name}" for name in net.members] if several else []  # type: ignore[union-attr]
-        taps = tuple(getattr(loss, "teacher_taps", ()))
-        self._layers = FeatureHooks(
-            net, tuple(dict.fromkeys((*taps, *needs.teacher_features, *self._members))), "teacher"
-        )
-        self.looks_inside = bool(taps) or bool(needs.teacher_features) or needs.teachers
+        self._layers = FeatureHooks(net, (*needs.teacher_features, *self._members), "teacher")
+        self.looks_inside = bool(needs.teacher_features) or needs.teachers
 
     def take(self, logits_BC: Tensor | None) -> TeacherOutputs:
         """Return what was caught in the teacher's last call, which gave these logits, and drop it here."""
@@ -86,7 +83,7 @@ class TeacherInference:
 
     Args:
         teacher: Left as it is, but for hooks; may be None for a loss that compares with no teacher.
-        loss: May have `needs_teacher`, `teacher_taps` and `needs`; see `tser_lightning.losses.contract`.
+        loss: What asks, see `Loss`.
 
     Attributes:
         teacher: As given.
@@ -98,7 +95,7 @@ class TeacherInference:
     """
 
     def __init__(self, teacher: Teacher | None, loss: nn.Module) -> None:
-        self.teacher, self.is_asked = teacher, bool(getattr(loss, "needs_teacher", False))
+        self.teacher, self.is_asked = teacher, needs_teacher(loss)
         if self.is_asked and teacher is None:
             raise UsageError(
                 what="this loss compares with a teacher, and there is none",

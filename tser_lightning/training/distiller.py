@@ -25,6 +25,7 @@ from tser_lightning.models.shared_statistics import shared_statistics
 from tser_lightning.models.student import Student, timesteps_of
 from tser_lightning.training.accumulated import AccumulatedGradients, share_of_the_last
 from tser_lightning.training.ema import EMA
+from tser_lightning.training.evaluation import Measurement
 from tser_lightning.training.loop_state import LoopState, seed_step
 from tser_lightning.training.loss_context import ContextBuilder, StepState, check_needs, fraction_done
 from tser_lightning.training.nonfinite import LossGuard
@@ -87,6 +88,7 @@ class Distiller(pl.LightningModule):
 
     images: ImageDataModule
     measures: StudentMeasures
+    _measurement: Measurement
 
     def __init__(
         self,
@@ -317,20 +319,16 @@ class Distiller(pl.LightningModule):
 
     # ------------------------------------------------------------------ test
     def on_test_start(self) -> None:
-        """Move the teacher to the student's device and reset the measures."""
-        if self.teacher is not None:
-            self.teacher.to(self.device)
-        self.measures.reset()
+        """Start counting spikes and operations."""
+        self._measurement = Measurement(self.student, self.teacher, self.images.data.num_classes, self.device)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Update the measures with the logits of student and teacher; `Evaluation` measures energy too."""
-        teacher_BC = None if self.teacher is None else self.teacher(batch.images)
-        self.measures.update(self.student(batch.images), teacher_BC, batch.labels)
+        """Measure student and teacher on a batch."""
+        self._measurement.update(batch)
 
     def on_test_epoch_end(self) -> None:
-        """Log the measures as test/NAME."""
-        self.log_dict({f"test/{name}": value for name, value in self.measures.compute().items()})
-        self.measures.reset()
+        """Log all measures as test/NAME, firing rates and energy too."""
+        self.log_dict({f"test/{name}": value for name, value in self._measurement.compute(self.trainer).items()})
 
     # ------------------------------------------------------------------ checkpoints
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

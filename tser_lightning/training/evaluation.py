@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from torch import nn
 
 from tser_lightning.data.batch import Batch
@@ -23,6 +24,56 @@ from tser_lightning.models.student import timesteps_of
 from tser_lightning.training.teacher import SingleStep, Teacher
 
 log = logging.getLogger("tser_lightning")
+
+
+class Measurement:
+    """Measures a student, and its teacher beside it, while the images of a split pass through them.
+
+    Args:
+        student: Images to logits_TBC.
+        teacher: Frozen; None leaves out what compares with it.
+        num_classes: C.
+        device: Of the student; the teacher is moved to it.
+    """
+
+    def __init__(self, student: nn.Module, teacher: Teacher | None, num_classes: int, device: torch.device) -> None:
+        self._student, self._teacher = student, None if teacher is None else teacher.to(device)
+        self._measures = StudentMeasures(timesteps_of(student), num_classes).to(device)
+        self._hooks = contextlib.ExitStack()
+        self._rates: FiringRates | None = None
+        self._counters = {} if teacher is None else {"teacher": OperationCounter(teacher.net)}
+        if not isinstance(student, SingleStep):  # an ANN by itself has no spikes and no estimate of their energy
+            self._rates = self._hooks.enter_context(FiringRates(student))
+            self._counters["student"] = OperationCounter(student)
+        for counter in self._counters.values():
+            self._hooks.enter_context(counter)
+
+    def update(self, batch: Batch) -> None:
+        """Add a batch: both networks see its images."""
+        teacher_BC = None if self._teacher is None else self._teacher(batch.images)
+        self._measures.update(self._student(batch.images), teacher_BC, batch.labels)
+
+    def compute(self, trainer: pl.Trainer) -> dict[str, float]:
+        """Give all measures by name, without the split, those of all processes together; nothing is counted after it.
+
+        Args:
+            trainer: Says how many processes there are.
+        """
+        self._hooks.close()
+        if trainer.world_size > 1:
+            for counting in (self._rates, *self._counters.values()):
+                if counting is not None:
+                    counting.reduce()
+        result = dict(self._measures.compute())
+        if self._rates is not None:
+            firing = self._rates.compute()
+            result |= firing.measures()
+            if trainer.is_global_zero:
+                _warn(firing)
+            result |= student_energy(self._counters["student"].compute())
+        if self._teacher is not None:
+            result |= teacher_energy(self._counters["teacher"].compute())
+        return result
 
 
 class Evaluation(pl.LightningModule):
@@ -49,6 +100,8 @@ class Evaluation(pl.LightningModule):
         True
     """
 
+    _measurement: Measurement
+
     def __init__(
         self,
         student: nn.Module,
@@ -59,48 +112,21 @@ class Evaluation(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.student = student
-        self._teacher = (teacher,)
+        self._teacher = (teacher,)  # no submodule, which Lightning would move and wrap
         self.images, self.split = images, split
-        self.measures = StudentMeasures(timesteps_of(student), images.data.num_classes)
-        self._listening = contextlib.ExitStack()
-        self._rates: FiringRates | None = None
-        self._counters: dict[str, OperationCounter] = {}
         self.answer, self.result = answer, dict[str, float]()
 
     def on_test_start(self) -> None:
-        """Move the teacher to the device; start counting spikes and operations, unless this is an ANN by itself."""
-        teacher = self._teacher[0]
-        if teacher is not None:
-            teacher.to(self.device)
-            self._counters["teacher"] = OperationCounter(teacher.net)
-        if not isinstance(self.student, SingleStep):
-            self._rates = self._listening.enter_context(FiringRates(self.student))
-            self._counters["student"] = OperationCounter(self.student)
-        for counter in self._counters.values():
-            self._listening.enter_context(counter)
+        """Start counting spikes and operations."""
+        self._measurement = Measurement(self.student, self._teacher[0], self.images.data.num_classes, self.device)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Update the measures with a batch, and compute the teacher's logits for them."""
-        teacher = self._teacher[0]
-        teacher_BC = teacher(batch.images) if teacher is not None else None
-        self.measures.update(self.student(batch.images), teacher_BC, batch.labels)
+        """Measure student and teacher on a batch."""
+        self._measurement.update(batch)
 
     def on_test_epoch_end(self) -> None:
         """Compute all measures by name, without the split, and write them to `answer` if there is one."""
-        self._listening.close()
-        if self.trainer.world_size > 1:
-            for counting in (self._rates, *self._counters.values()):
-                if counting is not None:
-                    counting.reduce()
-        self.result = dict(self.measures.compute())
-        if self._rates is not None:
-            firing = self._rates.compute()
-            self.result |= firing.measures()
-            if self.trainer.is_global_zero:
-                _warn(firing)
-            self.result |= student_energy(self._counters["student"].compute())
-        if "teacher" in self._counters:
-            self.result |= teacher_energy(self._counters["teacher"].compute())
+        self.result = self._measurement.compute(self.trainer)
         if self.answer is not None and self.trainer.is_global_zero:
             self.answer.write_text(json.dumps(self.result))
 

@@ -58,6 +58,6 @@ def test_a_warned_job_is_requeued_and_ends_as_one_left_alone(command: Callable[.
     assert sweep.returncode == 0, said
     assert "1 of 1 jobs done" in said
     log = (child.home.path / "log.txt").read_text()
-    assert log.count("going on from") == 1
+    assert log.count("resuming from") == 1
     assert len([path for path in child.home.path.parent.iterdir() if path.name.startswith("digits")]) == 1
     assert child.ends() == alone.ends()

@@ -131,4 +131,4 @@ def test_a_signal_to_the_command_saves_and_the_same_command_goes_on(folder: Path
     process.send_signal(signal.SIGTERM)
     code, said = ended(process)
     assert code == 143, said
-    assert "going on from" in said
+    assert "resuming from" in said

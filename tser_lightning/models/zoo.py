@@ -161,8 +161,8 @@ def begin_from(net: nn.Module, theirs: nn.Module, name: str) -> None:
     odd = sorted(key for key in own.keys() - fitting.keys() if not key.startswith(f"{head}."))
     if odd:
         raise UsageError(
-            what=f"teacher.training.start={name} does not fit the teacher: {len(odd)} tensors differ, e.g. {odd[0]}",
+            what=f"start={name} does not fit the teacher: {len(odd)} tensors differ, e.g. {odd[0]}",
             why="training begins from all weights of the same network but its classifier",
-            fix="teacher.training.start=random, or the name of the same network",
+            fix="start=random, or the name of the same network",
         )
     net.load_state_dict(fitting, strict=False)

@@ -118,6 +118,7 @@ def _train(
         log_every=config["logging"]["every_n_steps"],
         callbacks=parts.callbacks if competition is None else [*parts.callbacks, Pruning(competition.stops)],
         record=home.record,
+        probed=True,  # before there was a run directory
     )
     if competition is not None:
         competition.check()  # what is on the disk: processes that Lightning forks do not give their answer back

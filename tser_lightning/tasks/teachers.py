@@ -218,7 +218,8 @@ def _start(network: nn.Module, start: str, trial: bool) -> None:
         log.warning("a trial: the teacher starts from random weights, not from %s", start)
         return
     scheme, _, model = start.partition(":")
-    begin_from(network, _from_zoo(scheme, model), start)
+    with arguments_as_settings("teacher.training", {"start": start}):
+        begin_from(network, _from_zoo(scheme, model), start)
 
 
 def _from_zoo(scheme: str, model: str) -> nn.Module:

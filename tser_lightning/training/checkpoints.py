@@ -96,7 +96,7 @@ def checkpoint_to_resume(folder: Path) -> Path | None:
             log.warning("%s: it is not used", damage.what)
             continue
         if path == previous:
-            log.warning("going on from the checkpoint before it, %s", previous)
+            log.warning("resuming from the checkpoint before it, %s", previous)
             os.replace(previous, last)  # or the damaged one would become the previous one at the next save
         return last
     if last.exists() or previous.exists():

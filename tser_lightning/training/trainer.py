@@ -118,6 +118,7 @@ def fit(
     log_every: int = 50,
     callbacks: Sequence[Callback] = (),
     record: Callable[[Row], None] = lambda row: None,
+    probed: bool = False,
 ) -> dict[str, float]:
     """Train a student, resume from `folder/last.ckpt` if there is one, and leave the selected epoch's weights in it.
 
@@ -136,6 +137,7 @@ def fit(
         log_every: Steps between two entries of the loss in the loggers.
         callbacks: Lightning callbacks of the user.
         record: Called with the numbers of every epoch.
+        probed: Whether `probe` has seen these parts already; it calls them a dozen times.
 
     Returns:
         `train/seconds` (of all processes that had a part in it) and `train/peak_memory_mb` (of this one).
@@ -165,7 +167,8 @@ def fit(
     if sharded:
         check_sharding(student, loss, recipe)
     split = FOLLOWED[selection]
-    probe(student, loss, teacher, data, machine=machine, seed=seed, through_time=recipe.through_time)
+    if not probed:
+        probe(student, loss, teacher, data, machine=machine, seed=seed, through_time=recipe.through_time)
     images = ImageDataModule(data, seed=seed, selection=split, workers=machine.workers)
     learner = copy.deepcopy(student) if sharded else student  # the caller's own stays whole
     distiller = Distiller(learner, loss, teacher, recipe=recipe, seed=seed, machine=machine, record=record)
@@ -188,7 +191,7 @@ def fit(
     check_precision(recipe.precision, trainer.strategy.root_device)
     last = checkpoint_to_resume(folder)
     if last is not None:
-        log.info("going on from %s", last)
+        log.info("resuming from %s", last)
         if sharded:  # Lightning reads it too late for the order of the data
             distiller.restore_loop_state(read_sealed(last)["standing"])
     with translated_exits(trainer):

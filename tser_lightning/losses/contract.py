@@ -243,6 +243,12 @@ def keywords_for(loss: nn.Module, context: LossContext) -> dict[str, Any]:
 
     Returns:
         The context, where it has `needs`; features by the names of its layers, where it has `student_taps`.
+
+    Examples:
+        >>> from torch import nn
+        >>> from tser_lightning.losses import DKD
+        >>> list(keywords_for(DKD(), LossContext(progress=0.5))), keywords_for(nn.Module(), LossContext())
+        (['context'], {})
     """
     keywords: dict[str, Any] = {"context": context} if getattr(loss, "needs", None) else {}
     if _taps(loss, "student"):
@@ -256,10 +262,34 @@ def _taps(loss: nn.Module | None, role: str) -> tuple[str, ...]:
 
 
 def needs_teacher(loss: nn.Module | None) -> bool:
-    """Tell whether a loss or a term compares with a teacher; not, if it does not say."""
+    """Tell whether a loss or a term compares with a teacher.
+
+    Args:
+        loss: Any module; None where there is none.
+
+    Returns:
+        Its `needs_teacher`; False, if it does not say.
+
+    Examples:
+        >>> from tser_lightning.losses import TET, TSER
+        >>> needs_teacher(TSER()), needs_teacher(TET())
+        (True, False)
+    """
     return bool(getattr(loss, "needs_teacher", False))
 
 
 def sums_over_steps(loss: nn.Module | None) -> bool:
-    """Tell whether a loss or a term is a sum over time steps; not, if it does not say."""
+    """Tell whether a loss or a term is a sum over time steps, see `Loss`.
+
+    Args:
+        loss: Any module; None where there is none.
+
+    Returns:
+        Its `sums_over_steps`; False, if it does not say.
+
+    Examples:
+        >>> from tser_lightning.losses import TSER, VanillaKD
+        >>> sums_over_steps(TSER()), sums_over_steps(VanillaKD())
+        (True, False)
+    """
     return bool(getattr(loss, "sums_over_steps", False))

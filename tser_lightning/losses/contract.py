@@ -246,7 +246,7 @@ def keywords_for(loss: nn.Module, context: LossContext) -> dict[str, Any]:
 
     Examples:
         >>> from torch import nn
-        >>> from tser_lightning.losses import DKD
+        >>> from tser_lightning.losses import DKD, LossContext
         >>> list(keywords_for(DKD(), LossContext(progress=0.5))), keywords_for(nn.Module(), LossContext())
         (['context'], {})
     """

@@ -313,5 +313,27 @@ def test_features_reach_the_terms_that_ask_for_them() -> None:
         loss(*example(0))
 
 
+class TeacherAlone(Term):
+    """A term that looks at a layer of the teacher and at none of the student."""
+
+    teacher_taps = ("stem",)
+
+    def forward(
+        self,
+        student_TBC: Tensor,
+        teacher_BC: Tensor,
+        labels_B: Tensor,
+        student_features: dict[str, Tensor],
+        teacher_features: dict[str, Tensor],
+    ) -> Tensor:
+        assert not student_features
+        return teacher_features["stem"].mean()
+
+
+def test_a_term_that_names_layers_of_the_teacher_alone_is_given_them() -> None:
+    loss = DistillationLoss({"stem": TeacherAlone()})
+    assert loss(*example(0), teacher_features={"stem": torch.full((4, 2), 3.0)}).parts["stem"].item() == 3.0
+
+
 def test_weights_are_shown() -> None:
     assert "weight=-0.05" in repr(TSER(lam=0.05))

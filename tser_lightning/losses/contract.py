@@ -242,7 +242,8 @@ def keywords_for(loss: nn.Module, context: LossContext) -> dict[str, Any]:
         context: Has what `needs_of(loss)` asks for.
 
     Returns:
-        The context, where it has `needs`; features by the names of its layers, where it has `student_taps`.
+        The context, where it has `needs`; features by the names of its layers, where it has `student_taps`
+        or `teacher_taps`.
 
     Examples:
         >>> from torch import nn
@@ -251,7 +252,7 @@ def keywords_for(loss: nn.Module, context: LossContext) -> dict[str, Any]:
         (['context'], {})
     """
     keywords: dict[str, Any] = {"context": context} if getattr(loss, "needs", None) else {}
-    if _taps(loss, "student"):
+    if _taps(loss, "student") or _taps(loss, "teacher"):
         keywords |= {name: vars(context).get(name, {}) for name in ("student_features", "teacher_features")}
     return keywords
 

@@ -134,8 +134,10 @@ def test_stages_are_maps_and_the_classifier_is_linear(name: str) -> None:
     with torch.no_grad():
         Student(net, T)(IMAGES_BCHW)
     assert list(net.stages) == ["stage1", "stage2", "stage3", "stage4"]
-    assert all(len(shape) == 4 and shape[0] == T * B for shape in shapes.values())
-    assert len(shapes) == 4
+    assert all(len(shape) == 4 for shape in shapes.values())
+    # the stem of a Max-ResNet has no neuron: what it makes of an image is the same at all steps
+    first = B if name == "max_resnet18" else T * B
+    assert [shape[0] for shape in shapes.values()] == [first, T * B, T * B, T * B]
 
 
 @every_student

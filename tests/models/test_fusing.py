@@ -1,3 +1,4 @@
+from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
@@ -199,6 +200,35 @@ def test_streams_step_by_step() -> None:
     fused.eval()
     images = torch.randn(2, 2, 4, 4, dtype=torch.float64)
     torch.testing.assert_close(torch.stack(list(fused.stream(images))), fused(images))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("neuron", [LIF, PLIF, partial(LIF, reset="soft_delayed")])
+def test_a_stream_without_gradients_computes_as_one_with_the_numbers_of_both_apart(neuron: Factory) -> None:
+    fused, apart = (student.eval() for student in both(Pair(neuron=neuron)))
+    images, calls = torch.randn(3, 2, 4, 4, dtype=torch.float64), Counter[Student]()
+    for student in (fused, apart):
+        for norm in (module for module in student.modules() if isinstance(module, nn.BatchNorm2d)):
+            vars(norm)["forward"] = counted(norm.forward, calls, student)
+    expected = torch.stack(list(apart.stream(images)))
+    assert torch.equal(torch.stack(list(fused.stream(images))), expected)
+    assert expected.std() > 0
+    assert calls == {apart: 2 * 3}
+
+
+def counted(function: Callable[..., Tensor], calls: Counter[Student], student: Student) -> Callable[..., Tensor]:
+    def call(x: Tensor) -> Tensor:
+        calls[student] += 1
+        return function(x)
+
+    return call
+
+
+@torch.no_grad()
+def test_a_backend_without_a_step_of_its_own_streams_apart() -> None:
+    fused, apart = (student.eval() for student in both(Pair(neuron=partial(LIF, backend="reference"))))
+    images = torch.randn(3, 2, 4, 4, dtype=torch.float64)
+    assert torch.equal(torch.stack(list(fused.stream(images))), torch.stack(list(apart.stream(images))))
 
 
 def test_one_value_per_channel_is_refused_as_ever() -> None:

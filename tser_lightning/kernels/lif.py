@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tser_lightning.kernels.backend_eager import NEURONS_PER_THREAD as SMALL
 from tser_lightning.kernels.backend_eager import lif_step
 from tser_lightning.kernels.dispatch import backend_named, chosen
 from tser_lightning.kernels.dynamics import at_rest
@@ -150,7 +149,7 @@ def run_lif(
     if backend == "reference":
         how = Call(spec, backend, ())
         return lif_reference(currents_TB, v_init, how.decay(decay), how.scale(scale), spec)
-    if backend == "eager" and not torch.is_grad_enabled() and len(currents_TB) == 1 and currents_TB.numel() <= SMALL:
+    if backend == "eager" and not torch.is_grad_enabled() and len(currents_TB) == 1 and currents_TB.ndim > 1:
         how, x = Call(spec, backend, ()), currents_TB[0]  # a step of a stream
         spikes, v = lif_step(x, at_rest(x, v_init, spec.v_init), how.decay(decay), spec)
         return is_spikes(spikes.unsqueeze(0)), v

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tser_lightning.kernels import backend_eager
 from tser_lightning.kernels.batch_norm import BatchNorm, Form, Inputs, room
 from tser_lightning.kernels.dispatch import backend_named, chosen
+from tser_lightning.kernels.dynamics import at_rest
 from tser_lightning.kernels.operators import Call, apart, decode, differentiable, encode, gradients, operator
 from tser_lightning.kernels.packing import is_spikes
 from tser_lightning.kernels.reference import lif_reference
@@ -159,3 +161,30 @@ def norm_lif(
     call = encode(spec, chosen(spec, y_NCHW), steps, static, norm.of_batch, norm.eps)
     given = norm.weight, norm.bias, norm.mean, norm.var, decay, scale
     return is_spikes(_differentiable_norm_lif(y_NCHW, residual, *given, call))
+
+
+def norm_lif_step(
+    y_BCHW: Tensor,
+    residual: Tensor | None,
+    norm: BatchNorm,
+    v_init: Tensor | None,
+    spec: NeuronSpec,
+    decay: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One step of `norm_lif` in eager torch, no gradient wanted, from the membrane that the step before left.
+
+    Args:
+        y_BCHW: Output of a convolution.
+        residual: Added after the norm; of the same shape.
+        norm: Its numbers at this call.
+        v_init: The membrane before this step, [B, C, H, W]; None: that of `spec`.
+        spec: What the neurons are.
+        decay: Learnt, a 0-dim tensor, in place of that of `spec`.
+
+    Returns:
+        Spikes, in the layout and dtype of y, and the membrane after this step, float32 or wider.
+    """
+    inputs = Inputs(y_BCHW, residual, norm.weight, norm.bias, norm.mean, norm.var)
+    v = at_rest(y_BCHW, v_init, spec.v_init)
+    leak = spec.decay if decay is None else decay
+    return backend_eager.norm_lif_step(inputs, Form(1, False, norm.of_batch, norm.eps), v, leak, spec)

@@ -1,9 +1,9 @@
 """A norm and the activation behind it, computed as one operation where that is possible, with the same numbers.
 
 Every architecture calls `norm_act` where a norm is followed by an activation. The pair is one operation
-(`kernels.norm_lif`) where a plain `BatchNorm2d` is followed by a LIF, IF, PLIF or LSG neuron in a student. Everything
-else is called as it is written: other norms (tdBN, TEBN),
-other neurons, an ANN's ReLU, a streaming student, a norm or a neuron that somebody listens to with a hook, and a
+(`kernels.norm_lif`) where a plain `BatchNorm2d` is followed by a LIF, IF, PLIF or LSG neuron in a student; while it
+streams, without gradients in eager torch. Everything else is called as it is written: other norms (tdBN, TEBN),
+other neurons, an ANN's ReLU, a norm or a neuron that somebody listens to with a hook, and a
 network that is being compiled or exported without Triton's kernels, where the compiler does the fusing.
 """
 
@@ -19,8 +19,10 @@ from tser_lightning.kernels.dispatch import chosen
 from tser_lightning.neurons.neuron import LIF
 
 _found: ContextVar[set[nn.Module] | None] = ContextVar("neurons that computed as one with a norm", default=None)
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_GLOBAL_HOOKS = [cast(dict[int, Any], getattr(torch_module, f"_global{name}")) for name in _HOOKS]
+_GLOBAL_HOOKS = [
+    cast(dict[int, Any], getattr(torch_module, f"_global_{way}_hooks"))
+    for way in ("forward", "forward_pre", "backward", "backward_pre")
+]
 
 
 def norm_act(norm: nn.Module, act: nn.Module, x: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -38,18 +40,24 @@ def _as_one(norm: nn.BatchNorm2d, act: LIF, x: Tensor, residual: Tensor | None) 
         and type(norm) is nn.BatchNorm2d
         and type(act).run is LIF.run
         and act.clock.steps is not None
-        and act.clock.carry is None
         and x.numel() > x.shape[1]  # below, the norm has an error to raise
         and (residual is None or (residual.shape == x.shape and residual.dtype == x.dtype))
         and not _heard(norm)
         and not _heard(act)
-        and chosen(act.spec, x) != "reference"
+        and _has_operation(act, x)
     )
+
+
+def _has_operation(act: LIF, x: Tensor) -> bool:
+    """Whether there is one operation for both: all steps of a call, or one step of a stream without gradients."""
+    backend = chosen(act.spec, x)
+    return backend != "reference" if act.clock.carry is None else backend == "eager" and not torch.is_grad_enabled()
 
 
 def _heard(module: nn.Module) -> bool:
     """Tell whether a module has forward hooks, which a fused call would pass by."""
-    return any(getattr(module, hooks) for hooks in _HOOKS) or any(_GLOBAL_HOOKS)
+    own = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    return bool(own) or any(_GLOBAL_HOOKS)
 
 
 def _note(act: LIF) -> None:

@@ -15,7 +15,7 @@ def statistics(norm: nn.BatchNorm2d, y_NCHW: Tensor) -> tuple[Tensor, Tensor, bo
     """
     if not norm.training and norm.running_mean is not None:
         assert norm.running_var is not None
-        return norm.running_mean.clone(), norm.running_var.clone(), False
+        return norm.running_mean, norm.running_var, False
     momentum = norm.momentum
     if norm.training and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
@@ -29,4 +29,7 @@ def statistics(norm: nn.BatchNorm2d, y_NCHW: Tensor) -> tuple[Tensor, Tensor, bo
 
 def batch_norm(norm: nn.BatchNorm2d, y_NCHW: Tensor) -> BatchNorm:
     """Give the numbers that `norm` would normalise y with, bringing its running statistics up to date."""
-    return BatchNorm(norm.weight, norm.bias, *statistics(norm, y_NCHW), norm.eps)
+    mean, var, of_batch = statistics(norm, y_NCHW)
+    if torch.is_grad_enabled() and not of_batch:  # a later call may change the running ones before backward reads them
+        mean, var = mean.clone(), var.clone()
+    return BatchNorm(norm.weight, norm.bias, mean, var, of_batch, norm.eps)

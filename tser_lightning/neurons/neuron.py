@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tser_lightning.kernels.lif import run_lif
-from tser_lightning.kernels.norm_lif import norm_lif
+from tser_lightning.kernels.norm_lif import norm_lif, norm_lif_step
 from tser_lightning.kernels.spec import NeuronSpec, Reset
 from tser_lightning.neurons.batch_norm import batch_norm
 from tser_lightning.neurons.clock import OverTime
@@ -117,12 +117,15 @@ class LIF(Neuron):
     def after_norm(self, norm: nn.BatchNorm2d, y: Tensor, residual: Tensor | None = None) -> Tensor:
         """Map y [T*B, C, H, W] to the spikes of norm(y) + residual, both as one operation; see `norm_lif`.
 
-        Only inside a student, and not while it streams.
+        Only inside a student; while it streams, without gradients.
         """
-        steps = self.clock.steps
+        steps, carry, numbers = self.clock.steps, self.clock.carry, batch_norm(norm, y)
         assert steps is not None
-        static = steps > 1 and len(y) == self.clock.images
-        return norm_lif(y, residual, batch_norm(norm, y), steps, static, self.spec, self.leak(), self.width())
+        if carry is None:
+            static = steps > 1 and len(y) == self.clock.images
+            return norm_lif(y, residual, numbers, steps, static, self.spec, self.leak(), self.width())
+        spikes, carry[self] = norm_lif_step(y, residual, numbers, carry.get(self), self.spec, self.leak())
+        return spikes
 
     def leak(self) -> Tensor | None:
         """The decay, where it is learnt; None: that of `spec`."""

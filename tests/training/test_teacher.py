@@ -122,7 +122,9 @@ def test_weights_that_cannot_be_told_apart_or_are_none_name_the_keys(tmp_path: P
         r"more than tensors: torch\.nn\.modules": network(),
         "holds a list": [state],
         "the keys 'epoch'": {"epoch": 3},
-        "the file has '0'": {0: torch.zeros(2)},
+        "the file alone has '0'; the network alone has '0.weight'": {0: torch.zeros(2)},
+        r"why: the network alone has '3\.bias'\n": {name: value for name, value in state.items() if name != "3.bias"},
+        r"why: the file alone has 'extra'\n": state | {"extra": torch.zeros(2)},
         r"1 of 9 tensors, the first is 3\.bias": nan,
     }
     for text, content in files.items():

@@ -155,7 +155,8 @@ def _unfit(
         name = shaped[0]
         why = f"{name} is {list(state[name].shape)} in the file and {list(own[name].shape)} in the network"
     else:
-        why = f"the file has {_some(extra)}; the network wants {_some(missing)}"
+        apart = {"the file alone has": extra, "the network alone has": missing}
+        why = "; ".join(f"{who} {_some(names)}" for who, names in apart.items() if names)
     fix = "the architecture, its stem and the class count that these weights were trained with"
     if len(missing) == len(own):
         fix = "weights of this architecture, saved under the names that its state_dict() has"

@@ -102,6 +102,17 @@ def test_a_stream_computes_what_comes_before_the_first_neuron_once(images_BCHW: 
     assert not any("forward" in vars(module) for module in student.modules())
 
 
+@torch.inference_mode()
+def test_images_leave_a_stream_under_inference_mode(images_BCHW: Tensor) -> None:
+    student, keep_B = eval_student(), torch.tensor([False, True, True, False])
+    expected = student(images_BCHW)
+    for images in (images_BCHW, images_BCHW.clone()):  # not of inference mode itself, and of it
+        stream = student.stream(images)
+        next(stream)
+        torch.testing.assert_close(stream.send(keep_B), expected[1, keep_B])
+        torch.testing.assert_close(next(stream), expected[2, keep_B])
+
+
 class Changes(nn.Module):
     """Adds to what its convolution gives, in place."""
 

@@ -14,7 +14,7 @@ class StaticStem:
 
     A layer without state in eval mode gives the same for the same tensor. So what it made of the images, or of what
     another such layer made of them, holds for all steps; a full call computes it once too. Nothing is remembered that
-    somebody changed in place.
+    somebody changed in place, nor under `torch.inference_mode`, where torch does not tell.
 
     Args:
         net: The network of a student, in eval mode and without gradients.
@@ -62,8 +62,9 @@ class StaticStem:
         self.images_B, self._made = kept[id(self.images_B)], {}
         for layer, (x, y, version) in made.items():
             if id(x) in kept and len(y) == rows and y._version == version:
-                kept.setdefault(id(y), y[keep_B])
-                self._made[layer] = kept[id(x)], kept[id(y)], kept[id(y)]._version
+                still = kept.setdefault(id(y), y[keep_B])
+                if not still.is_inference():
+                    self._made[layer] = kept[id(x)], still, still._version
 
 
 def _layers(module: nn.Module) -> Iterator[nn.Module]:

@@ -2,9 +2,9 @@
 
 Every architecture calls `norm_act` where a norm is followed by an activation. The pair is one operation
 (`kernels.norm_lif`) where a plain `BatchNorm2d` is followed by a LIF, IF, PLIF or LSG neuron in a student; while it
-streams, without gradients in eager torch. Everything else is called as it is written: other norms (tdBN, TEBN),
-other neurons, an ANN's ReLU, a norm or a neuron that somebody listens to with a hook, and a
-network that is being compiled or exported without Triton's kernels, where the compiler does the fusing.
+streams, only in eager torch and without gradients. Everything else is called as it is written: other norms (tdBN,
+TEBN), other neurons, an ANN's ReLU, a norm or a neuron that somebody listens to with a hook, and a network that is
+being compiled or exported without Triton's kernels, where the compiler does the fusing.
 """
 
 from collections.abc import Iterable, Iterator

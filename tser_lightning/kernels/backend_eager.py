@@ -59,8 +59,9 @@ def lif_step(x: Tensor, v: Tensor, decay: Decay, spec: NeuronSpec) -> tuple[Tens
     Nothing is rearranged, which would be two thirds of the time of a small step.
     """
     spikes, after = torch.empty_like(x), torch.empty_like(x, dtype=v.dtype)
-    for x_B, v_B, spikes_B, after_B in _in_blocks(x, v.expand(x.shape), spikes, after):
-        _step(x_B, v_B, decay, spec, torch.empty_like(after_B), spikes_B, after_B)
+    v = v if v.shape == x.shape else v.expand(x.shape)
+    for x_B, v_B, spikes_B, after_B in _in_blocks(x, v, spikes, after):
+        _step(x_B, v_B, decay, spec, after_B, spikes_B, after_B)
     return spikes, after
 
 
@@ -73,7 +74,10 @@ def _in_blocks(*tensors: Tensor) -> Iterator[Sequence[Tensor]]:
 
 
 def _step(x: Tensor, v: Tensor, decay: Decay, spec: NeuronSpec, h: Tensor, spikes: Tensor, after: Tensor) -> None:
-    """Write the charged membrane into h, which may be x, the spikes, and the membrane after firing, which may be v."""
+    """Write the charged membrane into h, the spikes, and the membrane after firing.
+
+    h may be x, and the last may be v or h.
+    """
     fired = spikes if spikes.dtype == h.dtype else torch.empty_like(h)
     _charge(x, v, decay, spec, h, fired)
     torch.ge(h, spec.v_threshold, out=fired)
@@ -209,8 +213,9 @@ def norm_lif_step(inputs: Inputs, form: Form, v: Tensor, decay: Decay, spec: Neu
     Some images after the others, so that their currents stay in the cache.
     """
     spikes, after = torch.empty_like(inputs.y), torch.empty_like(inputs.y, dtype=v.dtype)
+    v = v if v.shape == after.shape else v.expand_as(after)
     added = [] if inputs.residual is None else [inputs.residual]
-    for y_B, v_B, spikes_B, after_B, *added_B in _in_blocks(inputs.y, v.expand_as(after), spikes, after, *added):
+    for y_B, v_B, spikes_B, after_B, *added_B in _in_blocks(inputs.y, v, spikes, after, *added):
         x_B = _currents(inputs._replace(y=y_B, residual=added_B[0] if added_B else None), form)
         h_B = x_B if x_B.dtype == v.dtype else torch.empty_like(x_B, dtype=v.dtype)
         _step(x_B, v_B, decay, spec, h_B, spikes_B, after_B)

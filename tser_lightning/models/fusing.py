@@ -19,7 +19,7 @@ from tser_lightning.kernels.dispatch import chosen
 from tser_lightning.neurons.neuron import LIF
 
 _found: ContextVar[set[nn.Module] | None] = ContextVar("neurons that computed as one with a norm", default=None)
-_GLOBAL_HOOKS = [
+GLOBAL_HOOKS = [
     cast(dict[int, Any], getattr(torch_module, f"_global_{way}_hooks"))
     for way in ("forward", "forward_pre", "backward", "backward_pre")
 ]
@@ -57,7 +57,7 @@ def _has_operation(act: LIF, x: Tensor) -> bool:
 def _heard(module: nn.Module) -> bool:
     """Tell whether a module has forward hooks, which a fused call would pass by."""
     own = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    return bool(own) or any(_GLOBAL_HOOKS)
+    return bool(own) or any(GLOBAL_HOOKS)
 
 
 def _note(act: LIF) -> None:

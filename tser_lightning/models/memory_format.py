@@ -31,16 +31,16 @@ def lay_out(net: nn.Module, images_NCHW: Tensor, device: torch.device, channels_
     for conv in _convolutions(net):
         _forget(conv)
         if not channels_last and conv.in_channels == 1:
-            conv.register_forward_pre_hook(_contiguous)
+            conv.register_forward_pre_hook(contiguous_input)
     if channels_last and device.type == "cpu":
         for conv in _of_small_maps(net, images_NCHW):
             conv.weight.data = conv.weight.data.contiguous()
-            conv.register_forward_pre_hook(_contiguous)
+            conv.register_forward_pre_hook(contiguous_input)
         for conv in filter(_overruns, _convolutions(net)):
             # A 1x1 kernel is contiguous either way: by its strides torch takes it for channels last.
             conv.weight.data = conv.weight.data.clone(memory_format=torch.contiguous_format)
             _forget(conv)
-            conv.register_forward_pre_hook(_contiguous)
+            conv.register_forward_pre_hook(contiguous_input)
 
 
 def _convolutions(net: nn.Module) -> Iterator[nn.Conv2d]:
@@ -78,7 +78,8 @@ def _overruns(conv: nn.Conv2d) -> bool:
     return conv.kernel_size == (1, 1) and conv.stride != (1, 1) and conv.in_channels < BLOCK
 
 
-def _contiguous(_: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
+def contiguous_input(_: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
+    """Make the input of a convolution contiguous: a forward pre-hook."""
     x_NCHW = contiguous(args[0])
     if x_NCHW.shape[1] == 1 and x_NCHW.stride(1) == 1 and x_NCHW[0, 0].numel() > 1:
         # Contiguous either way: by its strides torch takes a single channel for channels last.
@@ -88,5 +89,5 @@ def _contiguous(_: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
 
 def _forget(conv: nn.Conv2d) -> None:
     """Take back what an earlier call has done to a convolution."""
-    for key in [key for key, hook in conv._forward_pre_hooks.items() if hook is _contiguous]:
+    for key in [key for key, hook in conv._forward_pre_hooks.items() if hook is contiguous_input]:
         del conv._forward_pre_hooks[key]

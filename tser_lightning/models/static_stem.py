@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from tser_lightning.neurons.clock import OverTime
 
+Made = dict[nn.Module, tuple[Tensor, Tensor]]
+"""Layers, each with its input and what it made of it."""
+
 
 class StaticStem:
     """Caches from step to step the outputs of layers that see a static image.
@@ -37,6 +40,16 @@ class StaticStem:
             for layer in self._layers:
                 vars(layer).pop("forward", None)
         self._layers = list(self._made)
+
+    @property
+    def made(self) -> Made:
+        """What is remembered; set by who computes a step without the layers."""
+        return {layer: (x, y) for layer, (x, y, version) in self._made.items() if y._version == version}
+
+    @made.setter
+    def made(self, made: Made) -> None:
+        self._made = {layer: (x, y, y._version) for layer, (x, y) in made.items()}
+        self._layers = list(made)
 
     def _forward(self, layer: nn.Module) -> Callable[..., Any]:
         def forward(*args: Any, **settings: Any) -> Any:

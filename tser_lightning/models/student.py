@@ -5,6 +5,7 @@ Legend: T time step, B image, C class (of logits) or channel (of images), H, W.
 
 from collections.abc import Callable, Generator
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from tser_lightning.errors import UsageError
 from tser_lightning.kernels.packing import packed_spikes
+from tser_lightning.models.capture import Capture
 from tser_lightning.models.foreign import adopt_neurons, called_once
 from tser_lightning.models.recompute import recomputed_blocks
 from tser_lightning.models.static_stem import StaticStem
@@ -61,6 +63,7 @@ class Student(nn.Module):
         self.timesteps = timesteps
         self.saves_memory = self.recomputes = False
         self.causal = True
+        self._capture = Capture()
         self._give_clock()
 
     def _give_clock(self) -> None:
@@ -149,13 +152,14 @@ class Student(nn.Module):
             self._check(images)
         answers = not self.training and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
         stem = StaticStem(self.net, images) if static and answers else None
+        if answers:
+            self._capture.watch(self.net)
         carry: dict[OverTime, Any] = {}
         for step in range(self.timesteps if static else len(images)):
             frame = images if static else images[step]
-            with nullcontext() if stem is None else stem.remembered():
-                logits_BC = self._call(
-                    frame, steps=1, images=frame.shape[0] if static else None, first=step, carry=carry
-                )[0]
+            images_B = frame.shape[0] if static else None
+            run = partial(self._one_step, stem, frame, images=images_B, first=step, carry=carry)
+            logits_BC = self._capture.step(run, frame, carry, stem) if answers else run()
             keep_B = yield logits_BC
             if keep_B is not None:
                 carry = {module: _kept(state, keep_B) for module, state in carry.items()}
@@ -166,6 +170,10 @@ class Student(nn.Module):
                     images = stem.images_B
             if not through_time:
                 carry = {module: _changed(state, Tensor.detach) for module, state in carry.items()}
+
+    def _one_step(self, stem: StaticStem | None, frame_BCHW: Tensor, **settings: Any) -> Tensor:
+        with nullcontext() if stem is None else stem.remembered():
+            return self._call(frame_BCHW, steps=1, **settings)[0]
 
     def step(self, frame_BCHW: Tensor, carry: dict[OverTime, Any]) -> Tensor:
         """Run one time step.
@@ -205,7 +213,9 @@ class Student(nn.Module):
         self._unproven = []
         if images is not None and self.is_ann:
             return logits.expand(steps, *logits.shape)
-        return self._with_time(logits, folded) if self.time_first else cast(Tensor, logits.unflatten(0, (steps, -1)))
+        if self.time_first:
+            return self._with_time(logits, folded)
+        return logits.unsqueeze(0) if steps == 1 else cast(Tensor, logits.unflatten(0, (steps, -1)))
 
     @staticmethod
     def _with_time(logits: Tensor, images_TBCHW: Tensor) -> Tensor:

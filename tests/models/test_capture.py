@@ -27,6 +27,7 @@ KEEP_B = torch.tensor([True, False, True])
 
 @pytest.fixture(autouse=True)
 def _without_gradients() -> Iterator[None]:
+    torch.manual_seed(0)  # whether neurons fire is then no chance
     with torch.no_grad():
         yield
 
@@ -99,7 +100,7 @@ def test_a_replayed_stream_calls_no_module_and_gives_its_bits(
         modules_called.clear()
         assert_equal(streamed(student, second, keep=True), expected)
     assert not modules_called
-    assert expected[0].std() > 0
+    assert expected[-1].std() > 0
 
 
 @pytest.mark.parametrize("neuron", [IF, PLIF, LSG])

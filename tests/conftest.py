@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,11 +26,13 @@ settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Export comes last: torch.export starts threads of autograd, and a process that has them cannot fork to train.
+    """Tests that fork come first: torch.compile and torch.export start threads of autograd, after which none can."""
+    items.sort(key=lambda item: not _forks(item.path))
 
-    The examples of the docstrings export too.
-    """
-    items.sort(key=lambda item: item.path.name.startswith(("test_export", "test_docstrings")))
+
+@cache
+def _forks(file: Path) -> bool:
+    return file.parent.name == "resilience" or "fork" in file.read_text()
 
 
 @pytest.fixture

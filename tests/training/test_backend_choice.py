@@ -103,7 +103,7 @@ def test_a_long_training_takes_the_one_that_was_faster_and_says_how_to_pin_it(
         name = faster_backend(small(), images(), FOR_EVER, ON_CPU)
     [said] = [record.getMessage() for record in caplog.records if record.name == "tser_lightning"]
     assert said.startswith(f"machine: {name} neurons chosen")
-    assert "neuron.backend=eager" in said
+    assert "backend=eager or compiled" in said
     compiled, eager = (float(said.split(f" s {which}")[0].split()[-1]) for which in ("compiled", "eager"))
     assert (compiled < eager) == (name == "compiled")
 
@@ -114,11 +114,11 @@ def test_without_a_compiler_neurons_stay_eager_and_a_run_that_had_one_says_so(
 ) -> None:
     from torch._inductor import config
 
-    monkeypatch.setattr(config.cpp, "cxx", (None, str(tmp_path / "no compiler")))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     torch._dynamo.reset()
-    with caplog.at_level("INFO", "tser_lightning"):
+    no_compiler = config.patch({"cpp.cxx": (None, str(tmp_path / "no compiler"))})
+    with no_compiler, caplog.at_level("INFO", "tser_lightning"):
         assert faster_backend(small(), images(), FOR_EVER, ON_CPU) == "eager"
-    assert "cannot be compiled" in caplog.text
-    with pytest.raises(UsageError, match="cannot be compiled any more"):
-        check_compiled(small(), images(), FOR_EVER, ON_CPU)
+        assert "cannot be compiled" in caplog.text
+        with pytest.raises(UsageError, match="cannot be compiled any more"):
+            check_compiled(small(), images(), FOR_EVER, ON_CPU)

@@ -1,6 +1,7 @@
 """Exports: what is written computes what the student computes, and planted faults are found."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,39 @@ class WithMaximum(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.pool(self.act(self.conv(x))).flatten(1))  # type: ignore[no-any-return]
+
+
+class Flattens(Network):
+    """Makes one row of each image, in one of the ways that torch has."""
+
+    def __init__(self, flatten: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.conv, self.act, self.fc = nn.Conv2d(2, 3, 3), LIF(3, v_threshold=0.3), nn.Linear(108, 5)
+        self.flatten = flatten
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.flatten(self.act(self.conv(x))))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "flatten",
+    [nn.Flatten(), lambda x: x.flatten(1), lambda x: torch.flatten(x, start_dim=1), lambda x: torch.flatten(x, 1, -1)],
+)
+def test_nir_has_rows_of_images_however_they_were_made(flatten: Callable[[Tensor], Tensor], tmp_path: Path) -> None:
+    pytest.importorskip("nir")
+    student = trained(Flattens(flatten))
+    export_nir.write_nir(student, IMAGES_BCHW[:2], tmp_path / "student.nir")
+    proof = prove(student, IMAGES_BCHW, tmp_path / "student.nir", "nir")
+    assert proof["equal"]
+    assert proof["other_spikes"] == {"act": 0}
+
+
+def test_nir_refuses_other_ways_to_flatten(tmp_path: Path) -> None:
+    pytest.importorskip("nir")
+    with pytest.raises(UsageError, match="the operation flatten cannot be written"):
+        export_nir.write_nir(
+            trained(Flattens(lambda x: x.flatten(2).flatten(1))), IMAGES_BCHW[:2], tmp_path / "student.nir"
+        )
 
 
 def test_the_interpreter_convolves_and_pools_as_torch_does(tmp_path: Path) -> None:

@@ -128,13 +128,11 @@ class _Graph:
         self.sources[node] = [name]
 
     def _function(self, node: fx.Node) -> None:
-        import nir
 
         if node.op == "call_function" and node.target in _SUMS and all(isinstance(a, fx.Node) for a in node.args[:2]):
             self.sources[node] = [name for each in node.args[:2] for name in self.sources[each]]  # type: ignore[index]
-        elif node.target in ("flatten", torch.flatten) and list(node.args[1:]) in ([1], [1, -1]):
-            shape = np.array(_shape(node.args[0]))
-            self._add(node, node_name(node.name), nir.Flatten({"input": shape}, start_dim=0, end_dim=-1))
+        elif node.target in ("flatten", torch.flatten) and _of_images(*node.args[1:], **node.kwargs):
+            self._add(node, node_name(node.name), _flatten(node))
         else:
             name = getattr(node.target, "__name__", str(node.target))
             raise _inexpressible(f"the operation {name}", "NIR has sums, convolutions, linear layers and pools")
@@ -162,6 +160,8 @@ class _Graph:
             self._add(node, name, _neuron(module, name, _shape(node)))
         elif isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d):
             self._add(node, name, _pool(module, name, _shape(node.args[0]), _shape(node)))
+        elif isinstance(module, nn.Flatten) and _of_images(module.start_dim, module.end_dim):
+            self._add(node, name, _flatten(node))
         else:
             reason = "there is no maximum in it" if isinstance(module, nn.MaxPool2d) else "it has no node of this kind"
             raise _inexpressible(f"{node.target} ({type(module).__name__})", reason)
@@ -184,6 +184,17 @@ class _Graph:
         conv.weight = (conv.weight * scale.detach().numpy()[:, None, None, None]).astype(np.float32)
         conv.bias = (conv.bias * scale.detach().numpy() + shift.detach().numpy()).astype(np.float32)
         self.sources[node] = self.sources[before]
+
+
+def _of_images(start_dim: Any = 0, end_dim: Any = -1) -> bool:
+    """Whether these arguments of `torch.flatten` make one row of each image."""
+    return (start_dim, end_dim) == (1, -1)
+
+
+def _flatten(node: fx.Node) -> Any:
+    import nir
+
+    return nir.Flatten({"input": np.array(_shape(node.args[0]))}, start_dim=0, end_dim=-1)
 
 
 def _neuron(neuron: Neuron, name: str, shape: list[int]) -> Any:
